@@ -288,9 +288,14 @@ class ClassBalanceRule(Part):
 
 
 CleaningRule = Annotated[
-    NormalizeTextRule | LengthRule | LanguageRule | ExactDuplicatesRule | ConfidenceRule | ClassBalanceRule,
+    NormalizeTextRule
+    | LengthRule
+    | LanguageRule
+    | ExactDuplicatesRule
+    | ConfidenceRule
+    | ClassBalanceRule,
     Field(discriminator="rule"),
-]  # fmt: skip
+]
 
 
 class BaseModelSpec(Part):
@@ -341,7 +346,10 @@ class Evaluation(Part):
     bootstrap_samples: int = Field(default=1000, ge=100)
     confidence_level: float = Field(default=0.95, gt=0.5, lt=1)
     calibration_bins: int = Field(default=15, ge=2)
-    vader_baseline: bool = False
+    baselines: dict[Name, Name] = Field(
+        default_factory=dict,
+        description="system name in the table -> labeling function whose votes it is",
+    )
     seed: int = 0
 
 
