@@ -93,6 +93,7 @@ class Home:
                 folder.mkdir(parents=True, exist_ok=True)
             self.keys.chmod(0o700)
             probe.write_bytes(b"\0" * 4096)
+            probe.unlink()
         except OSError as error:
             raise HomeError(
                 f"FM_HOME cannot be written: {error.strerror or error}",
@@ -100,6 +101,4 @@ class Home:
                 expected="a folder this user can write, with free space",
                 next_step="free some space or set FM_HOME to another folder, then run again",
             ) from error
-        finally:
-            probe.unlink(missing_ok=True)
         return self
