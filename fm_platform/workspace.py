@@ -1,0 +1,143 @@
+"""The stores, the ledger and the tracker of one FM_HOME, opened together."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fm_platform.errors import FMError
+from fm_platform.home import Home
+from fm_platform.lineage.fingerprints import git_state
+from fm_platform.lineage.ledger import ArtifactVersion, Ledger, RunContext
+from fm_platform.spec.load import LoadedProject, discover
+from fm_platform.store.columns import ColumnStore
+from fm_platform.store.models import ModelStore
+from fm_platform.store.tables import TableRef, TableStore
+
+if TYPE_CHECKING:
+    from fm_platform.tracking.tracker import Tracker
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Everything below one FM_HOME.
+
+    Example:
+        ws = Workspace.open()
+        ws.ledger.latest("sentiment", "merged_model", "merged_model")
+    """
+
+    home: Home
+
+    @classmethod
+    def open(cls, home: Home | None = None) -> Workspace:
+        """Open the workspace of `home`, or of FM_HOME.
+
+        Raises:
+            HomeError: If the folder cannot be written.
+        """
+        return cls((home or Home.from_environment()).ensure())
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The record of all versions."""
+        return Ledger.open(self.home.ledger_url)
+
+    @cached_property
+    def tables(self) -> TableStore:
+        """Delta tables, under FM_LAKE_URL or FM_HOME/lake."""
+        return TableStore(os.environ.get("FM_LAKE_URL", str(self.home.lake)))
+
+    @cached_property
+    def models(self) -> ModelStore:
+        """Content-addressed model folders."""
+        return ModelStore(self.home.models, self.home.keys / "manifest.key")
+
+    @cached_property
+    def columns(self) -> ColumnStore:
+        """Content-addressed columns: votes and embeddings."""
+        return ColumnStore(self.home.cache / "columns")
+
+    @cached_property
+    def tracker(self) -> Tracker:
+        """MLflow runs and registry. Importing it is left until something is logged."""
+        from fm_platform.tracking.tracker import Tracker
+
+        return Tracker(
+            uri=self.home.tracking_uri,
+            artifact_root=self.home.mlflow / "artifacts",
+            spool_dir=self.home.mlflow / "spool",
+        )
+
+    def table_ref(self, version: ArtifactVersion, table: str) -> TableRef:
+        """Return where `version` keeps its rows of `table`."""
+        try:
+            return TableRef.from_json(version.location["tables"][table])
+        except KeyError:
+            raise FMError(
+                f"{version.name} {version.partition or ''} holds no table {table!r}",
+                found=sorted(version.location.get("tables", {})),
+            ) from None
+
+    def model_path(self, version: ArtifactVersion) -> Path:
+        """Return the verified folder of a model artifact."""
+        return self.models.open(str(version.location["model"]))
+
+    def verify(self, version: ArtifactVersion) -> None:
+        """Check the bytes of everything that `version` keeps.
+
+        Raises:
+            CorruptArtifactError: If a byte differs.
+            MissingArtifactError: If a file is gone.
+        """
+        for ref in version.location.get("tables", {}).values():
+            self.tables.verify(TableRef.from_json(ref))
+        if "model" in version.location:
+            self.models.verify(str(version.location["model"]))
+        if "column" in version.location:
+            self.columns.get(str(version.location["column"]))
+
+    def set_aside(self, version: ArtifactVersion, error: Exception) -> None:
+        """Move the damaged files of `version` aside as evidence, so that it can be rebuilt."""
+        for ref in version.location.get("tables", {}).values():
+            self.tables.quarantine(TableRef.from_json(ref))
+        if "model" in version.location:
+            self.models.quarantine(str(version.location["model"]))
+        if "column" in version.location:
+            self.columns.quarantine(str(version.location["column"]))
+
+
+def run_context(asked_by: str, dagster_run_id: str | None = None) -> RunContext:
+    """Return who asks for a build, with the commit of the code in the current folder."""
+    commit, dirty = git_state(Path.cwd())
+    return RunContext(
+        asked_by=asked_by, dagster_run_id=dagster_run_id, git_commit=commit, git_dirty=dirty
+    )
+
+
+def project_root() -> Path:
+    """Return the folder that holds `assets/defs`: FM_PROJECTS, or the checkout."""
+    return Path(os.environ.get("FM_PROJECTS", Path(__file__).resolve().parents[1]))
+
+
+def find_project(name: str) -> LoadedProject:
+    """Load the project called `name`.
+
+    Raises:
+        FMError: If there is none; the message lists those that exist.
+        SpecError: If its file has mistakes.
+    """
+    files = {file.parent.name: file for file in discover(project_root())}
+    if name not in files:
+        raise FMError(
+            f"there is no project {name!r}",
+            where=project_root() / "assets" / "defs",
+            expected=", ".join(sorted(files)) or "a folder with a defs.yaml",
+            next_step=f"fm init {name} --from data.csv makes one",
+        )
+    from fm_platform.spec.load import load_spec
+
+    return load_spec(files[name])
