@@ -1,0 +1,1 @@
+"""Dagster only: thin assets over the library. No algorithm lives here."""
