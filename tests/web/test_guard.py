@@ -116,9 +116,7 @@ def test_attack_is_refused(client: TestClient, attack: str, token: str | None) -
     assert "reached" not in response.text
 
 
-@pytest.mark.parametrize(
-    "headers", [{"origin": EVIL}, {"origin": "null"}, {"host": "evil.example"}]
-)
+@pytest.mark.parametrize("extra", [{"origin": EVIL}, {"origin": "null"}, {"host": "evil.example"}])
 def test_foreign_websocket_is_refused(client: TestClient, extra: dict[str, str]) -> None:
     headers = {"host": "127.0.0.1:3000", **extra}
     with pytest.raises(WebSocketDisconnect), client.websocket_connect("/graphql", headers=headers):
