@@ -1,0 +1,254 @@
+"""One recipe a stage: pure functions of the spec and the upstream versions.
+
+A recipe's config is only the part of the spec that matters to that artifact, so a change of the
+schedule rebuilds nothing. Code is named as text: nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fm_platform.lineage.fingerprints import (
+    MODEL_PACKAGES,
+    TABLE_PACKAGES,
+    code_fingerprint,
+    environment_fingerprint,
+)
+from fm_platform.lineage.records import ArtifactVersion, Input, Recipe
+from fm_platform.spec.models import Expert, ProjectSpec
+
+# What computes the content of each kind of artifact.
+CODE: dict[str, tuple[str, ...]] = {
+    "raw": (
+        "fm_platform.sources.ingest",
+        "fm_platform.cleaning.contracts",
+        "fm_platform.stages.raw",
+    ),
+    "embeddings": ("fm_platform.training.embed",),
+    "votes": ("fm_platform.labeling.apply",),
+    "label_model": ("fm_platform.labeling.label_model",),
+    "weak_labels": ("fm_platform.labeling.label_model", "fm_platform.stages.weak_labels"),
+    "cleaned": ("fm_platform.cleaning.clean", "fm_platform.stages.cleaned"),
+    "start": ("fm_platform.training.start", "fm_platform.training.train"),
+    "adapter": ("fm_platform.training.train",),
+    "merged_model": ("fm_platform.merging.merge", "fm_platform.merging.search"),
+    "evaluation": (
+        "fm_platform.evaluation.table",
+        "fm_platform.evaluation.gate",
+        "fm_platform.evaluation.human",
+        "fm_platform.training.predict",
+    ),
+}
+
+
+def code_version(kind: str) -> str:
+    """Return the code fingerprint of one kind of artifact."""
+    return code_fingerprint(*CODE[kind])
+
+
+def raw_recipe(spec: ProjectSpec, day: str, source_ids: Mapping[str, str]) -> Recipe:
+    """Return the recipe of one day of raw rows; `source_ids` tells what each source holds."""
+    config = {
+        "contract": spec.contract.model_dump(mode="json"),
+        "split": spec.split.model_dump(mode="json"),
+        "gold": {
+            "column": spec.gold.column,
+            "annotator": spec.gold.annotator,
+            "guideline_version": spec.gold.guideline_version,
+        },
+        "classes": list(spec.taxonomy.classes),
+        "sources": {
+            source.name: {"connector": source.connector, "options": source.options}
+            for source in spec.sources
+            if source.name in source_ids
+        },
+    }
+    inputs = tuple(Input("source", name, day, source_ids[name]) for name in sorted(source_ids))
+    return _recipe(spec, "raw", "raw", day, inputs, config, environment_fingerprint(TABLE_PACKAGES))
+
+
+def embeddings_recipe(spec: ProjectSpec, day: str, raw: ArtifactVersion, base: str) -> Recipe:
+    """Return the recipe of the frozen embeddings of one day, for base model `base`."""
+    config = {"max_tokens": spec.training.max_tokens}
+    inputs = (raw.as_input("raw"), Input("base_model", "base_model", None, base))
+    environment = environment_fingerprint(MODEL_PACKAGES, machine=True)
+    return _recipe(spec, "embeddings", "embeddings", day, inputs, config, environment)
+
+
+def votes_recipe(
+    spec: ProjectSpec,
+    day: str,
+    function_name: str,
+    function_fingerprint: str,
+    raw: ArtifactVersion,
+    extra_inputs: Sequence[Input] = (),
+) -> Recipe:
+    """Return the recipe of what one labeling function says of one day."""
+    config = {"function": function_fingerprint, "classes": list(spec.taxonomy.classes)}
+    inputs = (raw.as_input("raw"), *extra_inputs)
+    environment = environment_fingerprint(TABLE_PACKAGES)
+    return _recipe(spec, "votes", function_name, day, inputs, config, environment)
+
+
+def label_model_recipe(
+    spec: ProjectSpec, day: str, votes: Sequence[ArtifactVersion], gold_hash: str
+) -> Recipe:
+    """Return the recipe of the label model of `day`, fitted on the votes of its window."""
+    config = {
+        "label_model": spec.labeling.label_model.model_dump(mode="json"),
+        "classes": list(spec.taxonomy.classes),
+    }
+    inputs = (
+        *(version.as_input("votes") for version in votes),
+        Input("gold", "gold", day, gold_hash),
+    )
+    environment = environment_fingerprint(TABLE_PACKAGES)
+    return _recipe(spec, "label_model", "label_model", day, inputs, config, environment)
+
+
+def weak_labels_recipe(
+    spec: ProjectSpec,
+    day: str,
+    raw: ArtifactVersion,
+    votes: Sequence[ArtifactVersion],
+    label_model: ArtifactVersion,
+) -> Recipe:
+    """Return the recipe of one day of weakly labeled rows."""
+    config = {
+        "classes": list(spec.taxonomy.classes),
+        "minimum_coverage": spec.labeling.minimum_coverage,
+        "max_failed_share": spec.labeling.max_failed_share,
+    }
+    inputs = (
+        raw.as_input("raw"),
+        *(version.as_input("votes") for version in votes),
+        label_model.as_input("label_model"),
+    )
+    environment = environment_fingerprint(TABLE_PACKAGES)
+    return _recipe(spec, "weak_labels", "weak_labels", day, inputs, config, environment)
+
+
+def cleaned_recipe(
+    spec: ProjectSpec, day: str, weak_labels: ArtifactVersion, seen_hash: str
+) -> Recipe:
+    """Return the recipe of one day of cleaned rows.
+
+    `seen_hash` stands for those of today's texts that earlier days of the window hold: only what
+    matters of the past is an input, so a change of an old day stops here unless it matters.
+    """
+    config = {
+        "rules": [rule.model_dump(mode="json") for rule in spec.cleaning],
+        "classes": list(spec.taxonomy.classes),
+    }
+    inputs = (weak_labels.as_input("weak_labels"), Input("seen", "seen", day, seen_hash))
+    environment = environment_fingerprint((*TABLE_PACKAGES, "py3langid"))
+    return _recipe(spec, "cleaned", "cleaned", day, inputs, config, environment)
+
+
+def start_recipe(spec: ProjectSpec, cleaned: Sequence[ArtifactVersion], base: str) -> Recipe:
+    """Return the recipe of the shared start of all experts."""
+    inputs = (
+        *(day.as_input("cleaned") for day in cleaned if day.rows),
+        Input("base_model", "base_model", None, base),
+    )
+    return _model_recipe(spec, "start", "shared_start", inputs)
+
+
+def adapter_recipe(
+    spec: ProjectSpec,
+    expert: Expert,
+    cleaned: Sequence[ArtifactVersion],
+    start: ArtifactVersion,
+) -> Recipe:
+    """Return the recipe of one expert: only the parts of the days that hold its sources' rows."""
+    parts = tuple(
+        day.as_input("cleaned", part=source)
+        for day in cleaned
+        for source in sorted(expert.sources)
+        if source in day.parts
+    )
+    return _model_recipe(spec, "adapter", expert.name, (*parts, start.as_input("start")))
+
+
+def merged_recipe(
+    spec: ProjectSpec,
+    adapters: Sequence[ArtifactVersion],
+    start: ArtifactVersion,
+    cleaned: Sequence[ArtifactVersion],
+    base: str,
+) -> Recipe:
+    """Return the recipe of the merged model; the dev rows count where weights are searched."""
+    config = {
+        "merge": spec.merge.model_dump(mode="json"),
+        "classes": list(spec.taxonomy.classes),
+        "max_tokens": spec.training.max_tokens,
+    }
+    dev = cleaned if spec.merge.weights is None and len(adapters) > 1 else ()
+    inputs = (
+        *(adapter.as_input("adapter") for adapter in adapters),
+        start.as_input("start"),
+        *(day.as_input("dev", part="dev") for day in dev if "dev" in day.parts),
+        Input("base_model", "base_model", None, base),
+    )
+    environment = environment_fingerprint(MODEL_PACKAGES, machine=True)
+    seed = spec.training.seed
+    return _recipe(spec, "merged_model", "merged_model", None, inputs, config, environment, seed)
+
+
+def evaluation_recipe(
+    spec: ProjectSpec,
+    merged: ArtifactVersion,
+    adapters: Sequence[ArtifactVersion],
+    champion: ArtifactVersion | None,
+    weak_labels: Sequence[ArtifactVersion],
+    raw: Sequence[ArtifactVersion],
+) -> Recipe:
+    """Return the recipe of an evaluation on the gold test rows of the window."""
+    config = {
+        "evaluation": spec.evaluation.model_dump(mode="json"),
+        "gate": spec.gate.model_dump(mode="json"),
+        "classes": list(spec.taxonomy.classes),
+        "max_tokens": spec.training.max_tokens,
+    }
+    inputs = (
+        merged.as_input("merged_model"),
+        *(adapter.as_input("adapter") for adapter in adapters),
+        *(() if champion is None else (champion.as_input("champion"),)),
+        *(day.as_input("weak_labels", part="test") for day in weak_labels if "test" in day.parts),
+        *(day.as_input("gold", part="gold") for day in raw if "gold" in day.parts),
+    )
+    environment = environment_fingerprint(MODEL_PACKAGES, machine=True)
+    seed = spec.evaluation.seed
+    return _recipe(spec, "evaluation", "evaluation", None, inputs, config, environment, seed)
+
+
+def _model_recipe(spec: ProjectSpec, kind: str, name: str, inputs: tuple[Input, ...]) -> Recipe:
+    config = {
+        "training": spec.training.model_dump(mode="json"),
+        "classes": list(spec.taxonomy.classes),
+    }
+    environment = environment_fingerprint(MODEL_PACKAGES, machine=True)
+    return _recipe(spec, kind, name, None, inputs, config, environment, spec.training.seed)
+
+
+def _recipe(
+    spec: ProjectSpec,
+    kind: str,
+    name: str,
+    partition: str | None,
+    inputs: tuple[Input, ...],
+    config: Mapping[str, object],
+    environment: str,
+    seed: int | None = None,
+) -> Recipe:
+    return Recipe(
+        project=spec.name,
+        kind=kind,
+        name=name,
+        partition=partition,
+        inputs=inputs,
+        code=code_version(kind),
+        config=config,
+        environment=environment,
+        seed=seed,
+    )
