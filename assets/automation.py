@@ -1,0 +1,127 @@
+"""When things run by themselves: the daily schedule and the conditions of the model assets."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets.keys import DAILY_STAGES, MODEL_STAGES, keys_of_stages
+from assets.partitions import complete_days
+from fm_platform.spec import ProjectSpec
+
+MAX_RUNTIME_S = 6 * 60 * 60
+
+
+def retrain_condition(daily: dg.AssetSelection) -> dg.AutomationCondition[dg.AssetKey]:
+    """Return when a model asset that reads daily tables is built again.
+
+    Some input is new since the last build, every blocking check on the inputs passed, and nothing
+    on the way is being built. `AutomationCondition.eager()` would not do: it ignores failed checks
+    and, below a daily table, requests nothing as long as one historical day is missing. A missing
+    model input still holds it back.
+    """
+    return (
+        (dg.AutomationCondition.any_deps_updated().since_last_handled())
+        & dg.AutomationCondition.all_deps_blocking_checks_passed()
+        & ~dg.AutomationCondition.any_deps_missing().ignore(daily)
+        & ~dg.AutomationCondition.any_deps_in_progress()
+        & ~dg.AutomationCondition.in_progress()
+    ).with_label("retrain_when_inputs_change")
+
+
+def follow_model_condition(daily: dg.AssetSelection) -> dg.AutomationCondition[dg.AssetKey]:
+    """Return when an asset that follows the model is built again: with it, not with each day."""
+    return (
+        dg.AutomationCondition.any_deps_updated().ignore(daily).since_last_handled()
+        & dg.AutomationCondition.all_deps_blocking_checks_passed()
+        & ~dg.AutomationCondition.any_deps_missing().ignore(daily)
+        & ~dg.AutomationCondition.any_deps_in_progress()
+        & ~dg.AutomationCondition.in_progress()
+    ).with_label("follow_the_model")
+
+
+def daily_selection(spec: ProjectSpec) -> dg.AssetSelection:
+    """Return the daily tables of a project."""
+    return dg.AssetSelection.assets(*keys_of_stages(spec, DAILY_STAGES))
+
+
+def model_selection(spec: ProjectSpec) -> dg.AssetSelection:
+    """Return the adapters, the merged model and its evaluation."""
+    return dg.AssetSelection.assets(*keys_of_stages(spec, MODEL_STAGES))
+
+
+def daily_job(spec: ProjectSpec) -> dg.UnresolvedAssetJobDefinition:
+    """Return the job that builds days."""
+    return dg.define_asset_job(
+        f"{spec.name}_daily",
+        selection=daily_selection(spec),
+        description="Bring in, label and clean the rows of one day or of a range of days.",
+        tags=_run_tags(spec),
+    )
+
+
+def model_job(spec: ProjectSpec) -> dg.UnresolvedAssetJobDefinition:
+    """Return the job that trains, merges and evaluates."""
+    return dg.define_asset_job(
+        f"{spec.name}_model",
+        selection=model_selection(spec),
+        description="Train the experts, merge them, evaluate the merged model and decide on it.",
+        tags=_run_tags(spec),
+    )
+
+
+def _run_tags(spec: ProjectSpec) -> dict[str, str]:
+    return {"project": spec.name, "dagster/max_runtime": str(MAX_RUNTIME_S)}
+
+
+def daily_schedule(spec: ProjectSpec) -> dg.ScheduleDefinition:
+    """Return the schedule that builds each day once, after it is over.
+
+    The run key is the day, so a tick that comes twice starts one run.
+    """
+    job = daily_job(spec)
+
+    @dg.schedule(
+        name=f"{spec.name}_daily",
+        job=job,
+        cron_schedule=spec.schedule.cron,
+        execution_timezone=spec.calendar.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING
+        if spec.schedule.enabled
+        else dg.DefaultScheduleStatus.STOPPED,
+        description="Builds the day that has just ended.",
+    )
+    def newest_day(
+        context: dg.ScheduleEvaluationContext,
+    ) -> dg.RunRequest | dg.SkipReason:
+        at = context.scheduled_execution_time
+        days = complete_days(spec, at)
+        if not days:
+            return dg.SkipReason(
+                f"The first day of {spec.name}, {spec.calendar.start}, is not over yet."
+            )
+        end = spec.calendar.end
+        # The tick on the day after the end still builds the end; from then on nothing is new.
+        if end is not None and (at.date() - end).days > 1:
+            return dg.SkipReason(
+                f"The calendar of {spec.name} ended on {end}: there is no new day to build."
+                " A later calendar.end in defs.yaml goes on."
+            )
+        return dg.RunRequest(
+            run_key=f"{spec.name}:{days[-1]}",
+            partition_key=days[-1],
+            tags={"asked_by": "schedule", "project": spec.name},
+        )
+
+    return newest_day
+
+
+def automation_sensor(spec: ProjectSpec) -> dg.AutomationConditionSensorDefinition:
+    """Return the sensor that evaluates the conditions of the model assets. It starts running."""
+    return dg.AutomationConditionSensorDefinition(
+        f"{spec.name}_automation",
+        target=model_selection(spec),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
+        run_tags={"asked_by": "sensor", "project": spec.name},
+        description="Builds the model again when its data changed and every gate passed.",
+    )

@@ -1,0 +1,73 @@
+"""What all assets have in common: group, owners, kinds, code version, retries, pool, tags."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from typing import Any
+
+import dagster as dg
+
+from assets.checks import check_specs
+from assets.columns import column_lineage, column_schema
+from assets.partitions import daily_partitions
+from fm_platform.lineage.fingerprints import code_fingerprint
+from fm_platform.spec import ProjectSpec
+
+# `backfill_policy` and code references carry Dagster's beta notice at every definition. Both are
+# pinned by tests on the version in constraints.txt; nothing else is silenced.
+for _what in ("Parameter `backfill_policy`", ".*CodeReference", ".*code_references"):
+    warnings.filterwarnings("ignore", message=_what, category=dg.BetaWarning)
+
+DATA_POOL = "fm_data"
+MODEL_POOL = "fm_model"
+
+RETRIES = dg.RetryPolicy(
+    max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+)
+"""Only errors that say of themselves that trying again helps ever reach this policy."""
+
+
+@cache
+def code_version(module: str) -> str:
+    """Return the fingerprint of a stage's code and of the library code it uses."""
+    return code_fingerprint(module)[:16]
+
+
+def daily(spec: ProjectSpec, stage: str, kinds: set[str]) -> dict[str, Any]:
+    """Return the arguments of `@dg.asset` for a stage with one table partition a day."""
+    return _common(spec, stage, stage, f"{spec.name}_data", kinds) | {
+        "partitions_def": daily_partitions(spec),
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+        "pool": DATA_POOL,
+    }
+
+
+def unpartitioned(
+    spec: ProjectSpec, stage: str, kinds: set[str], *, group: str, name: str | None = None
+) -> dict[str, Any]:
+    """Return the arguments of `@dg.asset` for a stage that has no days."""
+    return _common(spec, stage, name or stage, f"{spec.name}_{group}", kinds) | {"pool": MODEL_POOL}
+
+
+def _common(
+    spec: ProjectSpec, stage: str, name: str, group: str, kinds: set[str]
+) -> dict[str, Any]:
+    prefix = [spec.name, "adapters"] if stage == "adapters" and name != "shared_start" else None
+    key = dg.AssetKey([*(prefix or [spec.name]), name])
+    metadata: dict[str, Any] = {}
+    if schema := column_schema(spec, stage):
+        metadata["dagster/column_schema"] = schema
+    if lineage := column_lineage(spec, stage):
+        metadata["dagster/column_lineage"] = lineage
+    return {
+        "key": key,
+        "group_name": group,
+        "kinds": kinds,
+        "owners": list(spec.owners),
+        "tags": {"project": spec.name, "stage": stage},
+        "metadata": metadata,
+        "code_version": code_version(f"fm_platform.stages.{stage}"),
+        "retry_policy": RETRIES,
+        "check_specs": check_specs(stage, key) or None,
+    }

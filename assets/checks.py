@@ -1,0 +1,114 @@
+"""Blocking checks: a stage's verdicts as Dagster asset checks.
+
+A gate is `blocking=True` *and* severity ERROR: either one alone lets downstream run. A failed
+check does not undo the write, so nothing is promoted on the strength of a table being there.
+A range run gets one verdict a check, with the verdict of each day in a table: Dagster records a
+single evaluation for such a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from assets.metadata import scalar, table
+
+if TYPE_CHECKING:
+    from fm_platform.stages.common import CheckResult, StageResult
+
+CHECKS: dict[str, dict[str, str]] = {
+    "raw": {
+        "contract": "At most the allowed share of rows breaks the contract.",
+        "non_empty": "There is at least one row.",
+    },
+    "weak_labels": {
+        "label_coverage": "Enough rows have at least one vote.",
+        "function_failures": "No labeling function fails on more rows than allowed.",
+    },
+    "cleaned": {"non_empty": "At least one row is left to train on."},
+    "evaluation": {
+        "gate": "The challenger is not worse than the champion, overall and on every source."
+    },
+}
+"""Stage -> check name -> what it promises."""
+
+
+def check_specs(stage: str, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """Return the blocking checks of a stage."""
+    return [
+        dg.AssetCheckSpec(name, asset=key, description=promise, blocking=True)
+        for name, promise in CHECKS.get(stage, {}).items()
+    ]
+
+
+def check_results(
+    stage: str, key: dg.AssetKey, results: Mapping[str | None, StageResult]
+) -> list[dg.AssetCheckResult]:
+    """Return one verdict for each declared check over all artifacts of a step.
+
+    A stage that gives no verdict on a declared check has not passed it.
+    """
+    verdicts: dict[str, list[tuple[str | None, CheckResult]]] = {
+        name: [] for name in CHECKS.get(stage, {})
+    }
+    for day, result in results.items():
+        for check in result.checks:
+            verdicts.setdefault(check.name, []).append((day, check))
+    undeclared = sorted(set(verdicts) - set(CHECKS.get(stage, {})))
+    if undeclared:
+        raise dg.DagsterInvariantViolationError(
+            f"stage {stage} gave a verdict on {', '.join(undeclared)}, which assets.checks.CHECKS"
+            " does not declare"
+        )
+    return [
+        _summary(name, key, given, len(results) - len(given)) for name, given in verdicts.items()
+    ]
+
+
+def _summary(
+    name: str, key: dg.AssetKey, given: Sequence[tuple[str | None, CheckResult]], silent: int
+) -> dg.AssetCheckResult:
+    failed = [(day, check) for day, check in given if not check.passed]
+    blocking = silent > 0 or any(check.blocking for _, check in failed) or not failed
+    if silent:
+        description = f"no verdict on {silent} artifact(s); a check without a verdict fails"
+    elif len(given) == 1:
+        description = given[0][1].description
+    elif failed:
+        shown = "; ".join(f"{day}: {check.description}" for day, check in failed[:3])
+        more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+        description = f"failed on {len(failed)} of {len(given)} days. {shown}{more}"
+    else:
+        description = f"passed on all {len(given)} days"
+    metadata: dict[str, dg.MetadataValue] = {
+        "verdicts": table(
+            [
+                {"day": day or "-", "passed": check.passed, "why": check.description}
+                for day, check in [*failed, *(pair for pair in given if pair[1].passed)]
+            ]
+            or [{"day": "-", "passed": False, "why": description}]
+        )
+    }
+    if len(given) == 1:
+        metadata |= {
+            title: table(value) if _is_table(value) else scalar(value)
+            for title, value in sorted(given[0][1].metadata.items())
+        }
+    return dg.AssetCheckResult(
+        passed=not failed and not silent,
+        asset_key=key,
+        check_name=name,
+        severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
+        description=description,
+        metadata=metadata,
+    )
+
+
+def _is_table(value: object) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and bool(value)
+        and all(isinstance(row, Mapping) for row in value)
+    )

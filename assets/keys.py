@@ -1,0 +1,44 @@
+"""Asset keys of a project, and what belongs to which part of the chain."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from fm_platform.spec import ProjectSpec
+
+DAILY_STAGES = ("raw", "weak_labels", "cleaned")
+MODEL_STAGES = ("adapters", "merged_model", "evaluation")
+STAGES = (*DAILY_STAGES, *MODEL_STAGES)
+
+
+def stage_key(spec: ProjectSpec, stage: str) -> dg.AssetKey:
+    """Return the key of a stage that is one asset, e.g. `[sentiment, raw]`."""
+    return dg.AssetKey([spec.name, stage])
+
+
+def start_key(spec: ProjectSpec) -> dg.AssetKey:
+    """Return the key of the label head that all experts start from."""
+    return stage_key(spec, "shared_start")
+
+
+def expert_key(spec: ProjectSpec, expert: str) -> dg.AssetKey:
+    """Return the key of one adapter, e.g. `[sentiment, adapters, tweets]`."""
+    return dg.AssetKey([spec.name, "adapters", expert])
+
+
+def expert_keys(spec: ProjectSpec) -> list[dg.AssetKey]:
+    """Return the keys of all adapters in declared order."""
+    return [expert_key(spec, expert.name) for expert in spec.experts]
+
+
+def keys_of_stages(spec: ProjectSpec, stages: tuple[str, ...] | list[str]) -> list[dg.AssetKey]:
+    """Return all asset keys of `stages`, upstream first; `adapters` includes the shared start."""
+    keys: list[dg.AssetKey] = []
+    for stage in STAGES:
+        if stage in stages:
+            keys += (
+                [start_key(spec), *expert_keys(spec)]
+                if stage == "adapters"
+                else [stage_key(spec, stage)]
+            )
+    return keys

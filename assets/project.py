@@ -1,0 +1,71 @@
+"""The component: one declared project in, Dagster definitions out."""
+
+from __future__ import annotations
+
+import dagster as dg
+from pydantic import BaseModel
+
+from assets.automation import automation_sensor, daily_job, daily_schedule, model_job
+from assets.sensors import missing_days_sensor
+from assets.stages.adapters import adapter_asset, start_asset
+from assets.stages.cleaned import cleaned_asset
+from assets.stages.evaluation import evaluation_asset
+from assets.stages.merged_model import merged_model_asset
+from assets.stages.raw import raw_asset
+from assets.stages.weak_labels import weak_labels_asset
+from fm_platform.spec import ProjectSpec
+from fm_platform.spec.load import LoadedProject, load_spec
+
+
+class ContinuousTraining(dg.Component):
+    """A project that is labeled, cleaned, trained, merged and evaluated as its data arrives.
+
+    The attributes in `defs.yaml` are the fields of `fm_platform.spec.ProjectSpec`.
+    """
+
+    def __init__(self, project: LoadedProject) -> None:
+        self.project = project
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Return the library's own model: the schema of the attributes."""
+        return ProjectSpec
+
+    @classmethod
+    def load(
+        cls, attributes: BaseModel | None, context: dg.ComponentLoadContext
+    ) -> ContinuousTraining:
+        """Keep the validated spec.
+
+        Raises:
+            SpecError: If parts of the spec contradict each other; it names files and lines.
+        """
+        file = context.path / "defs.yaml"
+        if not isinstance(attributes, ProjectSpec) or attributes.cross_problems():
+            # Reads the file again for the line of every mistake.
+            return cls(load_spec(file))
+        return cls(LoadedProject(spec=attributes, directory=context.path, file=file))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Return the project's definitions."""
+        return project_definitions(self.project)
+
+
+def project_definitions(project: LoadedProject) -> dg.Definitions:
+    """Return assets, checks, jobs, schedule and sensors of one project, without resources."""
+    spec = project.spec
+    assets = [
+        raw_asset(project),
+        weak_labels_asset(project),
+        cleaned_asset(project),
+        start_asset(project),
+        *(adapter_asset(project, expert.name) for expert in spec.experts),
+        merged_model_asset(project),
+        evaluation_asset(project),
+    ]
+    return dg.Definitions(
+        assets=dg.with_source_code_references(assets),
+        jobs=[daily_job(spec), model_job(spec)],
+        schedules=[daily_schedule(spec)],
+        sensors=[automation_sensor(spec), missing_days_sensor(spec)],
+    )

@@ -1,0 +1,41 @@
+"""Asset `evaluation`: how good the merged model is, and whether it becomes champion."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets.automation import daily_selection, follow_model_condition
+from assets.catalog import unpartitioned
+from assets.keys import expert_keys, stage_key
+from assets.resources import WorkspaceResource
+from assets.steps import build_one
+from fm_platform.spec.load import LoadedProject
+
+
+def evaluation_asset(project: LoadedProject) -> dg.AssetsDefinition:
+    """Return the asset that measures on human labels and decides."""
+    spec = project.spec
+
+    @dg.asset(
+        **unpartitioned(spec, "evaluation", {"mlflow", "report"}, group="model"),
+        deps=[stage_key(spec, "weak_labels"), *expert_keys(spec), stage_key(spec, "merged_model")],
+        automation_condition=follow_model_condition(daily_selection(spec)),
+    )
+    def evaluation(
+        context: dg.AssetExecutionContext, workspace: WorkspaceResource
+    ) -> dg.MaterializeResult[None]:
+        """Measures on gold test rows, per source, with intervals and every baseline beside them.
+
+        The gate makes the challenger champion only where it is not worse overall and on no
+        source; the decision and its numbers are recorded. Predictions are kept as a table.
+        """
+        from fm_platform.stages.evaluation import build_evaluation
+
+        return build_one(
+            context,
+            workspace,
+            project,
+            lambda ws, run, log: build_evaluation(ws, project, run, log),
+        )
+
+    return evaluation

@@ -1,0 +1,151 @@
+"""What every asset does around the one library call it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from assets.checks import check_results
+from assets.keys import DAILY_STAGES
+from assets.metadata import artifact_metadata, data_version, run_metadata
+from assets.reporting import StepReporter
+from assets.resources import WorkspaceResource
+from fm_platform.errors import FMError
+
+if TYPE_CHECKING:
+    from fm_platform.lineage.records import RunContext
+    from fm_platform.spec.load import LoadedProject
+    from fm_platform.stages.common import StageResult
+    from fm_platform.workspace import Workspace
+
+BuildDay = Callable[..., "StageResult"]
+"""(workspace, project, day, run, log) -> result."""
+BuildOne = Callable[["Workspace", "RunContext", StepReporter], "StageResult"]
+
+_ASKED_BY = (
+    ("asked_by", None),
+    ("dagster/backfill", "backfill"),
+    ("dagster/schedule_name", "schedule"),
+    ("dagster/sensor_name", "sensor"),
+    ("dagster/from_automation_condition", "sensor"),
+)
+
+
+def build_days(
+    context: dg.AssetExecutionContext,
+    resource: WorkspaceResource,
+    project: LoadedProject,
+    build: BuildDay,
+) -> dg.MaterializeResult[None]:
+    """Build each day of the run in order of time and describe each day on its own.
+
+    When a day fails, the days before it are reported as materialised: they are in the store.
+    """
+    stage = context.asset_key.path[1]
+    days = sorted(context.partition_keys)
+    reporter = StepReporter(context.log, context.asset_key)
+    results: dict[str | None, StageResult] = {}
+    with only_retryable_errors_are_retried(context.asset_key):
+        workspace = resource.open()
+        run = run_of(context)
+        for day in days:
+            reporter.started(day, len(days))
+            try:
+                results[day] = build(workspace, project, day, run, reporter)
+            except BaseException:
+                _report_finished_days(context, project, stage, results, workspace)
+                raise
+            reporter.finished(day, results[day])
+    for day, result in results.items():
+        metadata = artifact_metadata(project.spec, stage, result, workspace.home)
+        context.add_asset_metadata(metadata, context.asset_key, partition_key=day)
+    return _materialized(context, stage, results, run_metadata(results))
+
+
+def build_one(
+    context: dg.AssetExecutionContext,
+    resource: WorkspaceResource,
+    project: LoadedProject,
+    build: BuildOne,
+) -> dg.MaterializeResult[None]:
+    """Build an artifact that has no day."""
+    stage = context.asset_key.path[1]
+    reporter = StepReporter(context.log, context.asset_key)
+    with only_retryable_errors_are_retried(context.asset_key):
+        workspace = resource.open()
+        reporter.started(None, 1)
+        result = build(workspace, run_of(context), reporter)
+        reporter.finished(None, result)
+    results: dict[str | None, StageResult] = {None: result}
+    metadata = artifact_metadata(project.spec, stage, result, workspace.home)
+    return _materialized(context, stage, results, metadata | run_metadata(results))
+
+
+def _materialized(
+    context: dg.AssetExecutionContext,
+    stage: str,
+    results: dict[str | None, StageResult],
+    metadata: dict[str, dg.MetadataValue],
+) -> dg.MaterializeResult[None]:
+    return dg.MaterializeResult(
+        asset_key=context.asset_key,
+        metadata=metadata,
+        data_version=data_version(results),
+        check_results=check_results(stage, context.asset_key, results),
+    )
+
+
+def _report_finished_days(
+    context: dg.AssetExecutionContext,
+    project: LoadedProject,
+    stage: str,
+    results: dict[str | None, StageResult],
+    workspace: Workspace,
+) -> None:
+    for day, result in results.items():
+        metadata: dict[str, Any] = artifact_metadata(project.spec, stage, result, workspace.home)
+        context.log_event(
+            dg.AssetMaterialization(context.asset_key, partition=day, metadata=metadata)
+        )
+
+
+def run_of(context: dg.AssetExecutionContext) -> RunContext:
+    """Return who asked for this run, for the ledger."""
+    from fm_platform.workspace import run_context
+
+    return run_context(asked_by(context.run.tags), context.run.run_id)
+
+
+def asked_by(tags: dict[str, str] | Any) -> str:
+    """Return `person`, `schedule`, `sensor` or `backfill` from the tags of a run."""
+    for tag, meaning in _ASKED_BY:
+        if tag in tags:
+            return meaning or str(tags[tag])
+    return "person"
+
+
+@contextmanager
+def only_retryable_errors_are_retried(key: dg.AssetKey) -> Iterator[None]:
+    """Let retryable errors reach the retry policy; turn every other one into a final failure."""
+    try:
+        yield
+    except dg.Failure:
+        raise
+    except Exception as error:
+        if isinstance(error, FMError) and error.retryable:
+            raise
+        words = str(error) if isinstance(error, FMError) else f"{type(error).__name__}: {error}"
+        metadata: dict[str, Any] = {"error": type(error).__name__}
+        if isinstance(error, FMError) and error.next_step:
+            metadata["next_step"] = error.next_step
+        raise dg.Failure(
+            description=f"{key.to_user_string()}: {words}", metadata=metadata, allow_retries=False
+        ) from error
+
+
+def is_daily(stage: str) -> bool:
+    """Return whether a stage has one artifact a day."""
+    return stage in DAILY_STAGES
