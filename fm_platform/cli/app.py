@@ -1,0 +1,218 @@
+"""The commands of `fm`. Heavy libraries are imported inside the command that needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fm_platform.cli import render
+from fm_platform.errors import FMError
+
+app = typer.Typer(
+    name="fm",
+    help="Build, check and promote models from data, every day.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Project = Annotated[str, typer.Argument(help="Name of a project under assets/defs/.")]
+OptionalProject = Annotated[str | None, typer.Argument(help="Name of a project; all without it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the new project: letters, digits, _.")],
+    data: Annotated[Path, typer.Option("--from", help="A CSV, JSON Lines or Parquet file.")],
+) -> None:
+    """Write a new project from a data file: a YAML file and labeling functions to fill in."""
+    from fm_platform.sources.inference import infer_project
+    from fm_platform.workspace import project_root
+
+    folder = project_root() / "assets" / "defs" / name
+    if (folder / "defs.yaml").exists():
+        raise FMError(
+            f"project {name!r} exists already", where=folder, next_step="choose another name"
+        )
+    files = infer_project(name, data)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in sorted(files.items()):
+        (folder / file).write_text(text, "utf-8")
+        typer.echo(f"wrote {folder / file}")
+    typer.echo(f"next: look at both files, then  fm plan {name}  and  fm run {name}")
+
+
+@app.command()
+def projects(as_json: AsJson = False) -> None:
+    """List the projects."""
+    from fm_platform.spec.load import discover
+    from fm_platform.workspace import project_root
+
+    names = [file.parent.name for file in discover(project_root())]
+    typer.echo(json.dumps(names) if as_json else "\n".join(names) or "no project yet: fm init")
+
+
+@app.command()
+def plan(project: Project, as_json: AsJson = False) -> None:
+    """Print the resolved recipe of a project, and what a run would build, and why."""
+    from fm_platform.lineage.status import plan as make_plan
+    from fm_platform.stages.probe import probe
+    from fm_platform.workspace import Workspace, find_project
+
+    ws, loaded = Workspace.open(), find_project(project)
+    planned = make_plan(ws.ledger, loaded.spec, probe(ws, loaded))
+    if as_json:
+        typer.echo(
+            json.dumps({"spec": loaded.spec.model_dump(mode="json"), "plan": render.plain(planned)})
+        )
+    else:
+        typer.echo(render.plan_text(loaded, planned))
+
+
+@app.command()
+def status(project: OptionalProject = None, as_json: AsJson = False) -> None:
+    """Tell for every artifact: version, fresh or stale and why, champion."""
+    from fm_platform.lineage.status import status as all_status
+    from fm_platform.spec.load import discover
+    from fm_platform.stages.probe import probe
+    from fm_platform.workspace import Workspace, find_project, project_root
+
+    ws = Workspace.open()
+    names = [project] if project else [f.parent.name for f in discover(project_root())]
+    answer: list[dict[str, Any]] = []
+    for name in names:
+        loaded = find_project(name)
+        rows = render.plain(all_status(ws.ledger, loaded.spec, probe(ws, loaded)))
+        champion = ws.ledger.alias(name, "champion")
+        answer.append(
+            {
+                "project": name,
+                "champion": champion.content_hash if champion else None,
+                "decisions": render.plain(ws.ledger.decisions(name)[-5:]),
+                "artifacts": rows,
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(answer[0] if project else answer, indent=1))
+    else:
+        typer.echo(render.status_text(answer))
+
+
+@app.command()
+def run(
+    project: Project,
+    first: Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last day, YYYY-MM-DD.")] = None,
+) -> None:
+    """Build what is missing or stale, through Dagster."""
+    sys.exit(_run(project, first, last))
+
+
+def _run(project: str, first: str | None, last: str | None) -> int:
+    words = [sys.executable, "-m", "assets.run", project]
+    words += ["--from", first] if first else []
+    words += ["--to", last] if last else []
+    return subprocess.run(words, check=False).returncode
+
+
+@app.command()
+def demo() -> None:
+    """Run the shipped project on real data and print its table of results."""
+    code = _run("sentiment", None, None)
+    if code == 0:
+        results("sentiment", as_json=False)
+        typer.echo(render.where_next())
+    sys.exit(code)
+
+
+@app.command()
+def results(project: Project, as_json: AsJson = False) -> None:
+    """Print the evaluation table of the latest evaluation."""
+    from fm_platform.evaluation.table import EvaluationTable
+    from fm_platform.workspace import Workspace
+
+    version = Workspace.open().ledger.latest(project, "evaluation", "evaluation")
+    if version is None:
+        raise FMError(
+            f"project {project!r} has not been evaluated yet", next_step=f"fm run {project}"
+        )
+    table = EvaluationTable.from_json(
+        {**version.metrics["evaluation"], "project": project, "evaluation": version.content_hash}
+    )
+    typer.echo(json.dumps(table.to_json(), indent=1) if as_json else table.to_text())
+    if not as_json:
+        typer.echo(render.gate_text(version.metrics["gate"]))
+
+
+@app.command()
+def predict(
+    texts: Annotated[list[str], typer.Argument(help="Texts to classify.")],
+    project: Annotated[str, typer.Option("--project", "-p")] = "sentiment",
+    model: Annotated[str, typer.Option(help="An alias or a content-hash prefix.")] = "champion",
+    as_json: AsJson = False,
+) -> None:
+    """Classify texts with the champion, or with any version."""
+    from fm_platform.stages.predict import predict as answer
+
+    rows = answer(project, model, texts)
+    if as_json:
+        typer.echo(json.dumps(rows))
+    else:
+        typer.echo(render.predictions_text(rows))
+
+
+@app.command()
+def fsck(
+    repair: Annotated[bool, typer.Option(help="Move what is damaged aside.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for damaged commits, files and models; `--repair` moves them aside."""
+    from fm_platform.store.fsck import fsck as check
+    from fm_platform.workspace import Workspace
+
+    ws = Workspace.open()
+    findings = render.plain(check(ws.home.lake, ws.home.models, repair=repair))
+    if as_json:
+        typer.echo(json.dumps(findings))
+    else:
+        for finding in findings:
+            typer.echo(render.finding_text(finding))
+        typer.echo(f"{len(findings)} findings" if findings else "no damage found")
+    sys.exit(1 if findings and not repair else 0)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check versions, FM_HOME, the daemon lock and unsafe settings."""
+    from fm_platform.cli.doctor import examine
+
+    checks = examine()
+    if as_json:
+        typer.echo(json.dumps([check._asdict() for check in checks]))
+    else:
+        for check in checks:
+            typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
+    sys.exit(0 if all(check.passed for check in checks) else 1)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Dagster; MLflow takes the next.")] = 3000,
+) -> None:
+    """Serve Dagster (guarded), its daemon and MLflow on loopback until Ctrl-C."""
+    from fm_platform.cli.serve import serve
+
+    sys.exit(serve(port))
+
+
+@app.command()
+def daemon() -> None:
+    """Run the one Dagster daemon of this FM_HOME."""
+    os.execv(sys.executable, [sys.executable, "-m", "assets.daemon"])  # noqa: S606

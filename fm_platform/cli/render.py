@@ -1,0 +1,112 @@
+"""What `fm` prints. Row text and names go through `display.plain`: they may be hostile."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+from fm_platform import display
+from fm_platform.spec.load import LoadedProject
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON types."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, (date, datetime)):
+        return value.isoformat()
+    return value if isinstance(value, (int, float, bool, type(None))) else str(value)
+
+
+def table(rows: Sequence[Sequence[object]], head: Sequence[str]) -> str:
+    """Return aligned columns."""
+    texts = [list(head), *([display.plain(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in texts) for i in range(len(head))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in texts]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def plan_text(project: LoadedProject, planned: Any) -> str:
+    """Return the resolved recipe and what a run would build."""
+    spec = project.spec
+    head = [
+        f"project    {spec.name}  ({project.file})",
+        f"classes    {', '.join(spec.taxonomy.classes)}  (taxonomy {spec.taxonomy.version})",
+        f"days       {spec.calendar.start} .. {spec.calendar.end or 'open'}",
+        f"sources    {', '.join(source.name for source in spec.sources)}",
+        f"cleaning   {', '.join(rule.rule for rule in spec.cleaning)}",
+        f"base       {spec.base_model.location}",
+        "experts    " + ", ".join(f"{e.name} <- {' + '.join(e.sources)}" for e in spec.experts),
+        f"training   LoRA rank {spec.training.rank}, learning rate "
+        f"{spec.training.learning_rate:g}, {spec.training.epochs} epoch(s), "
+        f"seed {spec.training.seed}",
+        f"merge      {spec.merge.method}",
+        f"schedule   {spec.schedule.cron} {spec.calendar.timezone}",
+        "",
+    ]
+    return "\n".join(head) + grouped(plain(planned))
+
+
+def grouped(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return one line for all partitions of an artifact with the same state and reason."""
+    counts: Counter[tuple[str, str, str, str]] = Counter()
+    days: dict[tuple[str, str, str, str], list[str]] = {}
+    for row in rows:
+        key = (row["kind"], row["name"], row["state"], row["why"] or "")
+        counts[key] += 1
+        days.setdefault(key, []).append(row.get("partition") or "")
+    lines = []
+    for key, count in counts.items():
+        kind, name, state, why = key
+        span = "" if count == 1 and not days[key][0] else f"{min(days[key])}..{max(days[key])}"
+        lines.append((kind, name, span, count, state, why))
+    return table(lines, ("kind", "name", "days", "n", "state", "why"))
+
+
+def status_text(answer: Sequence[Mapping[str, Any]]) -> str:
+    """Return the status of some projects."""
+    blocks = []
+    for project in answer:
+        rows = project["artifacts"]
+        states = Counter(row["state"] for row in rows)
+        champion = project["champion"]
+        blocks.append(
+            f"{project['project']}: {states.get('fresh', 0)} fresh, {states.get('stale', 0)} "
+            f"stale, {states.get('unbuilt', 0)} unbuilt; champion "
+            f"{champion[:12] if champion else 'none'}\n" + grouped(rows)
+        )
+    return "\n\n".join(blocks) or "no project yet: fm init NAME --from data.csv"
+
+
+def gate_text(gate: Mapping[str, Any]) -> str:
+    """Return the decision of the gate."""
+    return f"gate: {'promoted' if gate['promote'] else 'refused'}: {gate['reason']}"
+
+
+def predictions_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return label, confidence and text a line."""
+    lines = [(row["label"], f"{row['confidence']:.3f}", row["text"]) for row in rows]
+    return table(lines, ("label", "confidence", "text"))
+
+
+def finding_text(finding: Mapping[str, Any]) -> str:
+    """Return one finding of fsck."""
+    return display.plain("  ".join(f"{key}={value}" for key, value in finding.items() if value))
+
+
+def where_next() -> str:
+    """Return what to look at after the demo."""
+    return (
+        "\nwhere to look next:\n"
+        "  make ui                                   Dagster and MLflow on this machine\n"
+        "  .venv/bin/fm status                       every artifact, fresh or stale and why\n"
+        '  .venv/bin/fm predict "what a great film"  ask the champion\n'
+        "  .venv/bin/fm init mine --from data.csv    your own data"
+    )
