@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -223,6 +224,10 @@ class Storage:
         """Return the size in bytes, None if there is no such file."""
         info = self.fs.get_file_info(self.path(relative))
         return int(info.size) if info.type == pafs.FileType.File else None
+
+    def age_s(self, relative: str) -> float:
+        """Return how many seconds ago a file was last written."""
+        return time.time() - float(self.fs.get_file_info(self.path(relative)).mtime.timestamp())
 
     def listing(self, relative: str, *, recursive: bool = False) -> list[tuple[str, int, bool]]:
         """Return (relative path, bytes, is a folder) of what is in a folder, sorted."""

@@ -44,18 +44,22 @@ class Finding:
     root: str
 
 
-def check_tables(store: TableStore, *, deep: bool = False) -> list[Finding]:
+def check_tables(
+    store: TableStore, *, deep: bool = False, grace_s: float = 3600.0
+) -> list[Finding]:
     """Return what is wrong with the tables.
 
     Args:
         store: Where to look.
         deep: Also hash every data file of every version; else only presence and size.
+        grace_s: A file that no version names is a leftover only once it is this many seconds
+            old; a younger one may belong to a write in progress.
     """
     findings = []
     for table in store.tables():
         log = _check_log(store.storage, table)
         findings += log or _check_last_checkpoint(store.storage, table)
-        findings += _check_files(store, table, deep=deep)
+        findings += _check_files(store.storage, table, deep, grace_s)
     return findings
 
 
@@ -176,8 +180,7 @@ def _check_last_checkpoint(storage: Storage, table: str) -> list[Finding]:
     return [Finding("bad_last_checkpoint", table, detail, (path,), storage.base)]
 
 
-def _check_files(store: TableStore, table: str, *, deep: bool) -> list[Finding]:
-    storage = store.storage
+def _check_files(storage: Storage, table: str, deep: bool, grace_s: float) -> list[Finding]:
     named: set[str] = set()
     findings = []
     for version in delta_log.commit_versions(storage, table):
@@ -201,6 +204,7 @@ def _check_files(store: TableStore, table: str, *, deep: bool) -> list[Finding]:
                 storage.base)
         for p, _, is_folder in storage.listing(table, recursive=True)
         if not is_folder and _is_leftover(p[len(table) + 1 :], named)
+        and storage.age_s(p) >= grace_s
     ]  # fmt: skip
     return findings
 
