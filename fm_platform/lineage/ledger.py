@@ -143,6 +143,32 @@ class Ledger:
             made_from = _inputs_of(connection, [row.id for row in rows]) if with_inputs else {}
         return [_version(row, made_from.get(row.id, ())) for row in rows]
 
+    def latest_of_days(
+        self, project: str, kind: str, name: str, first: str, last: str
+    ) -> list[ArtifactVersion]:
+        """Return the versions in use of the partitions `first` .. `last`, in order."""
+        c, v = schema.current.c, schema.versions.c
+        query = (
+            sa.select(schema.versions)
+            .join(schema.current, c.version_id == v.id)
+            .where(
+                (c.project == project) & (c.kind == kind) & (c.name == name),
+                c.partition.between(first, last),
+            )
+            .order_by(c.partition)
+        )
+        with self.engine.connect() as connection:
+            return [_version(row, ()) for row in connection.execute(query)]
+
+    def last_partition(self, project: str, kind: str, name: str) -> str | None:
+        """Return the greatest partition in use of one artifact, or None."""
+        c = schema.current.c
+        query = sa.select(sa.func.max(c.partition)).where(
+            (c.project == project) & (c.kind == kind) & (c.name == name)
+        )
+        with self.engine.connect() as connection:
+            return connection.scalar(query) or None
+
     def find(self, prefix: str) -> list[ArtifactVersion]:
         """Return the versions whose content or recipe hash starts with `prefix`."""
         v = schema.versions.c

@@ -1,0 +1,157 @@
+"""`adapters`: the shared start, and one LoRA adapter per declared expert."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fm_platform.errors import FMError, TrainingError
+from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
+from fm_platform.lineage.ledger import Lease
+from fm_platform.lineage.recipes import adapter_recipe, start_recipe
+from fm_platform.spec.load import LoadedProject
+from fm_platform.stages import tables
+from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
+from fm_platform.stages.models import (
+    load_plot,
+    required,
+    rows_of,
+    save_plot,
+    step_reporter,
+    training_days,
+    work_folder,
+)
+from fm_platform.training.base_model import resolve_base_model
+from fm_platform.workspace import Workspace
+
+if TYPE_CHECKING:
+    from fm_platform.training.train import TrainedExpert
+
+
+def build_start(
+    ws: Workspace, project: LoadedProject, run: RunContext, log: Reporter
+) -> StageResult:
+    """Train what all experts start from, on a balanced sample of all sources.
+
+    Raises:
+        MissingArtifactError: If no day is cleaned.
+        TrainingError: If there are no rows, or the loss is not finite.
+    """
+    spec = project.spec
+    days = training_days(ws, spec)
+    base = resolve_base_model(spec.base_model, project.directory)
+    recipe = start_recipe(spec, days, base.content_hash)
+
+    def compute(lease: Lease) -> Produced:
+        from fm_platform.training.start import fit_start
+
+        train, dev = rows_of(ws, days, "train"), rows_of(ws, days, "dev")
+        _refuse_empty(train.num_rows, "shared_start", [s.name for s in spec.sources])
+        with work_folder(ws, recipe.hash) as folder:
+            trained = fit_start(
+                train, dev, base, spec.training, spec.taxonomy.classes, folder,
+                step_reporter(log, "shared start"),
+            )  # fmt: skip
+            return _publish(ws, recipe, lease, trained, train.num_rows)
+
+    built = tables.build(ws, recipe, compute, run)
+    return stage_result(built, load_plot(ws, built.version))
+
+
+def build_adapter(
+    ws: Workspace, project: LoadedProject, expert_name: str, run: RunContext, log: Reporter
+) -> StageResult:
+    """Train one expert on the cleaned rows of its sources.
+
+    Raises:
+        MissingArtifactError: If no day is cleaned or the shared start is not built.
+        TrainingError: If there are no rows, or the loss is not finite.
+    """
+    spec = project.spec
+    expert = next((e for e in spec.experts if e.name == expert_name), None)
+    if expert is None:
+        raise FMError(
+            f"there is no expert {expert_name!r}", expected=", ".join(e.name for e in spec.experts)
+        )
+    days = training_days(ws, spec)
+    start = required(ws, spec, "start", "shared_start", "the shared start of the experts")
+    recipe = adapter_recipe(spec, expert, days, start)
+
+    def compute(lease: Lease) -> Produced:
+        from fm_platform.training.train import train_expert
+
+        train = rows_of(ws, days, "train", expert.sources)
+        dev = rows_of(ws, days, "dev", expert.sources)
+        _refuse_empty(train.num_rows, expert.name, list(expert.sources))
+        base = resolve_base_model(spec.base_model, project.directory)
+        with work_folder(ws, recipe.hash) as folder:
+            trained = train_expert(
+                train, dev, base, ws.model_path(start), spec.training, spec.taxonomy.classes,
+                folder, step_reporter(log, f"expert {expert.name}"),
+            )  # fmt: skip
+            return _publish(ws, recipe, lease, trained, train.num_rows)
+
+    built = tables.build(ws, recipe, compute, run)
+    if not built.reused:
+        _track(ws, project, built.version, run)
+    return stage_result(built, load_plot(ws, built.version))
+
+
+def _refuse_empty(rows: int, name: str, sources: list[str]) -> None:
+    if rows == 0:
+        raise TrainingError(
+            f"{name} has no training rows",
+            expected=f"cleaned rows of {', '.join(sources)} in the training window",
+            next_step="look at the quarantine table: which rule removed them?",
+        )
+
+
+def _publish(
+    ws: Workspace, recipe: Recipe, lease: Lease, trained: TrainedExpert, rows: int
+) -> Produced:
+    from fm_platform.evaluation.plot import loss_curve
+
+    ws.ledger.check_lease(lease)
+    identity = {"project": recipe.project, "name": recipe.name, "recipe_hash": recipe.hash}
+    ref = ws.models.publish(trained.directory, identity)
+    save_plot(ws, ref.content_hash, loss_curve(trained.history, title=recipe.name))
+    numbers: dict[str, Any] = {
+        **{key: value for key, value in trained.metrics.items() if value is not None},
+        "train_rows": rows,
+        "adapter_bytes": ref.bytes,
+    }
+    return Produced(
+        content_hash=ref.content_hash,
+        location={"model": ref.content_hash},
+        rows=rows,
+        bytes=ref.bytes,
+        metrics={
+            **summary(
+                numbers,
+                checks=(
+                    CheckResult(
+                        "finite_loss",
+                        True,
+                        f"every loss and gradient of {recipe.name} was finite.",
+                        {"final_train_loss": float(trained.metrics.get("train_loss") or 0.0)},
+                    ),
+                ),
+            ),
+            "history": trained.history,
+        },
+    )
+
+
+def _track(
+    ws: Workspace, project: LoadedProject, version: ArtifactVersion, run: RunContext
+) -> None:
+    """Log curves and parameters; a tracking server that is away never fails a training."""
+    ws.tracker.log_training(
+        project=project.spec.name,
+        expert=version.name,
+        params=version.config["training"],
+        history=version.metrics["history"],
+        metrics={
+            k: v for k, v in version.metrics["numbers"].items() if isinstance(v, (int, float))
+        },
+        tags=tables.tracking_tags(version, run),
+    )

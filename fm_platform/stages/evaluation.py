@@ -1,0 +1,326 @@
+"""`evaluation`: every system on the same gold test rows, and the gate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fm_platform.errors import EvaluationError
+from fm_platform.hashing import fingerprint
+from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
+from fm_platform.lineage.ledger import Lease
+from fm_platform.lineage.recipes import evaluation_recipe
+from fm_platform.spec.load import LoadedProject
+from fm_platform.spec.models import ProjectSpec
+from fm_platform.stages import tables
+from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
+from fm_platform.stages.models import load_plot, required, rows_of, save_plot, training_days
+from fm_platform.stages.window import last_built_day, window
+from fm_platform.workspace import Workspace
+
+if TYPE_CHECKING:
+    from fm_platform.evaluation.gate import GateDecision
+    from fm_platform.evaluation.metrics import SystemPredictions
+    from fm_platform.evaluation.table import EvaluationTable
+
+ABSTAIN = -1
+
+
+def previous_champion(
+    ws: Workspace, project: str, challenger: ArtifactVersion
+) -> ArtifactVersion | None:
+    """Return the champion that the challenger was or is compared with.
+
+    Where the challenger has become champion already, it is the one before: so the question and
+    its answer stay the same, and a second run computes nothing.
+    """
+    for change in reversed(ws.ledger.alias_history(project, "champion")):
+        if change.version_id is not None:
+            version = ws.ledger.get(change.version_id)
+            if version.content_hash != challenger.content_hash:
+                return version
+    return None
+
+
+def build_evaluation(
+    ws: Workspace, project: LoadedProject, run: RunContext, log: Reporter
+) -> StageResult:
+    """Evaluate the merged model beside everything it must beat, and decide.
+
+    Raises:
+        EvaluationError: If there are no gold test rows.
+        MissingArtifactError: If the merged model is not built.
+    """
+    spec = project.spec
+    merged = required(ws, spec, "merged_model", "merged_model", "the merged model")
+    adapters = [
+        required(ws, spec, "adapter", expert.name, f"the adapter of expert {expert.name}")
+        for expert in spec.experts
+    ]
+    champion = previous_champion(ws, spec.name, merged)
+    last = last_built_day(ws, spec, "weak_labels", "weak_labels") or ""
+    width = spec.training.window_days
+    labels = window(ws, spec, "weak_labels", "weak_labels", last, width)
+    raws = window(ws, spec, "raw", "raw", last, width)
+    recipe = evaluation_recipe(spec, merged, adapters, champion, labels, raws)
+
+    def compute(lease: Lease) -> Produced:
+        return _Evaluation(ws, project, merged, adapters, champion, labels, raws, log).write(
+            recipe, lease
+        )
+
+    built = tables.build(ws, recipe, compute, run)
+    if not built.reused:
+        _decide(ws, project, built.version, merged, champion, run)
+    return stage_result(built, load_plot(ws, built.version))
+
+
+class _Evaluation:
+    """One evaluation: rows, systems, table, gate, report."""
+
+    def __init__(
+        self,
+        ws: Workspace,
+        project: LoadedProject,
+        merged: ArtifactVersion,
+        adapters: list[ArtifactVersion],
+        champion: ArtifactVersion | None,
+        labels: list[ArtifactVersion],
+        raws: list[ArtifactVersion],
+        log: Reporter,
+    ) -> None:
+        self.ws, self.project, self.spec = ws, project, project.spec
+        self.merged, self.adapters, self.champion = merged, adapters, champion
+        self.labels, self.log = labels, log
+        self.classes = list(self.spec.taxonomy.classes)
+        self.rows = _test_rows(ws, self.spec, labels, raws)
+        if self.rows.num_rows == 0:
+            raise EvaluationError(
+                "there are no gold test rows to evaluate on",
+                expected="labels of people for some rows of the test split",
+                where=f"gold table of {self.spec.name}",
+                next_step="declare `gold.column`, the column that holds people's labels",
+            )
+        index = {name: i for i, name in enumerate(self.classes)}
+        self.gold: npt.NDArray[np.int64] = np.array(
+            [index[label] for label in self.rows["gold"].to_pylist()], np.int64
+        )
+        self.sources = self.rows["source"].to_pylist()
+
+    def systems(self) -> dict[str, SystemPredictions]:
+        """Return the predictions of every system on the test rows."""
+        found = {"merged_model": self._model(self.merged)}
+        if self.champion is not None:
+            found["champion"] = self._model(self.champion)
+        for adapter in self.adapters:
+            found[f"expert:{adapter.name}"] = self._model(adapter)
+        found |= self._weak()
+        found |= self._baselines()
+        human = self._human()
+        return found | ({} if human is None else {"human": human})
+
+    def _model(self, version: ArtifactVersion) -> SystemPredictions:
+        from fm_platform.evaluation.metrics import SystemPredictions
+        from fm_platform.stages.predict import classifier
+        from fm_platform.training.predict import predict_probabilities
+
+        probabilities = predict_probabilities(
+            classifier(self.ws, self.project, version),
+            self.rows["text"].to_pylist(),
+            max_tokens=self.spec.training.max_tokens,
+            on_progress=lambda done, total: self.log.progress(
+                f"evaluate {version.name}", done, total
+            ),
+        )
+        return SystemPredictions(probabilities.argmax(axis=1), probabilities)
+
+    def _weak(self) -> dict[str, SystemPredictions]:
+        from fm_platform.evaluation.metrics import SystemPredictions
+
+        labeled = self.rows["labeled"].to_numpy()
+        found = {}
+        for system, column in (("label_model", "probabilities"), ("majority_vote", "majority")):
+            probabilities = tables.matrix(self.rows[column])
+            labels = np.where(labeled, probabilities.argmax(axis=1), ABSTAIN)
+            found[system] = SystemPredictions(labels, probabilities)
+        return found
+
+    def _baselines(self) -> dict[str, SystemPredictions]:
+        from fm_platform.evaluation.metrics import SystemPredictions
+
+        functions = list(self.labels[-1].metrics["functions"])
+        found = {}
+        for system, function in sorted(self.spec.evaluation.baselines.items()):
+            if function not in functions:
+                raise EvaluationError(
+                    f"baseline {system!r} names a labeling function that does not exist",
+                    found=function,
+                    expected=", ".join(functions),
+                    where="evaluation.baselines",
+                )
+            votes = tables.matrix(self.rows["votes"])[:, functions.index(function)]
+            found[system] = SystemPredictions(votes.astype(np.int64), None)
+        return found
+
+    def _human(self) -> SystemPredictions | None:
+        from fm_platform.evaluation.human import one_random_rater
+
+        raters = self.rows["rater_labels"].to_pylist()
+        if not any(raters):
+            return None
+        return one_random_rater(raters, self.classes, seed=self.spec.evaluation.seed)
+
+    def write(self, recipe: Recipe, lease: Lease) -> Produced:
+        """Measure, decide, write predictions and report."""
+        from fm_platform.evaluation.gate import gate
+        from fm_platform.evaluation.plot import scores
+        from fm_platform.evaluation.table import evaluate
+
+        systems = self.systems()
+        self.log.info(f"{len(systems)} systems on {len(self.gold)} gold test rows")
+        table = evaluate(systems, self.gold, self.sources, self.classes, self.spec.evaluation)
+        decision = gate(
+            systems["merged_model"],
+            systems.get("champion"),
+            self.gold,
+            self.sources,
+            self.classes,
+            self.spec.evaluation,
+            self.spec.gate,
+        )
+        data = self._predictions(systems, recipe)
+        ref = tables.write(
+            self.ws, recipe, lease, "predictions", data, column="part", value=recipe.hash[:16]
+        )
+        content = fingerprint(
+            {
+                "table": table.to_json(self.spec.name, ""),
+                "gate": decision.to_json(),
+                "predictions": ref.content_hash,
+            }
+        )
+        save_plot(self.ws, content, scores(table))
+        self._report(content, systems["merged_model"])
+        return Produced(
+            content_hash=content,
+            location=tables.location({"predictions": ref}),
+            rows=ref.rows,
+            bytes=sum(file.bytes for file in ref.files),
+            metrics={
+                **_summary(table, decision),
+                "evaluation": table.to_json(self.spec.name, content),
+                "gate": decision.to_json(),
+            },
+        )
+
+    def _predictions(self, systems: dict[str, SystemPredictions], recipe: Recipe) -> pa.Table:
+        blocks = []
+        names = np.array([*self.classes, None], dtype=object)  # index -1 is "no answer"
+        for system in sorted(systems):
+            told = systems[system]
+            n = len(self.gold)
+            blocks.append(
+                pa.table(
+                    {
+                        "row_id": self.rows["row_id"],
+                        "day": self.rows["day"],
+                        "source": self.rows["source"],
+                        "system": pa.array([system] * n, pa.string()),
+                        "label": pa.array(names[told.labels].tolist(), pa.string()),
+                        "probabilities": pa.nulls(n, pa.list_(pa.float32()))
+                        if told.probabilities is None
+                        else tables.lists(np.asarray(told.probabilities, np.float32), pa.float32()),
+                        "gold": self.rows["gold"],
+                        "part": pa.array([recipe.hash[:16]] * n, pa.string()),
+                    },
+                    schema=tables.PREDICTIONS,
+                )
+            )
+        return pa.concat_tables(blocks)
+
+    def _report(self, content: str, merged: SystemPredictions) -> None:
+        from fm_platform.evaluation.report import write_report
+
+        train = rows_of(self.ws, training_days(self.ws, self.spec), "train")
+        write_report(
+            self.ws.home.reports / content[:16] / "report.html",
+            reference=train,
+            current=self.rows,
+            predicted=[self.classes[i] for i in merged.labels],
+            seed=self.spec.evaluation.seed,
+        )
+
+
+def _test_rows(
+    ws: Workspace, spec: ProjectSpec, labels: list[ArtifactVersion], raws: list[ArtifactVersion]
+) -> pa.Table:
+    """Return weak labels joined with gold on the test rows that people labeled."""
+    by_day = {raw.partition: raw for raw in raws}
+    found = []
+    for version in labels:
+        raw = by_day.get(version.partition)
+        if raw is None or "test" not in version.parts:
+            continue
+        weak = tables.read(ws, version, "weak_labels")
+        weak = weak.filter(pc.equal(weak["split"], "test"))
+        gold = tables.read(ws, raw, "gold", ["row_id", "label", "rater_labels"])
+        position = pc.index_in(weak["row_id"], value_set=gold["row_id"].combine_chunks())
+        weak = weak.filter(pc.is_valid(position))
+        picked = gold.take(position.drop_null())
+        found.append(
+            weak.append_column("gold", picked["label"]).append_column(
+                "rater_labels", picked["rater_labels"]
+            )
+        )
+    return pa.concat_tables(found) if found else tables.WEAK_LABELS.empty_table()
+
+
+def _summary(table: EvaluationTable, decision: GateDecision) -> dict[str, Any]:
+    numbers = {f"merged_{k}": v for k, v in table.metrics("merged_model").items()}
+    return summary(
+        numbers,
+        {"support-weighted F1": table.records("f1_weighted"), "gate": decision.records()},
+        (
+            CheckResult("gate", decision.promote, decision.reason, decision.to_json()),
+            CheckResult(
+                "non_empty", True, f"{table.rows[0].n} gold test rows.", {"rows": table.rows[0].n}
+            ),
+        ),
+    )
+
+
+def _decide(
+    ws: Workspace,
+    project: LoadedProject,
+    version: ArtifactVersion,
+    merged: ArtifactVersion,
+    champion: ArtifactVersion | None,
+    run: RunContext,
+) -> None:
+    """Carry out and record what the gate decided."""
+    decision = version.metrics["gate"]
+    name = project.spec.name
+    now = ws.ledger.alias(name, "champion")
+    if decision["promote"] and (now is None or now.id != merged.id):
+        ws.ledger.set_alias(
+            name,
+            "champion",
+            merged.id,
+            expected=champion.id if champion else None,
+            reason=decision["reason"],
+            actor=run.asked_by,
+        )
+    kind = "promotion" if decision["promote"] else "refusal"
+    ws.ledger.record_decision(name, kind, merged.id, decision, decision["reason"])
+    ws.tracker.log_evaluation(
+        project=name,
+        evaluation=version.metrics["evaluation"],
+        promoted=bool(decision["promote"]),
+        model_tags=tables.tracking_tags(merged, run),
+        tags=tables.tracking_tags(version, run),
+        files=[ws.home.reports / version.content_hash[:16]],
+    )

@@ -1,0 +1,352 @@
+"""`weak_labels`: what the labeling functions say of one day, and what the label model makes of it.
+
+One function on one day is one artifact, so an edit of one of twenty functions computes one column.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fm_platform.errors import MissingArtifactError
+from fm_platform.hashing import fingerprint
+from fm_platform.labeling.apply import LabelingContext, apply_function
+from fm_platform.labeling.diagnostics import diagnose
+from fm_platform.labeling.functions import LabelingFunction
+from fm_platform.labeling.label_model import LabelModelFit, fit_label_model, majority_vote
+from fm_platform.labeling.load import load_functions
+from fm_platform.lineage import ArtifactVersion, Input, Produced, Recipe, RunContext
+from fm_platform.lineage.ledger import Lease
+from fm_platform.lineage.recipes import (
+    label_model_recipe,
+    votes_recipe,
+    weak_labels_recipe,
+)
+from fm_platform.spec.load import LoadedProject
+from fm_platform.stages import tables
+from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
+from fm_platform.stages.embeddings import Embeddings
+from fm_platform.stages.window import dev_gold, window
+from fm_platform.workspace import Workspace
+
+Votes = npt.NDArray[np.int8]
+
+
+def build_weak_labels(
+    ws: Workspace, project: LoadedProject, day: str, run: RunContext, log: Reporter
+) -> StageResult:
+    """Label one day.
+
+    Raises:
+        MissingArtifactError: If `raw` of that day is not built.
+        FunctionImportError: If the labeling functions do not import.
+        FunctionFailureError: If a function returns an unknown class.
+    """
+    return _Day(ws, project, day, run, log).build()
+
+
+class _Day:
+    """The builds of one day; what they share is read at most once, and only if needed."""
+
+    def __init__(
+        self, ws: Workspace, project: LoadedProject, day: str, run: RunContext, log: Reporter
+    ) -> None:
+        self.ws, self.project, self.spec = ws, project, project.spec
+        self.day, self.run, self.log = day, run, log
+        self.functions = load_functions(self.spec, project.directory)
+        raw = ws.ledger.latest(self.spec.name, "raw", "raw", day)
+        if raw is None:
+            raise MissingArtifactError(
+                f"raw of {day} is not built", next_step=f"fm run {self.spec.name} --from {day}"
+            )
+        self.raw = raw
+        self.embeddings = Embeddings(ws, project, run, log)
+
+    # --- what is read -----------------------------------------------------------------------
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        return tables.read(self.ws, self.raw, "raw")
+
+    @cached_property
+    def gold(self) -> pa.Table:
+        return dev_gold(self.ws, self.spec, self.day)
+
+    @cached_property
+    def days(self) -> list[ArtifactVersion]:
+        """`raw` of the window of the label model, oldest first."""
+        width = self.spec.labeling.label_model.window_days
+        return window(self.ws, self.spec, "raw", "raw", self.day, width)
+
+    # --- votes ------------------------------------------------------------------------------
+
+    def votes_of(self, function: LabelingFunction, plain: list[ArtifactVersion]) -> ArtifactVersion:
+        extra: tuple[Input, ...] = ()
+        if function.needs == "exemplars":
+            extra = (
+                self.embeddings.version(self.raw).as_input("embeddings"),
+                Input("exemplars", "exemplars", self.day, self.exemplar_hash),
+                *(version.as_input("votes") for version in plain),
+            )
+        recipe = votes_recipe(
+            self.spec, self.day, function.name, function.fingerprint, self.raw, extra
+        )
+
+        def compute(lease: Lease) -> Produced:
+            context = self.context(plain) if function.needs == "exemplars" else LabelingContext()
+            column = apply_function(
+                function, self.rows.to_batches(max_chunksize=16_384), self.spec.taxonomy.classes,
+                context,
+            )  # fmt: skip
+            table = pa.table(
+                {"row_id": self.rows["row_id"], "vote": pa.array(column.votes, pa.int8())}
+            )
+            content = self.ws.columns.put(table)
+            failures = {"failed_rows": column.failed_rows, "first": list(column.first_failures)}
+            return Produced(
+                content, {"column": content}, table.num_rows, table.nbytes, {"failures": failures}
+            )
+
+        return tables.build(self.ws, recipe, compute, self.run).version
+
+    def context(self, plain: list[ArtifactVersion]) -> LabelingContext:
+        """Return embeddings and votes of today's rows and of the exemplars."""
+        gold = self.gold
+        wanted = gold["row_id"].to_pylist()
+        vectors: dict[str, npt.NDArray[np.float32]] = {}
+        for raw in self.days:
+            todays = set(gold.filter(pc.equal(gold["day"], raw.partition))["row_id"].to_pylist())
+            if todays:
+                vectors |= self.embeddings.of_rows(raw, todays)
+        classes = list(self.spec.taxonomy.classes)
+        return LabelingContext(
+            row_embeddings=self.embeddings.matrix(self.raw, self.rows["row_id"].to_pylist()),
+            row_votes=self.matrix(plain),
+            row_sources=self.rows["source"].to_pylist(),
+            row_ids=self.rows["row_id"].to_pylist(),
+            exemplar_embeddings=np.stack([vectors[row] for row in wanted])
+            if wanted
+            else np.zeros((0, 0), np.float32),
+            exemplar_votes=self.exemplar_votes,
+            exemplar_sources=gold["source"].to_pylist(),
+            exemplar_ids=wanted,
+            exemplar_labels=np.array(
+                [classes.index(label) for label in gold["label"].to_pylist()], dtype=np.int64
+            ),
+            seed=self.spec.training.seed,
+        )
+
+    @cached_property
+    def plain_functions(self) -> list[LabelingFunction]:
+        return [function for function in self.functions if function.needs != "exemplars"]
+
+    @cached_property
+    def exemplar_votes(self) -> Votes:
+        """Votes of the plain functions on the exemplars, shape [exemplars, functions]."""
+        found: dict[str, list[int]] = {}
+        for day in sorted(set(self.gold["day"].to_pylist())):
+            ids = set(self.gold.filter(pc.equal(self.gold["day"], day))["row_id"].to_pylist())
+            columns = [self.column(self.latest_votes(f, day)) for f in self.plain_functions]
+            if columns:
+                for position, row in enumerate(columns[0]["row_id"].to_pylist()):
+                    if row in ids:
+                        found[row] = [int(column["vote"][position].as_py()) for column in columns]
+        rows = [found[row] for row in self.gold["row_id"].to_pylist()]
+        return np.array(rows, np.int8).reshape(len(rows), len(self.plain_functions))
+
+    @cached_property
+    def exemplar_hash(self) -> str:
+        return fingerprint(
+            {"gold": tables.hash_rows(self.gold), "votes": self.exemplar_votes.tolist()}
+        )
+
+    def latest_votes(self, function: LabelingFunction, day: str) -> ArtifactVersion:
+        version = self.ws.ledger.latest(self.spec.name, "votes", function.name, day)
+        if version is None:
+            # a function that is new today has not seen the days before: let it
+            other = _Day(self.ws, self.project, day, self.run, self.log)
+            version = other.votes_of(function, [])
+        return version
+
+    def column(self, version: ArtifactVersion) -> pa.Table:
+        return self.ws.columns.get(str(version.location["column"]))
+
+    def matrix(self, versions: list[ArtifactVersion]) -> Votes:
+        """Return votes [rows, functions] of today; -1 abstains."""
+        columns = [self.column(version)["vote"].to_numpy() for version in versions]
+        if not columns:
+            return np.zeros((self.rows.num_rows, 0), np.int8)
+        return np.stack(columns, axis=1).astype(np.int8)
+
+    # --- label model ------------------------------------------------------------------------
+
+    def label_model(self, today: list[ArtifactVersion]) -> tuple[ArtifactVersion, LabelModelFit]:
+        names = [function.name for function in self.functions]
+        versions: dict[str, list[ArtifactVersion]] = {self.day: today}
+        for raw in self.days[:-1]:
+            past = [
+                self.ws.ledger.latest(self.spec.name, "votes", name, raw.partition)
+                for name in names
+            ]
+            complete = [version for version in past if version is not None]
+            if len(complete) == len(names):
+                versions[str(raw.partition)] = complete
+        recipe = label_model_recipe(
+            self.spec,
+            self.day,
+            [version for day in sorted(versions) for version in versions[day]],
+            tables.hash_rows(self.gold),
+        )
+
+        def compute(lease: Lease) -> Produced:
+            votes, sources, ids = [], [], []
+            for raw in self.days:
+                if raw.partition in versions:
+                    columns = [self.column(v) for v in versions[str(raw.partition)]]
+                    votes.append(np.stack([c["vote"].to_numpy() for c in columns], axis=1))
+                    sources += tables.read(self.ws, raw, "raw", ["source"])["source"].to_pylist()
+                    ids += columns[0]["row_id"].to_pylist()
+            matrix = np.concatenate(votes).astype(np.int8)
+            position = {row: i for i, row in enumerate(ids)}
+            classes = list(self.spec.taxonomy.classes)
+            known = [
+                (position[row], classes.index(label))
+                for row, label in zip(
+                    self.gold["row_id"].to_pylist(), self.gold["label"].to_pylist(), strict=True
+                )
+                if row in position
+            ]
+            dev_rows = np.array([row for row, _ in known], dtype=np.int64)
+            dev_labels = np.array([label for _, label in known], dtype=np.int64)
+            fit = fit_label_model(
+                matrix, sources, dev_rows, dev_labels, len(classes), self.spec.labeling.label_model
+            )
+            report = diagnose(matrix, names, sources, dev_rows, dev_labels)
+            body = fit.to_json()
+            return Produced(
+                fingerprint(body),
+                {"label_model": body},
+                rows=len(matrix),
+                metrics={"evidence": fit.evidence, "functions": report},
+            )
+
+        version = tables.build(self.ws, recipe, compute, self.run).version
+        return version, LabelModelFit.from_json(version.location["label_model"])
+
+    # --- the stage --------------------------------------------------------------------------
+
+    def build(self) -> StageResult:
+        total = len(self.functions)
+        made: dict[str, ArtifactVersion] = {}
+        for function in self.plain_functions:
+            self.log.progress(f"votes {self.day}", len(made), total, function.name)
+            made[function.name] = self.votes_of(function, [])
+        plain = list(made.values())
+        for function in self.functions:
+            if function.needs == "exemplars":
+                self.log.progress(f"votes {self.day}", len(made), total, function.name)
+                made[function.name] = self.votes_of(function, plain)
+        versions = [made[function.name] for function in self.functions]
+        model_version, model = self.label_model(versions)
+        recipe = weak_labels_recipe(self.spec, self.day, self.raw, versions, model_version)
+
+        def compute(lease: Lease) -> Produced:
+            return self._write(recipe, lease, versions, model_version, model)
+
+        return stage_result(tables.build(self.ws, recipe, compute, self.run))
+
+    def _write(
+        self,
+        recipe: Recipe,
+        lease: Lease,
+        versions: list[ArtifactVersion],
+        model_version: ArtifactVersion,
+        model: LabelModelFit,
+    ) -> Produced:
+        classes = list(self.spec.taxonomy.classes)
+        votes = self.matrix(versions)
+        labeled = (votes >= 0).any(axis=1)
+        probabilities = model.predict(votes, self.rows["source"].to_pylist())
+        majority = majority_vote(votes, len(classes))
+        best = probabilities.argmax(axis=1)
+        data = pa.table(
+            {
+                **{name: self.rows[name] for name in tables.WEAK_LABELS.names[:6]},
+                "votes": tables.lists(votes, pa.int8()),
+                "majority": tables.lists(majority, pa.float32()),
+                "probabilities": tables.lists(probabilities, pa.float32()),
+                "label": pa.array(
+                    [classes[b] if ok else None for b, ok in zip(best, labeled, strict=True)],
+                    pa.string(),
+                ),
+                "confidence": pa.array(probabilities.max(axis=1), pa.float32()),
+                "labeled": pa.array(labeled),
+            },
+            schema=tables.WEAK_LABELS,
+        )
+        ref = tables.write(self.ws, recipe, lease, "weak_labels", data)
+        return Produced(
+            content_hash=ref.content_hash,
+            location=tables.location({"weak_labels": ref}),
+            rows=ref.rows,
+            bytes=sum(file.bytes for file in ref.files),
+            parts=tables.parts_by(data, "split"),
+            metrics={
+                **self._summary(data, labeled, versions, model_version),
+                "functions": [function.name for function in self.functions],
+            },
+        )
+
+    def _summary(
+        self,
+        data: pa.Table,
+        labeled: npt.NDArray[np.bool_],
+        versions: list[ArtifactVersion],
+        model_version: ArtifactVersion,
+    ) -> dict[str, Any]:
+        coverage = float(labeled.mean()) if len(labeled) else 0.0
+        failures = {
+            version.name: version.metrics["failures"]
+            for version in versions
+            if version.metrics["failures"]["failed_rows"]
+        }
+        limit = self.spec.labeling.max_failed_share * max(len(labeled), 1)
+        failing = sorted(n for n, found in failures.items() if found["failed_rows"] > limit)
+        minimum = self.spec.labeling.minimum_coverage
+        checks = (
+            CheckResult(
+                "label_coverage",
+                len(labeled) == 0 or coverage >= minimum,
+                f"{coverage:.1%} of {len(labeled)} rows have a vote; at least {minimum:.0%} must.",
+                {"coverage": coverage},
+            ),
+            CheckResult(
+                "function_failures",
+                not failing,
+                f"{', '.join(failing)} failed on more than "
+                f"{self.spec.labeling.max_failed_share:.0%} of the rows; see `failures`."
+                if failing
+                else f"{len(versions)} functions ran; "
+                f"{sum(f['failed_rows'] for f in failures.values())} rows failed and abstain.",
+                {"failures": failures},
+            ),
+        )
+        return summary(
+            {
+                "label_coverage": coverage,
+                "mean_confidence": float(pc.mean(data["confidence"]).as_py() or 0.0),
+                "labeling_functions": len(versions),
+            },
+            {
+                "weak labels by class": tables.count_by(data, "label"),
+                "rows by source": tables.count_by(data, "source"),
+                "labeling functions": model_version.metrics["functions"],
+                "label model chosen on dev": model_version.metrics["evidence"],
+            },
+            checks,
+        )
