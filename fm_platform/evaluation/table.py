@@ -132,6 +132,7 @@ class EvaluationTable:
     @classmethod
     def from_json(cls, value: Mapping[str, Any], confidence_level: float = 0.95) -> EvaluationTable:
         """Return the table that `to_json` wrote."""
+
         def interval(row: Mapping[str, Any], name: str) -> Interval:
             return Interval(**row[name])
 
@@ -150,9 +151,17 @@ class EvaluationTable:
         ]
         return cls(tuple(rows), confidence_level)
 
-    def to_text(self, metric: str = "f1_weighted") -> str:
-        """Return the table for a terminal: one metric per source, then all metrics overall."""
+    def to_text(self, metric: str = "f1_weighted", width: int | None = None) -> str:
+        """Return the table for a terminal: one metric per source, then all metrics overall.
+
+        Args:
+            metric: Shown per source.
+            width: Columns of the terminal; where the intervals do not fit, half their width is
+                shown as ±.
+        """
         first, second = self._cells(metric)
+        if width is not None and max(map(len, _aligned(first).splitlines())) > width:
+            first, second = self._cells(metric, narrow=True)
         return "\n\n".join(
             [
                 f"{self._title(metric)}\n{_aligned(first)}",
@@ -178,14 +187,16 @@ class EvaluationTable:
         title = _TITLES[metric]
         return f"{title[0].upper()}{title[1:]} with {self.confidence_level:.0%} intervals"
 
-    def _cells(self, metric: str) -> tuple[list[list[str]], list[list[str]]]:
+    def _cells(self, metric: str, narrow: bool = False) -> tuple[list[list[str]], list[list[str]]]:
         sources, systems = self.sources, self.systems
         counts = {s: max(r.n for r in self.rows if r.source == s) for s in sources}
         first = [["system", *(f"{source} ({counts[source]:,})" for source in sources)]]
         second = [["system", "rows", *(_TITLES[name] for name in METRICS)]]
         for system in systems:
             found = [self.get(system, source) for source in sources]
-            first.append([system, *(_cell(row.metric(metric) if row else None) for row in found)])
+            first.append(
+                [system, *(_cell(row.metric(metric) if row else None, narrow) for row in found)]
+            )
             row = self.get(system)
             if row is not None:
                 cells = [_number(row.metric(name)) for name in METRICS]
@@ -250,8 +261,12 @@ def _number(value: Interval | None) -> str:
     return "-" if value is None else f"{value.value:.3f}"
 
 
-def _cell(value: Interval | None) -> str:
-    return "-" if value is None else f"{value.value:.3f} ({value.low:.3f}-{value.high:.3f})"
+def _cell(value: Interval | None, narrow: bool) -> str:
+    if value is None:
+        return "-"
+    if narrow:
+        return f"{value.value:.3f}±{(value.high - value.low) / 2:.3f}"
+    return f"{value.value:.3f} ({value.low:.3f}-{value.high:.3f})"
 
 
 def _aligned(cells: list[list[str]]) -> str:

@@ -77,6 +77,14 @@ def test_text_is_aligned_and_complete(table: EvaluationTable) -> None:
     assert "abstention" in note
 
 
+def test_narrow_terminal_gets_half_widths(table: EvaluationTable) -> None:
+    lines = table.to_text(width=60).splitlines()
+
+    assert all(len(line) <= 90 for line in lines)
+    assert "±" in lines[3]
+    assert "±" not in table.to_text(width=200)
+
+
 def test_markdown_is_a_table(table: EvaluationTable) -> None:
     from markdown_it import MarkdownIt
 
