@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from fm_platform.store import delta
 from fm_platform.store.content import content_hash
 from fm_platform.store.tables import Commit, TableRef, TableStore
 from tests.support.kill import Acks, Ready
@@ -83,9 +84,16 @@ def write_serially(ready: Ready, root: str, acks: str, start: int, stop: int) ->
         log.append(f"{number} {ref.content_hash} {ref.version}")
 
 
-def deliver(ready: Ready, root: str, deliveries: list[int], count: int) -> None:
+def take_no_turns() -> None:
+    """Do without the local lock, as on an object store: only Delta's own checks remain."""
+    delta._LOCK_PATIENCE_S = 0.0
+
+
+def deliver(ready: Ready, root: str, deliveries: list[int], count: int, turns: bool) -> None:
     """Deliver batches, each to its own partition; others deliver the same ones."""
     store = TableStore(root)
+    if not turns:
+        take_no_turns()
     ready()
     for batch in deliveries:
         write(store, f"b{batch}", 1, seed=batch, count=count)
@@ -100,9 +108,11 @@ def write_many(ready: Ready, root: str, worker: int, commits: int, acks: str) ->
         log.append(f"{worker} {number} {ref.content_hash}")
 
 
-def write_contested(ready: Ready, root: str, worker: int, rounds: int) -> None:
+def write_contested(ready: Ready, root: str, worker: int, rounds: int, turns: bool) -> None:
     """Write the same partitions as the other workers, under a name of its own."""
     store = TableStore(root)
+    if not turns:
+        take_no_turns()
     ready()
     for number in range(rounds):
         write(store, f"c{number}", 1, seed=worker, app=f"worker {worker}|c{number}")

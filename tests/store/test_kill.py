@@ -46,8 +46,8 @@ class Witness:
             self.store.verify(stored.ref)
             self.committed[number] = (stored.ref.content_hash, version)
         for line in self.acks.lines():
-            number, content, version = line.split()
-            assert self.committed.get(int(number)) == (content, int(version)), "lost"
+            acknowledged, content, at = line.split()
+            assert self.committed.get(int(acknowledged)) == (content, int(at)), "lost"
 
     def compare_table(self) -> None:
         """Check the rows that any reader of the Delta table sees."""
@@ -64,7 +64,7 @@ class Witness:
 
 def kill_and_resume(root: Path, kills: int, seed: int) -> Witness:
     witness = Witness(root)
-    for delay in kill_delays(seed, kills, longest_s=0.12):
+    for delay in kill_delays(seed, kills, longest_s=0.5):
         start = witness.last_acknowledged  # delivered again, on purpose
         arguments = (str(root / "lake"), str(root / "acks"), start, start + 10_000)
         assert run_and_kill(write_serially, arguments, delay)
@@ -73,6 +73,7 @@ def kill_and_resume(root: Path, kills: int, seed: int) -> Witness:
     run_and_kill(write_serially, (str(root / "lake"), str(root / "acks"), start, start + 6), 60.0)
     witness.look()
     witness.compare_table()
+    assert len(witness.acks.lines()) > kills, "the kills came before anything was at stake"
     assert witness.last_acknowledged == start + 5
     return witness
 

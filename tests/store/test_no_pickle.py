@@ -42,11 +42,11 @@ def offences(source: str) -> Iterator[str]:
             "__import__",
             "import_module",
         ):
-            names = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+            names = [str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)]
         else:
             continue
         for name in names:
-            if str(name).split(".")[0] in MODULES or name in CALLS:
+            if name.split(".")[0] in MODULES or name in CALLS:
                 yield f"line {node.lineno}: {name}"
 
 

@@ -13,13 +13,13 @@ from tests.store.rows import deliver, write_contested, write_many
 from tests.support.kill import Acks, race
 
 
-def race_deliveries(root: Path, batches: int, seed: int) -> None:
+def race_deliveries(root: Path, batches: int, seed: int, turns: bool) -> None:
     """Deliver every batch three times, spread over six workers that start at once."""
     deliveries = [batch for batch in range(batches) for _ in range(3)]
     random.Random(seed).shuffle(deliveries)
     lake, size = str(root / "lake"), 25
 
-    race(deliver, [(lake, deliveries[worker::6], size) for worker in range(6)])
+    race(deliver, [(lake, deliveries[worker::6], size, turns) for worker in range(6)])
 
     store = TableStore(lake)
     table = DeltaTable(store.storage.uri("t")).to_pyarrow_table()
@@ -47,13 +47,15 @@ def race_commits(root: Path, workers: int, commits: int) -> None:
     assert table.num_rows == sum(ref.rows for ref in newest.values())
 
 
-def test_a_batch_delivered_three_times_is_stored_once(tmp_path: Path) -> None:
-    race_deliveries(tmp_path, batches=8, seed=3)
+@pytest.mark.parametrize("turns", [True, False])
+def test_a_batch_delivered_three_times_is_stored_once(tmp_path: Path, turns: bool) -> None:
+    race_deliveries(tmp_path, batches=8, seed=3, turns=turns)
 
 
 @pytest.mark.slow
-def test_many_batches_delivered_three_times_are_stored_once(tmp_path: Path) -> None:
-    race_deliveries(tmp_path, batches=60, seed=4)
+@pytest.mark.parametrize("turns", [True, False])
+def test_many_batches_delivered_three_times_are_stored_once(tmp_path: Path, turns: bool) -> None:
+    race_deliveries(tmp_path, batches=60, seed=4, turns=turns)
 
 
 def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
@@ -65,10 +67,11 @@ def test_eight_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
     race_commits(tmp_path, workers=8, commits=25)
 
 
-def test_writers_of_one_partition_never_double_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("turns", [True, False])
+def test_writers_of_one_partition_never_double_it(tmp_path: Path, turns: bool) -> None:
     lake, rounds = str(tmp_path / "lake"), 4
 
-    race(write_contested, [(lake, worker, rounds) for worker in range(4)])
+    race(write_contested, [(lake, worker, rounds, turns) for worker in range(4)])
 
     table = DeltaTable(f"{lake}/t").to_pyarrow_table()
     assert table.num_rows == rounds * 20

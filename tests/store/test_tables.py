@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import CommitProperties
 from hypothesis import HealthCheck, given, settings
 
@@ -270,7 +271,7 @@ def test_first_writes_of_one_partition_are_never_both_in(store: TableStore) -> N
     stale = DeltaTable(uri)
     write(store, "d1", 1, seed=1)
 
-    with pytest.raises(delta.CommitFailedError):
+    with pytest.raises(CommitFailedError):
         stale.create_write_transaction(
             [], "overwrite", DeltaTable(uri).schema(), ["day"], [("day", "=", "d1")],
             commit_properties=CommitProperties(
