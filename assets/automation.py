@@ -73,15 +73,16 @@ def _run_tags(spec: ProjectSpec) -> dict[str, str]:
     return {"project": spec.name, "dagster/max_runtime": str(MAX_RUNTIME_S)}
 
 
-def daily_schedule(spec: ProjectSpec) -> dg.ScheduleDefinition:
-    """Return the schedule that builds each day once, after it is over.
+def daily_schedule(
+    spec: ProjectSpec, job: dg.UnresolvedAssetJobDefinition
+) -> dg.ScheduleDefinition:
+    """Return the schedule that builds each day once with `job`, after it is over.
 
     The run key is the day, so a tick that comes twice starts one run.
     """
-    job = daily_job(spec)
 
     @dg.schedule(
-        name=f"{spec.name}_daily",
+        name=f"{spec.name}_every_day",
         job=job,
         cron_schedule=spec.schedule.cron,
         execution_timezone=spec.calendar.timezone,

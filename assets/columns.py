@@ -60,9 +60,10 @@ def column_schema(spec: ProjectSpec, stage: str) -> dg.TableSchema | None:
                 name,
                 type_,
                 description=words,
-                constraints=dg.TableColumnConstraints(nullable=False, unique=name == "row_id")
-                if name in ("row_id", "day", "source")
-                else None,
+                constraints=dg.TableColumnConstraints(
+                    nullable=name not in ("row_id", "day", "source"),
+                    unique=name == "row_id" and stage != "evaluation",
+                ),
             )
             for name, type_, words in columns
         ]
@@ -76,10 +77,9 @@ def column_lineage(spec: ProjectSpec, stage: str) -> dg.TableColumnLineage | Non
     if stage == "weak_labels":
         made = {name: [(raw, name)] for name in [*carried, "text_key"]}
         votes = [(raw, name) for name in sorted(spec.contract.columns)]
-        made |= {
-            name: votes
-            for name in ("votes", "majority", "label", "probabilities", "confidence", "labeled")
-        }
+        made |= dict.fromkeys(
+            ("votes", "majority", "label", "probabilities", "confidence", "labeled"), votes
+        )
     elif stage == "cleaned":
         names = [*carried, "label", "probabilities", "confidence"]
         made = {name: [(weak, name)] for name in names}

@@ -63,9 +63,10 @@ def project_definitions(project: LoadedProject) -> dg.Definitions:
         merged_model_asset(project),
         evaluation_asset(project),
     ]
+    days = daily_job(spec)
     return dg.Definitions(
         assets=dg.with_source_code_references(assets),
-        jobs=[daily_job(spec), model_job(spec)],
-        schedules=[daily_schedule(spec)],
+        jobs=[days, model_job(spec)],
+        schedules=[daily_schedule(spec, days)],
         sensors=[automation_sensor(spec), missing_days_sensor(spec)],
     )

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from fm_platform.stages.common import StageResult
     from fm_platform.workspace import Workspace
 
+    Materialized = dg.MaterializeResult[None]
+else:
+    # Dagster knows the annotation of an asset with checks only by the class itself.
+    Materialized = dg.MaterializeResult
+
 BuildDay = Callable[..., "StageResult"]
 """(workspace, project, day, run, log) -> result."""
 BuildOne = Callable[["Workspace", "RunContext", StepReporter], "StageResult"]
@@ -39,7 +44,7 @@ def build_days(
     resource: WorkspaceResource,
     project: LoadedProject,
     build: BuildDay,
-) -> dg.MaterializeResult[None]:
+) -> Materialized:
     """Build each day of the run in order of time and describe each day on its own.
 
     When a day fails, the days before it are reported as materialised: they are in the store.
@@ -70,7 +75,7 @@ def build_one(
     resource: WorkspaceResource,
     project: LoadedProject,
     build: BuildOne,
-) -> dg.MaterializeResult[None]:
+) -> Materialized:
     """Build an artifact that has no day."""
     stage = context.asset_key.path[1]
     reporter = StepReporter(context.log, context.asset_key)
@@ -89,7 +94,7 @@ def _materialized(
     stage: str,
     results: dict[str | None, StageResult],
     metadata: dict[str, dg.MetadataValue],
-) -> dg.MaterializeResult[None]:
+) -> Materialized:
     return dg.MaterializeResult(
         asset_key=context.asset_key,
         metadata=metadata,

@@ -1,14 +1,12 @@
 """Assets `shared_start` and `adapters/<expert>`: what is trained."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from assets.automation import daily_selection, retrain_condition
 from assets.catalog import unpartitioned
 from assets.keys import stage_key, start_key
 from assets.resources import WorkspaceResource
-from assets.steps import build_one
+from assets.steps import Materialized, build_one
 from fm_platform.spec.load import LoadedProject
 
 
@@ -23,7 +21,7 @@ def start_asset(project: LoadedProject) -> dg.AssetsDefinition:
     )
     def shared_start(
         context: dg.AssetExecutionContext, workspace: WorkspaceResource
-    ) -> dg.MaterializeResult[None]:
+    ) -> Materialized:
         """Label head fitted on the frozen base model, the common start of all experts.
 
         Experts that begin at one point stay close enough to be merged. Read by the adapters.
@@ -57,7 +55,7 @@ def adapter_asset(project: LoadedProject, expert: str) -> dg.AssetsDefinition:
     )
     def adapter(
         context: dg.AssetExecutionContext, workspace: WorkspaceResource
-    ) -> dg.MaterializeResult[None]:
+    ) -> Materialized:
         from fm_platform.stages.adapters import build_adapter
 
         return build_one(

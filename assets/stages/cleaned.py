@@ -1,13 +1,11 @@
 """Asset `cleaned`: what experts are trained on."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from assets.catalog import daily
 from assets.keys import stage_key
 from assets.resources import WorkspaceResource
-from assets.steps import build_days
+from assets.steps import Materialized, build_days
 from fm_platform.spec.load import LoadedProject
 
 
@@ -18,7 +16,7 @@ def cleaned_asset(project: LoadedProject) -> dg.AssetsDefinition:
     @dg.asset(**daily(project.spec, "cleaned", {"deltalake", "table"}), deps=deps)
     def cleaned(
         context: dg.AssetExecutionContext, workspace: WorkspaceResource
-    ) -> dg.MaterializeResult[None]:
+    ) -> Materialized:
         """Train and dev rows of one day that passed every cleaning rule, in declared order.
 
         Test rows never get here. Everything removed or changed is in `quarantine` with the rule,

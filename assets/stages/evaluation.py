@@ -1,14 +1,12 @@
 """Asset `evaluation`: how good the merged model is, and whether it becomes champion."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from assets.automation import daily_selection, follow_model_condition
 from assets.catalog import unpartitioned
 from assets.keys import expert_keys, stage_key
 from assets.resources import WorkspaceResource
-from assets.steps import build_one
+from assets.steps import Materialized, build_one
 from fm_platform.spec.load import LoadedProject
 
 
@@ -23,7 +21,7 @@ def evaluation_asset(project: LoadedProject) -> dg.AssetsDefinition:
     )
     def evaluation(
         context: dg.AssetExecutionContext, workspace: WorkspaceResource
-    ) -> dg.MaterializeResult[None]:
+    ) -> Materialized:
         """Measures on gold test rows, per source, with intervals and every baseline beside them.
 
         The gate makes the challenger champion only where it is not worse overall and on no

@@ -1,14 +1,12 @@
 """Asset `merged_model`: one dense model out of all experts."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from assets.automation import daily_selection, follow_model_condition
 from assets.catalog import unpartitioned
 from assets.keys import expert_keys, start_key
 from assets.resources import WorkspaceResource
-from assets.steps import build_one
+from assets.steps import Materialized, build_one
 from fm_platform.spec.load import LoadedProject
 
 
@@ -25,7 +23,7 @@ def merged_model_asset(project: LoadedProject) -> dg.AssetsDefinition:
     )
     def merged_model(
         context: dg.AssetExecutionContext, workspace: WorkspaceResource
-    ) -> dg.MaterializeResult[None]:
+    ) -> Materialized:
         """Base model and experts as one model that `AutoModel…from_pretrained` loads.
 
         A folder with weights, tokenizer, labels, model card and signed manifest, registered in

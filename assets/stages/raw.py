@@ -1,12 +1,10 @@
 """Asset `raw`: what arrived on a day."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from assets.catalog import daily
 from assets.resources import WorkspaceResource
-from assets.steps import build_days
+from assets.steps import Materialized, build_days
 from fm_platform.spec.load import LoadedProject
 
 
@@ -16,7 +14,7 @@ def raw_asset(project: LoadedProject) -> dg.AssetsDefinition:
     @dg.asset(**daily(project.spec, "raw", {"deltalake", "table"}))
     def raw(
         context: dg.AssetExecutionContext, workspace: WorkspaceResource
-    ) -> dg.MaterializeResult[None]:
+    ) -> Materialized:
         """Rows of all sources as they arrived on one day, one row a text.
 
         Every row has a stable id and a side (train, dev or test) that never changes. Rows that

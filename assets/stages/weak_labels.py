@@ -1,13 +1,11 @@
 """Asset `weak_labels`: what the labeling functions say."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from assets.catalog import daily
 from assets.keys import stage_key
 from assets.resources import WorkspaceResource
-from assets.steps import build_days
+from assets.steps import Materialized, build_days
 from fm_platform.spec.load import LoadedProject
 
 
@@ -18,7 +16,7 @@ def weak_labels_asset(project: LoadedProject) -> dg.AssetsDefinition:
     @dg.asset(**daily(project.spec, "weak_labels", {"deltalake", "table"}), deps=deps)
     def weak_labels(
         context: dg.AssetExecutionContext, workspace: WorkspaceResource
-    ) -> dg.MaterializeResult[None]:
+    ) -> Materialized:
         """Rows of one day with the vote of every labeling function and a probability per class.
 
         Majority vote and the label model are both fitted; the one that does better on dev gives

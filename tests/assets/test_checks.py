@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from assets.checks import CHECKS, check_results, check_specs
+from tests.assets.conftest import stage_result
+
+KEY = dg.AssetKey(["shop", "raw"])
+BOTH = {"contract": True, "non_empty": True}
+E = dg.AssetCheckSeverity.ERROR
+
+
+@pytest.mark.parametrize("stage", sorted(CHECKS))
+def test_every_check_blocks(stage: str) -> None:
+    specs = check_specs(stage, KEY)
+
+    assert [spec.name for spec in specs] == list(CHECKS[stage])
+    assert all(spec.blocking and spec.description for spec in specs)
+
+
+def test_one_day_keeps_its_words_and_numbers() -> None:
+    contract, _ = check_results("raw", KEY, {"2024-01-01": stage_result(checks=BOTH)})
+
+    assert contract.passed
+    assert contract.description == "contract holds"
+    assert contract.metadata["share"] == dg.MetadataValue.float(0.5)
+
+
+def test_one_bad_day_of_a_range_fails_and_is_named_first() -> None:
+    results = {
+        "2024-01-01": stage_result(day="2024-01-01", checks=BOTH),
+        "2024-01-02": stage_result(day="2024-01-02", checks={**BOTH, "contract": False}),
+    }
+
+    contract, non_empty = check_results("raw", KEY, results)
+
+    assert (contract.passed, contract.severity) == (False, E)
+    assert "2024-01-02: contract does not hold" in (contract.description or "")
+    assert [r.data["day"] for r in contract.metadata["verdicts"].records] == [
+        "2024-01-02", "2024-01-01",
+    ]  # fmt: skip
+    assert non_empty.passed
+    assert non_empty.description == "passed on all 2 days"
+
+
+def test_a_check_that_only_warns_lets_downstream_run() -> None:
+    result = stage_result(checks={**BOTH, "contract": False}, blocking=False)
+
+    contract, _ = check_results("raw", KEY, {"2024-01-01": result})
+
+    assert (contract.passed, contract.severity) == (False, dg.AssetCheckSeverity.WARN)
+
+
+def test_a_check_without_a_verdict_has_not_passed() -> None:
+    results = check_results("raw", KEY, {"2024-01-01": stage_result(checks={"contract": True})})
+
+    assert [(r.check_name, r.passed, r.severity) for r in results] == [
+        ("contract", True, E), ("non_empty", False, E),
+    ]  # fmt: skip
+
+
+def test_a_verdict_that_nobody_declared_is_a_mistake() -> None:
+    with pytest.raises(dg.DagsterInvariantViolationError, match="mystery"):
+        check_results("raw", KEY, {"2024-01-01": stage_result(checks={**BOTH, "mystery": True})})
