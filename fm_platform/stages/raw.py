@@ -6,28 +6,30 @@ Writes three tables: `raw`, `gold` (human labels, kept apart from the text) and 
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
 from fm_platform.cleaning.contracts import check_batch
-from fm_platform.lineage import Produced, RunContext, build
+from fm_platform.lineage import Produced, RunContext
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import raw_recipe
-from fm_platform.sources import connectors
-from fm_platform.sources.ingest import ingest_day
+from fm_platform.sources.connectors import Connector, connect
+from fm_platform.sources.ingest import Ingest
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
-from fm_platform.stages.common import Reporter, StageResult, stage_result
+from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
 from fm_platform.workspace import Workspace
 
 
-def source_ids(ws: Workspace, project: LoadedProject, day: str) -> dict[str, str]:
-    """Return source name -> id of what it holds for `day`, for the sources that have begun."""
+def connectors(ws: Workspace, project: LoadedProject, day: str) -> dict[str, Connector]:
+    """Return source name -> connector, for the sources that have begun by `day`."""
+    spec = project.spec
     return {
-        source.name: connectors.connect(source, project.spec, project.directory, ws.home.cache)
-        .content_id(day)
-        for source in project.spec.sources
-        if (source.starts or project.spec.calendar.start).isoformat() <= day
-    }  # fmt: skip
+        source.name: connect(source, spec, project.directory, ws.home.cache)
+        for source in spec.sources
+        if (source.starts or spec.calendar.start).isoformat() <= day
+    }
 
 
 def build_raw(
@@ -40,58 +42,82 @@ def build_raw(
         ContractError: If a declared column is missing.
     """
     spec = project.spec
-    recipe = raw_recipe(spec, day, source_ids(ws, project, day))
+    sources = connectors(ws, project, day)
+    ids = {name: connector.content_id(day) for name, connector in sources.items()}
+    recipe = raw_recipe(spec, day, ids)
 
     def compute(lease: Lease) -> Produced:
-        rows, gold, refused = [], [], []
-        names = [i.name for i in recipe.inputs]
-        for done, source in enumerate(s for s in spec.sources if s.name in names):
-            log.progress(f"raw {day}", done, len(names), source.name)
-            connector = connectors.connect(source, spec, project.directory, ws.home.cache)
-            taken = ingest_day(
-                spec, source.name, connector.read(day), day, check_batch, tables.raw_schema(spec)
-            )
-            for part in taken:
-                rows.append(part.rows)
-                gold.append(part.gold)
-                refused.append(part.quarantine)
-        return _write(ws, project, day, lease, recipe_tables(rows, gold, refused, spec, day))
-
-    def _write(
-        ws: Workspace,
-        project: LoadedProject,
-        day: str,
-        lease: Lease,
-        data: dict[str, pa.Table],
-    ) -> Produced:
+        ingest = Ingest(spec, day, check_batch)
+        rows: list[pa.Table] = []
+        gold: list[pa.Table] = []
+        refused: list[pa.Table] = []
+        schema = tables.raw_schema(spec)
+        for done, (name, connector) in enumerate(sorted(sources.items())):
+            log.progress(f"raw {day}", done, len(sources), name)
+            for part in ingest.source(name, connector.read(day)):
+                rows.append(pa.Table.from_pylist(part.rows, schema))
+                gold.append(pa.Table.from_pylist(part.gold, tables.GOLD))
+                refused.append(pa.Table.from_pylist(part.quarantine, tables.QUARANTINE))
+        raw = tables.combine(rows, schema).sort_by("row_id")
+        labels = tables.combine(gold, tables.GOLD).sort_by("row_id")
+        quarantine = tables.combine(refused, tables.QUARANTINE)
         refs = {
-            "raw": tables.write(ws, recipe, lease, "raw", data["raw"]),
-            "gold": tables.write(ws, recipe, lease, "gold", data["gold"]),
+            "raw": tables.write(ws, recipe, lease, "raw", raw),
+            "gold": tables.write(ws, recipe, lease, "gold", labels),
             "quarantine": tables.write(
-                ws, recipe, lease, "quarantine", data["quarantine"],
-                column="part", value=f"raw-{day}",
+                ws, recipe, lease, "quarantine", quarantine, column="part", value=f"raw-{day}"
             ),
-        }  # fmt: skip
+        }
         return Produced(
             content_hash=refs["raw"].content_hash,
             location=tables.location(refs),
-            rows=refs["raw"].rows,
+            rows=raw.num_rows,
             bytes=sum(file.bytes for ref in refs.values() for file in ref.files),
-            parts={
-                "gold": refs["gold"].content_hash,
-                **{f"source:{k}": v for k, v in tables.parts_by(data["raw"], "source").items()},
-            },
-            metrics=_summary(project, day, data),
+            parts={"gold": refs["gold"].content_hash, **tables.parts_by(raw, "source")},
+            metrics=_summary(project, day, raw, labels, quarantine),
         )
 
-    built = build(
-        ws.ledger, recipe, verify=ws.verify, compute=compute, run=run, on_damage=ws.set_aside
+    return stage_result(tables.build(ws, recipe, compute, run))
+
+
+def _summary(
+    project: LoadedProject, day: str, raw: pa.Table, gold: pa.Table, refused: pa.Table
+) -> dict[str, Any]:
+    came = raw.num_rows + refused.num_rows
+    share = refused.num_rows / came if came else 0.0
+    limit = project.spec.contract.max_quarantined_share
+    rules = refused.group_by(["source", "rule", "column"]).aggregate([([], "count_all")])
+    by_rule = [
+        {"source": r["source"], "rule": r["rule"], "column": r["column"], "rows": r["count_all"]}
+        for r in rules.sort_by([("source", "ascending"), ("rule", "ascending")]).to_pylist()
+    ]
+    return summary(
+        {
+            "rows": raw.num_rows,
+            "gold_rows": gold.num_rows,
+            "quarantined_rows": refused.num_rows,
+            "quarantined_share": share,
+        },
+        {
+            "rows by source": tables.count_by(raw, "source"),
+            "rows by split": tables.count_by(raw, "split"),
+            "quarantined by rule": by_rule,
+        },
+        (
+            CheckResult(
+                "non_empty",
+                raw.num_rows > 0,
+                f"{raw.num_rows} rows came on {day}."
+                if raw.num_rows
+                else f"no row came on {day}: {came} were read, {refused.num_rows} refused.",
+                {"rows": raw.num_rows},
+            ),
+            CheckResult(
+                "contract",
+                share <= limit,
+                f"{refused.num_rows} of {came} rows break the contract ({share:.1%}, at most "
+                f"{limit:.0%}); they are in the quarantine table with the reason.",
+                {"quarantined_share": share},
+            ),
+        ),
     )
-    return stage_result(built)
-
-
-def recipe_tables(
-    rows: list[pa.Table], gold: list[pa.Table], refused: list[pa.Table], spec: object, day: str
-) -> dict[str, pa.Table]:
-    """Return the three tables of a day, each sorted by row id."""
-    raise NotImplementedError

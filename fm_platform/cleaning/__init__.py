@@ -1,0 +1,1 @@
+"""Contracts and declared cleaning rules; whatever they refuse goes to quarantine with a reason."""

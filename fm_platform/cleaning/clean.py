@@ -1,0 +1,121 @@
+"""Run the declared rules over a day, in order, and account for every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fm_platform.cleaning.contracts import shortened
+from fm_platform.cleaning.rules import RULES, DayContext, Verdicts
+
+KEPT_COLUMNS = (
+    "row_id", "day", "source", "split", "text", "label", "probabilities", "confidence",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CleanedDay:
+    """What is kept, and what was removed or changed, with rule, reason, before and after."""
+
+    kept: list[pa.Table]
+    quarantine: list[pa.Table]
+
+
+def clean_day(
+    batches: Iterable[pa.RecordBatch],
+    rules: Sequence[Any],
+    classes: Sequence[str],
+    seen: frozenset[str],
+    day: str,
+) -> CleanedDay:
+    """Clean one day of weak labels.
+
+    Rows in = rows kept + rows in quarantine with `removed` true. A changed row is kept, and its
+    text before and after are in quarantine with `removed` false.
+
+    Args:
+        batches: Rows of `weak_labels` of the train and dev splits.
+        rules: The declared rules, in order.
+        classes: Class names, by index.
+        seen: Text keys that may not come again (see `DayContext`).
+        day: The day, for quarantine.
+
+    Raises:
+        RegistryError: If a rule does not exist.
+    """
+    rows = pa.Table.from_batches(list(batches)) if batches else None
+    if rows is None or rows.num_rows == 0:
+        return CleanedDay([], [])
+    context = DayContext(tuple(classes), seen)
+    refused: list[dict[str, object]] = []
+    for rule in rules:
+        verdicts = RULES.get(rule.rule)(rows, rule, context)
+        refused += _changes(rows, rule.rule, verdicts, day)
+        refused += _removals(rows, rule.rule, verdicts, day)
+        if verdicts.text:
+            texts = rows["text"].to_pylist()
+            for position, text in verdicts.text.items():
+                texts[position] = text
+            index = rows.schema.get_field_index("text")
+            rows = rows.set_column(index, "text", pa.array(texts, pa.string()))
+        rows = rows.filter(pa.array(~verdicts.remove))
+    kept = rows.select(list(KEPT_COLUMNS))
+    return CleanedDay([kept], [pa.Table.from_pylist(refused, _quarantine_schema())])
+
+
+def _changes(rows: pa.Table, name: str, verdicts: Verdicts, day: str) -> list[dict[str, object]]:
+    texts = rows["text"]
+    return [
+        _entry(rows, position, name, "text was normalised", day,
+               before=texts[position].as_py(), after=text, removed=False)
+        for position, text in sorted(verdicts.text.items())
+    ]  # fmt: skip
+
+
+def _removals(rows: pa.Table, name: str, verdicts: Verdicts, day: str) -> list[dict[str, object]]:
+    texts = rows["text"]
+    found = []
+    for nth, position in enumerate(np.flatnonzero(verdicts.remove).tolist()):
+        before = verdicts.befores[nth] if verdicts.befores else texts[position].as_py()
+        found.append(
+            _entry(rows, position, name, verdicts.reasons[nth], day,
+                   before=before, after=None, removed=True)
+        )  # fmt: skip
+    return found
+
+
+def _entry(
+    rows: pa.Table,
+    position: int,
+    rule: str,
+    reason: str,
+    day: str,
+    *,
+    before: str,
+    after: str | None,
+    removed: bool,
+) -> dict[str, object]:
+    return {
+        "row_id": rows["row_id"][position].as_py(),
+        "day": day,
+        "stage": "cleaned",
+        "source": rows["source"][position].as_py(),
+        "rule": rule,
+        "reason": reason,
+        "column": "text",
+        "before": shortened(before),
+        "after": shortened(after),
+        "removed": removed,
+        "part": f"cleaned-{day}",
+    }
+
+
+def _quarantine_schema() -> pa.Schema:
+    text = ("row_id", "day", "stage", "source", "rule", "reason", "column", "before", "after")
+    return pa.schema(
+        [*((name, pa.string()) for name in text), ("removed", pa.bool_()), ("part", pa.string())]
+    )

@@ -1,0 +1,152 @@
+"""The declared cleaning rules. Each sees a day's rows and says which go, or how they change.
+
+A rule is a function from rows and settings to `Verdicts`; it never drops anything itself.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fm_platform.registry import Registry
+
+_CONTROL = {c: None for c in range(32) if chr(c) not in "\t\n\r"} | {0x7F: None, 0xFEFF: None}
+
+
+@dataclass(frozen=True)
+class DayContext:
+    """What a rule may know besides the rows.
+
+    Attributes:
+        classes: Class names, by index.
+        seen: Text keys that stand in earlier days of the window, or in the test split.
+    """
+
+    classes: tuple[str, ...]
+    seen: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a rule says of the rows.
+
+    Attributes:
+        remove: bool[n], rows that go.
+        reasons: One reason for each removed row, in order.
+        text: New texts of the rows that change, by position.
+        befores: Value before of the removed rows, in order; None means the text.
+    """
+
+    remove: npt.NDArray[np.bool_]
+    reasons: Sequence[str] = ()
+    text: dict[int, str] = field(default_factory=dict)
+    befores: Sequence[str] | None = None
+
+
+RuleFunction = Callable[[pa.Table, Any, DayContext], Verdicts]
+RULES: Registry[RuleFunction] = Registry("cleaning rule", "fm_platform.cleaning_rules")
+
+
+@RULES.register("normalize_text")
+def normalize_text(rows: pa.Table, rule: Any, context: DayContext) -> Verdicts:
+    """Unicode normal form, no control characters, one space for white space."""
+    changed = {}
+    for i, text in enumerate(rows["text"].to_pylist()):
+        clean = " ".join(unicodedata.normalize(rule.form, text).translate(_CONTROL).split())
+        if clean != text:
+            changed[i] = clean
+    return Verdicts(np.zeros(rows.num_rows, bool), text=changed)
+
+
+@RULES.register("length")
+def length(rows: pa.Table, rule: Any, context: DayContext) -> Verdicts:
+    """Remove texts shorter or longer than the bounds, in characters."""
+    chars = pc.utf8_length(rows["text"]).to_numpy()
+    remove = (chars < rule.min_chars) | (chars > rule.max_chars)
+    reasons = [
+        f"{n} characters, allowed {rule.min_chars} to {rule.max_chars}" for n in chars[remove]
+    ]
+    return Verdicts(remove, reasons)
+
+
+@RULES.register("language")
+def language(rows: pa.Table, rule: Any, context: DayContext) -> Verdicts:
+    """Remove texts that are confidently in a language that is not allowed."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
+    remove = np.zeros(rows.num_rows, bool)
+    reasons = []
+    for i, text in enumerate(rows["text"].to_pylist()):
+        if len(text) < rule.min_chars:
+            continue
+        found, confidence = identifier.classify(text)
+        if found not in rule.allowed and confidence >= rule.minimum_confidence:
+            remove[i] = True
+            reasons.append(f"language {found} ({confidence:.2f}), not {', '.join(rule.allowed)}")
+    return Verdicts(remove, reasons)
+
+
+@RULES.register("exact_duplicates")
+def exact_duplicates(rows: pa.Table, rule: Any, context: DayContext) -> Verdicts:
+    """Remove rows whose text came before: on an earlier day, in the test split, or today."""
+    today: set[str] = set()
+    remove = np.zeros(rows.num_rows, bool)
+    reasons = []
+    for i, key in enumerate(rows["text_key"].to_pylist()):
+        if key in context.seen or key in today:
+            remove[i] = True
+            where = "on an earlier day or in the test rows" if key in context.seen else "today"
+            reasons.append(f"the same text stands {where}")
+        today.add(key)
+    return Verdicts(remove, reasons)
+
+
+@RULES.register("confidence")
+def confidence(rows: pa.Table, rule: Any, context: DayContext) -> Verdicts:
+    """Remove rows without any vote, and rows whose weak label is not sure enough."""
+    sure = rows["confidence"].to_numpy()
+    labeled = rows["labeled"].to_numpy()
+    remove = ~labeled | (sure < rule.minimum)
+    reasons = [
+        f"confidence {sure[i]:.2f}, at least {rule.minimum:.2f} wanted"
+        if labeled[i]
+        else "no labeling function votes"
+        for i in np.flatnonzero(remove)
+    ]
+    return Verdicts(remove, reasons)
+
+
+@RULES.register("class_balance")
+def class_balance(rows: pa.Table, rule: Any, context: DayContext) -> Verdicts:
+    """Cap each class of a source and split at `max_ratio` times its rarest class."""
+    labels = np.array(rows["label"].to_pylist(), dtype=object)
+    groups = np.array(
+        [f"{s}/{p}" for s, p in zip(rows["source"].to_pylist(), rows["split"].to_pylist(),
+                                    strict=True)], dtype=object
+    )  # fmt: skip
+    sure = rows["confidence"].to_numpy()
+    remove = np.zeros(rows.num_rows, bool)
+    caps: dict[int, int] = {}
+    for group in sorted(set(groups)):
+        inside = groups == group
+        counts = [int((inside & (labels == name)).sum()) for name in context.classes]
+        present = [n for n in counts if n]
+        cap = max(rule.floor, int(min(present, default=0) * rule.max_ratio))
+        for name, count in zip(context.classes, counts, strict=True):
+            if count > cap:
+                members = np.flatnonzero(inside & (labels == name))
+                # the least sure go first; equal ones by position, which is by row id
+                order = members[np.lexsort((members, -sure[members]))]
+                for row in order[cap:]:
+                    remove[row] = True
+                    caps[int(row)] = cap
+    reasons = [f"class {labels[i]} is capped at {caps[int(i)]}" for i in np.flatnonzero(remove)]
+    return Verdicts(remove, reasons)
