@@ -57,6 +57,7 @@ def canonical(rows: list[dict[str, object]]) -> list[object]:
 
 
 @given(ROWS, st.lists(st.integers(0, 12), max_size=4))
+@settings(deadline=None)
 def test_hash_does_not_depend_on_batches_and_slices(
     rows: list[dict[str, object]], cuts: list[int]
 ) -> None:
@@ -70,7 +71,7 @@ def test_hash_does_not_depend_on_batches_and_slices(
 
 
 @given(ROWS, ROWS)
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_hash_is_equal_exactly_for_equal_rows(
     left: list[dict[str, object]], right: list[dict[str, object]]
 ) -> None:
@@ -78,7 +79,7 @@ def test_hash_is_equal_exactly_for_equal_rows(
 
 
 @given(st.lists(ROW, min_size=1, max_size=6), st.data())
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_hash_sees_any_one_value(rows: list[dict[str, object]], data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(rows) - 1))
     column = data.draw(st.sampled_from(sorted(SCHEMA.names)))

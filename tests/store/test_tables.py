@@ -53,7 +53,9 @@ def test_what_is_written_is_read(store: TableStore) -> None:
 
 
 @given(ROWS)
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_rows_survive(tmp_path_factory: pytest.TempPathFactory, rows: list[object]) -> None:
     store = TableStore(str(tmp_path_factory.mktemp("lake")))
     inner = batch_of(rows)  # type: ignore[arg-type]

@@ -12,13 +12,14 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 Ready = Callable[[], Any]
 _PRELOAD = ["__main__", "fm_platform.store.tables", "fm_platform.store.models"]
-_START_S = 120.0
+_PATIENCE_S = 120.0
 
 
 def forkserver() -> ForkServerContext:
@@ -28,34 +29,56 @@ def forkserver() -> ForkServerContext:
     return context
 
 
-def kill_delays(seed: int, count: int, longest_s: float) -> list[float]:
-    """Return `count` seeded moments in [0, longest_s], in seconds after `Ready`."""
+@dataclass(frozen=True)
+class Moment:
+    """When to kill: a while after the child has shown some progress.
+
+    Progress, not time, decides how far a child comes, so a busy machine changes nothing much.
+    """
+
+    progress: int
+    delay_s: float
+
+
+def moments(seed: int, count: int, *, most_progress: int = 3, longest_s: float) -> list[Moment]:
+    """Return `count` seeded moments: progress in [0, most_progress], delay in [0, longest_s]."""
     rng = random.Random(seed)
-    return [rng.uniform(0.0, longest_s) for _ in range(count)]
+    return [
+        Moment(rng.randint(0, most_progress), rng.uniform(0.0, longest_s)) for _ in range(count)
+    ]
 
 
-def run_and_kill(target: Callable[..., None], args: Sequence[Any], delay_s: float) -> bool:
-    """Start `target(ready, *args)`, and SIGKILL it `delay_s` after it is ready.
+def run_and_kill(
+    target: Callable[..., None], args: Sequence[Any], moment: Moment, progress: Callable[[], int]
+) -> None:
+    """Start `target(ready, *args)`, and SIGKILL it at `moment`.
 
-    Returns:
-        Whether it was killed; False if it ended by itself before.
+    Args:
+        target: Works until it is killed.
+        args: Its further arguments.
+        moment: When.
+        progress: Counts what the child has done so far; read before it starts and while it runs.
+
+    Raises:
+        RuntimeError: If the child ended by itself, or made no progress in two minutes.
     """
     context = forkserver()
     ready = context.Event()
+    goal = progress() + moment.progress
     child = context.Process(target=target, args=(ready.set, *args), daemon=True)
     child.start()
-    deadline = time.monotonic() + _START_S
-    while not ready.wait(0.05):
-        if child.exitcode is not None or time.monotonic() > deadline:
-            child.kill()
-            raise RuntimeError(f"the child did not get ready: exit code {child.exitcode}")
-    child.join(delay_s)
-    killed = child.exitcode is None
-    child.kill()
-    child.join()
-    if not killed and child.exitcode != 0:
-        raise RuntimeError(f"the child failed before it was killed: exit code {child.exitcode}")
-    return killed
+    deadline = time.monotonic() + _PATIENCE_S
+    try:
+        while not ready.is_set() or progress() < goal:
+            child.join(0.001)
+            if child.exitcode is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"no progress: exit code {child.exitcode}")
+        child.join(moment.delay_s)
+        if child.exitcode is not None:
+            raise RuntimeError(f"the child was to be killed, but ended with {child.exitcode}")
+    finally:
+        child.kill()
+        child.join()
 
 
 def race(target: Callable[..., None], arguments: Sequence[Sequence[Any]]) -> None:
