@@ -81,7 +81,7 @@ def language(rows: pa.Table, rule: Any, context: DayContext) -> Verdicts:
     """Remove texts that are confidently in a language that is not allowed."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    identifier = LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     remove = np.zeros(rows.num_rows, bool)
     reasons = []
     for i, text in enumerate(rows["text"].to_pylist()):

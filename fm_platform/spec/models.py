@@ -202,7 +202,10 @@ class ExemplarFunction(Part):
     name: Name
     minimum_confidence: float = Field(default=0.5, ge=0, le=1)
     per_source: bool = True
-    inverse_regularization: float = Field(default=1.0, gt=0)
+    inverse_regularization: float = Field(default=5.0, gt=0)
+    votes_weight: float = Field(
+        default=0.0, ge=0, description="weight of the other functions' votes as features"
+    )
 
 
 DeclaredFunction = Annotated[

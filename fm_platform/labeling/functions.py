@@ -1,0 +1,311 @@
+"""What a labeling function is, and the decorator that makes one of a Python function.
+
+A vote is a class index, or -1 for "I do not know". That integer column is the contract between
+labeling functions, label models and the tables.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import packages_distributions, version
+from types import ModuleType, SimpleNamespace
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fm_platform.errors import FunctionFailureError
+from fm_platform.hashing import fingerprint, sha256_hex
+
+ABSTAIN = -1
+Votes = npt.NDArray[np.int8]
+"""int8[n]: class indices, -1 where the function abstains."""
+
+Row = SimpleNamespace
+RowFunction = Callable[[Any], "str | int | None"]
+
+
+@dataclass(frozen=True)
+class LabelingContext:
+    """What an exemplar function may know besides the rows. Empty for all others.
+
+    Attributes:
+        row_embeddings: float32[n, d], frozen mean-pooled embeddings of the rows.
+        row_votes: int8[n, m], votes of the plain functions.
+        row_sources / row_ids: n names.
+        exemplar_*: The same for the e exemplars, and `exemplar_labels` int64[e].
+    """
+
+    row_embeddings: npt.NDArray[np.float32] | None = None
+    row_votes: Votes | None = None
+    row_sources: Sequence[str] = ()
+    row_ids: Sequence[str] = ()
+    exemplar_embeddings: npt.NDArray[np.float32] | None = None
+    exemplar_votes: Votes | None = None
+    exemplar_sources: Sequence[str] = ()
+    exemplar_ids: Sequence[str] = ()
+    exemplar_labels: npt.NDArray[np.int64] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Votes of one batch, and the rows on which the function failed (they abstain)."""
+
+    votes: Votes
+    failures: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LabelingFunction:
+    """One named source of votes.
+
+    Attributes:
+        name: Unique in the project.
+        kind: `python`, `batch`, `keyword`, `regex`, `lexicon`, `rule`, `exemplars`.
+        definition: JSON of everything that decides its votes; its hash is the fingerprint.
+        run: (batch, classes, context) -> Outcome.
+        needs: `rows`, or `exemplars` for functions that see embeddings and exemplars.
+        source: Its definition for people to read.
+    """
+
+    name: str
+    kind: str
+    definition: Mapping[str, Any]
+    run: Callable[[pa.RecordBatch, Sequence[str], LabelingContext], Outcome]
+    needs: Literal["rows", "exemplars"] = "rows"
+    source: str = ""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the definition: comments and formatting do not count."""
+        return fingerprint({"kind": self.kind, "definition": self.definition})
+
+
+@overload
+def labeling_function(function: RowFunction) -> LabelingFunction: ...
+@overload
+def labeling_function(
+    *, name: str | None = None, batch: bool = False, resources: Mapping[str, Any] | None = None
+) -> Callable[[Callable[..., Any]], LabelingFunction]: ...
+def labeling_function(
+    function: Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+    batch: bool = False,
+    resources: Mapping[str, Any] | None = None,
+) -> Any:
+    """Make a labeling function of a Python function.
+
+    A row function gets a row whose columns are attributes (`row.text`, `row.source`, …) and
+    returns a class name, or None to abstain. With `batch=True` it gets a `polars.DataFrame` and
+    returns a series or expression of class names, null where it abstains.
+
+    Args:
+        function: The function, when used without parentheses.
+        name: Its name; that of the function without it.
+        batch: Whether it takes whole batches.
+        resources: JSON values that it uses; they are given as keyword arguments and belong to
+            the fingerprint. Word lists belong here.
+    """
+
+    def make(inner: Callable[..., Any]) -> LabelingFunction:
+        label = name or inner.__name__
+        given = dict(resources or {})
+        definition = {
+            "code": _code_of(inner),
+            "resources": {key: _plain_resource(value) for key, value in sorted(given.items())},
+            "packages": _packages_of(inner),
+        }
+        runner = _batch_runner(label, inner, given) if batch else _row_runner(label, inner, given)
+        return LabelingFunction(
+            name=label,
+            kind="batch" if batch else "python",
+            definition=definition,
+            run=runner,
+            source=_text_of(inner),
+        )
+
+    return make if function is None else make(function)
+
+
+def _row_runner(
+    name: str, function: Callable[..., Any], resources: Mapping[str, Any]
+) -> Callable[[pa.RecordBatch, Sequence[str], LabelingContext], Outcome]:
+    def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
+        votes = np.full(batch.num_rows, ABSTAIN, np.int8)
+        failures: dict[int, str] = {}
+        index = {label: i for i, label in enumerate(classes)}
+        for i, values in enumerate(batch.to_pylist()):
+            try:
+                votes[i] = _vote(function(SimpleNamespace(**values), **resources), name, index)
+            except FunctionFailureError:
+                raise
+            except Exception as error:  # a row must not stop a day: it abstains and is counted
+                failures[i] = type(error).__name__
+        return Outcome(votes, failures)
+
+    return run
+
+
+def _batch_runner(
+    name: str, function: Callable[..., Any], resources: Mapping[str, Any]
+) -> Callable[[pa.RecordBatch, Sequence[str], LabelingContext], Outcome]:
+    def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
+        import polars as pl
+
+        frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
+        try:
+            answer = function(frame, **resources)
+            series = frame.select(answer.alias("vote"))["vote"] if isinstance(
+                answer, pl.Expr
+            ) else pl.Series(answer)  # fmt: skip
+        except Exception as error:  # the batch abstains and is counted
+            reason = type(error).__name__
+            return Outcome(
+                np.full(batch.num_rows, ABSTAIN, np.int8), dict.fromkeys(range(len(frame)), reason)
+            )
+        return Outcome(votes_of_names(series.cast(pl.String).to_list(), name, classes))
+
+    return run
+
+
+def votes_of_names(names: Sequence[str | None], function: str, classes: Sequence[str]) -> Votes:
+    """Return class names as votes; None abstains.
+
+    Raises:
+        FunctionFailureError: If a name is no class.
+    """
+    index = {label: i for i, label in enumerate(classes)}
+    return np.array([_vote(label, function, index) for label in names], np.int8)
+
+
+def _vote(answer: object, function: str, index: Mapping[str, int]) -> int:
+    if answer is None:
+        return ABSTAIN
+    if isinstance(answer, str) and answer in index:
+        return index[answer]
+    if isinstance(answer, (int, np.integer)) and not isinstance(answer, bool) and (
+        answer == ABSTAIN
+    ):  # fmt: skip
+        return ABSTAIN
+    raise FunctionFailureError(
+        f"labeling function {function!r} returned an unknown class",
+        expected=f"{', '.join(index)}, or None to abstain",
+        found=repr(answer)[:80],
+        next_step="mend the function, or add the class to the taxonomy",
+    )
+
+
+def normal_code(text: str) -> str:
+    """Return code without comments, docstrings and formatting, as a syntax tree dump."""
+    tree = ast.parse(textwrap.dedent(text))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.decorator_list = []
+            first = node.body[0]
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body = node.body[1:] or [ast.Pass()]
+    return ast.dump(tree, annotate_fields=False)
+
+
+def _text_of(function: Callable[..., Any]) -> str:
+    try:
+        return textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError):
+        return repr(function)
+
+
+def _code_of(function: Callable[..., Any], seen: frozenset[str] = frozenset()) -> dict[str, str]:
+    """Return the code of a function and of what it uses of its own module, by name."""
+    found = {function.__name__: sha256_hex(normal_code(_text_of(function)).encode())}
+    for name in sorted(_global_names(function.__code__)):
+        if name in seen or name not in function.__globals__:
+            continue
+        value = function.__globals__[name]
+        if inspect.isfunction(value) and value.__module__ == function.__module__:
+            found |= _code_of(value, seen | {name, function.__name__})
+        elif isinstance(value, (str, int, float, bool, list, tuple, dict, set, frozenset)):
+            found[name] = fingerprint(_plain_resource(value))
+        elif hasattr(value, "pattern"):
+            found[name] = fingerprint([value.pattern, value.flags])
+    return found
+
+
+def _global_names(code: Any) -> set[str]:
+    """Return the names a code object and those inside it refer to."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if inspect.iscode(constant):
+            names |= _global_names(constant)
+    return names
+
+
+def _packages_of(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the installed versions of third-party packages that a function's module imports."""
+    module = sys.modules.get(function.__module__)
+    text = _text_of(function)
+    if module is not None:
+        try:
+            text = inspect.getsource(module)
+        except (OSError, TypeError):
+            text = _text_of(function)
+    roots: set[str] = set()
+    used = _global_names(function.__code__)
+    for node in ast.walk(ast.parse(textwrap.dedent(text))):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".")[0] for alias in node.names]
+            bound = [alias.asname or alias.name.split(".")[0] for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module.split(".")[0]] * len(node.names)
+            bound = [alias.asname or alias.name for alias in node.names]
+        else:
+            continue
+        roots.update(n for n, b in zip(names, bound, strict=True) if b in used or n in used)
+    for name in _called_helpers(function):
+        roots |= _imported_roots(name)
+    distributions = packages_distributions()
+    return {
+        name: version(distributions[name][0])
+        for name in sorted(roots)
+        if name in distributions and name != "fm_platform"
+    }
+
+
+def _called_helpers(function: Callable[..., Any]) -> list[Callable[..., Any]]:
+    values = (function.__globals__.get(name) for name in sorted(_global_names(function.__code__)))
+    helpers = []
+    for value in values:
+        inner = getattr(value, "__wrapped__", value)  # functools.cache keeps the function there
+        if inspect.isfunction(inner) and inner.__module__ == function.__module__:
+            helpers.append(inner)
+    return [function, *helpers]
+
+
+def _imported_roots(function: Callable[..., Any]) -> set[str]:
+    roots: set[str] = set()
+    for node in ast.walk(ast.parse(_text_of(function))):
+        if isinstance(node, ast.Import):
+            roots.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            roots.add(node.module.split(".")[0])
+    return roots
+
+
+def _plain_resource(value: Any) -> Any:
+    if isinstance(value, ModuleType):
+        return value.__name__
+    if isinstance(value, Mapping):
+        return {str(key): _plain_resource(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(str(item) for item in value)
+    if isinstance(value, (list, tuple)):
+        return [_plain_resource(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
