@@ -12,6 +12,7 @@
     │   ├── ConcurrentWriteError      lost a race; trying again helps (retryable)
     │   └── UnsafePathError           a name would leave its folder
     ├── LedgerError               the record of versions
+    │   ├── LedgerBusyError           locked for too long, or not reachable (retryable)
     │   ├── FencedError               a newer run holds the lease; this one must stop
     │   ├── NonReproducibleError      one recipe gave two contents
     │   └── AliasConflictError        somebody else moved the alias first
@@ -167,6 +168,12 @@ class UnsafePathError(StoreError, ValueError):
 
 class LedgerError(FMError):
     """Base of ledger errors."""
+
+
+class LedgerBusyError(LedgerError):
+    """Another process holds the ledger for too long, or its server is not reachable."""
+
+    retryable = True
 
 
 class FencedError(LedgerError):

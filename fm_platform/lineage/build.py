@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from fm_platform.errors import CorruptArtifactError, MissingArtifactError
-from fm_platform.lineage.ledger import Lease, Ledger, now
+from fm_platform.hashing import fingerprint
+from fm_platform.lineage.causes import Before, Describe, differences, nothing_known
+from fm_platform.lineage.database import now
+from fm_platform.lineage.leases import Lease
+from fm_platform.lineage.ledger import Ledger
+from fm_platform.lineage.recipes import spec_recipe
 from fm_platform.lineage.records import ArtifactVersion, Produced, Recipe, RunContext
+from fm_platform.spec.models import ProjectSpec
 
 
 @dataclass(frozen=True)
@@ -41,69 +49,64 @@ def build(
         on_damage: Told of a damaged version before it is computed again, e.g. to set it aside.
 
     Raises:
-        FencedError: If a newer run took over while computing.
+        FencedError: If a newer run took over while computing; nothing is recorded then.
         NonReproducibleError: If the recipe already gave another content.
     """
     known = ledger.lookup(recipe.hash)
-    reason = "unbuilt" if known is None else ""
+    damage: CorruptArtifactError | MissingArtifactError | None = None
     if known is not None:
         try:
             verify(known)
         except (CorruptArtifactError, MissingArtifactError) as error:
-            reason = f"damaged: {error.message}"
-            if on_damage is not None:
-                on_damage(known, error)
+            damage = error
         else:
             ledger.use(recipe, known)
             return BuildResult(known, True, f"reused {known.content_hash[:12]}: same recipe")
-    else:
-        reason = why_changed(
-            ledger.latest(recipe.project, recipe.kind, recipe.name, recipe.partition), recipe
-        )
     started = now()
-    key = "/".join((recipe.project, recipe.kind, recipe.name, recipe.partition or "-"))
-    lease = ledger.acquire_lease(key, run.dagster_run_id or f"process-{uuid.uuid4().hex[:12]}")
-    produced = compute(lease)
-    ledger.check_lease(lease)
-    version = ledger.record(recipe, produced, run, started, now())
+    lease = ledger.acquire_lease(lease_key(recipe), holder(run))
+    try:
+        if known is not None and damage is not None:
+            reason = f"damaged: {damage.message}"
+            if on_damage is not None:
+                on_damage(known, damage)
+        else:
+            before = ledger.latest(recipe.project, recipe.kind, recipe.name, recipe.partition)
+            reason = why_changed(before, recipe, ledger.document)
+        produced = compute(lease)
+        version = ledger.record(recipe, produced, run, started, now(), lease)
+    finally:
+        ledger.release_lease(lease)
     return BuildResult(version, False, reason)
 
 
-def why_changed(before: ArtifactVersion | None, recipe: Recipe) -> str:
+def lease_key(recipe: Recipe) -> str:
+    """Return the key of the lease that guards the slot of a recipe."""
+    return "/".join((recipe.project, recipe.kind, recipe.name, recipe.partition or "-"))
+
+
+def holder(run: RunContext) -> str:
+    """Return who holds a lease: the Dagster run, or a process."""
+    if run.dagster_run_id:
+        return run.dagster_run_id
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"[-128:]
+
+
+def why_changed(
+    before: ArtifactVersion | None, recipe: Recipe, describe: Describe = nothing_known
+) -> str:
     """Say in words what differs between the version in use and the wanted recipe."""
     if before is None:
         return "never built"
     if before.recipe_hash == recipe.hash:
         return "unchanged"
-    causes: list[str] = []
-    old = {(i.role, i.name, i.partition, i.part): i.content_hash for i in before.inputs}
-    new = {(i.role, i.name, i.partition, i.part): i.content_hash for i in recipe.inputs}
-    for verb, keys in (
-        ("changed", [k for k in sorted(new, key=str) if k in old and old[k] != new[k]]),
-        ("came", [k for k in sorted(new, key=str) if k not in old]),
-        ("went", [k for k in sorted(old, key=str) if k not in new]),
-    ):
-        if keys:
-            named = ", ".join(_named(*key) for key in keys[:3])
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            causes.append(f"{named}{more} {verb}")
-    if dict(before.config) != dict(recipe.config):
-        keys_of = sorted(set(before.config) | set(recipe.config))
-        differing = [k for k in keys_of if before.config.get(k) != recipe.config.get(k)]
-        causes.append(f"configuration changed ({', '.join(differing)})")
-    if before.code != recipe.code:
-        causes.append("its code changed")
-    if before.environment != recipe.environment:
-        causes.append("packages or machine type changed")
-    if before.seed != recipe.seed:
-        causes.append(f"seed changed ({before.seed} -> {recipe.seed})")
-    return "; ".join(causes) or "its recipe changed"
+    return differences(Before.of(before), recipe, describe)
 
 
-def _named(role: str, name: str, partition: str | None, part: str | None) -> str:
-    words = [name if name == role else f"{role} {name}"]
-    if partition:
-        words.append(partition)
-    if part:
-        words.append(f"({part})")
-    return " ".join(words)
+def record_spec(ledger: Ledger, spec: ProjectSpec, run: RunContext) -> ArtifactVersion:
+    """Record what the project declares now as an artifact; an unchanged spec is reused."""
+    recipe = spec_recipe(spec)
+
+    def compute(_lease: Lease) -> Produced:
+        return Produced(fingerprint(recipe.config), {"spec": dict(recipe.config)})
+
+    return build(ledger, recipe, verify=lambda _version: None, compute=compute, run=run).version

@@ -1,24 +1,55 @@
 """Fingerprints of code and environment: the parts of a recipe that are not data.
 
-What computes content counts; what only stores, records, shows or schedules it does not. So the
-closure of a module's `fm_platform` imports is followed, except into the packages of
-`_INFRASTRUCTURE`. Comments, docstrings and formatting never count.
+The rule for code: what computes content counts; what only stores, records, shows or schedules it
+does not. So the closure of a module's `fm_platform` imports is followed, except into
+`_INFRASTRUCTURE`. An import of a name that a package only passes on leads to the module that
+defines it. Comments, docstrings, formatting and imports for type checkers alone never count.
+
+Nothing is imported: files are found by name and read as syntax trees.
 """
 
 from __future__ import annotations
 
 import ast
-import platform
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from fm_platform.hashing import fingerprint, sha256_hex
+from fm_platform.lineage.environment import (
+    MODEL_PACKAGES,
+    TABLE_PACKAGES,
+    environment,
+    environment_fingerprint,
+    environment_hash,
+    git_state,
+    machine_type,
+    packages,
+    relevant_environment,
+)
 
+__all__ = [
+    "MODEL_PACKAGES",
+    "TABLE_PACKAGES",
+    "code_closure",
+    "code_fingerprint",
+    "code_stands_still",
+    "described",
+    "environment",
+    "environment_fingerprint",
+    "environment_hash",
+    "git_state",
+    "machine_type",
+    "normal_form",
+    "packages",
+]
+
+_ROOT = "fm_platform"
 _INFRASTRUCTURE = (
     "fm_platform.errors",
     "fm_platform.home",
@@ -32,36 +63,125 @@ _INFRASTRUCTURE = (
     "fm_platform.stages.common",
 )
 
-TABLE_PACKAGES = ("numpy", "polars", "pyarrow")
-MODEL_PACKAGES = ("numpy", "peft", "safetensors", "tokenizers", "torch", "transformers")
+_closures: dict[str, dict[str, str]] = {}
+_standing: ContextVar[dict[tuple[str, ...], str] | None] = ContextVar("_standing", default=None)
 
 
 def code_fingerprint(*modules: str) -> str:
     """Return a hash of the code of `modules` and of what they import from `fm_platform`.
 
-    Nothing is imported: files are found by name and read as syntax trees.
+    Files are parsed once a process and again when their modification time changes.
 
     Raises:
         ModuleNotFoundError: If there is no such module.
     """
+    memo = _standing.get()
+    if memo is not None and modules in memo:
+        return memo[modules]
+    closure = code_closure(*modules)
+    found = fingerprint(closure)
+    _closures[found] = closure
+    if memo is not None:
+        memo[modules] = found
+    return found
+
+
+def code_closure(*modules: str) -> dict[str, str]:
+    """Return module name -> hash of its code, for `modules` and all that counts below them."""
     seen: dict[str, str] = {}
     todo = sorted(modules)
     while todo:
         name = todo.pop()
         if name in seen:
             continue
-        path = _file_of(name)
-        if path is None:
+        module = _read(name)
+        if module is None:
             raise ModuleNotFoundError(f"no module {name}")
-        digest, imports = _digest(str(path), path.stat().st_mtime_ns)
-        seen[name] = digest
-        todo += [other for other in imports if other not in seen and _counts(other)]
-    return fingerprint(seen)
+        seen[name] = module.digest
+        for imported, item in module.imports:
+            todo += [target for target in _targets(imported, item) if target not in seen]
+    return dict(sorted(seen.items()))
+
+
+@contextmanager
+def code_stands_still() -> Iterator[None]:
+    """Look at the files of each stage only once within this block."""
+    token = _standing.set({})
+    try:
+        yield
+    finally:
+        _standing.reset(token)
+
+
+def described(hashes: Iterable[str]) -> list[tuple[str, str, Any]]:
+    """Return (hash, kind, body) for those fingerprints that this process made."""
+    found: list[tuple[str, str, Any]] = []
+    for item in hashes:
+        if item in _closures:
+            found.append((item, "code", _closures[item]))
+        elif (body := relevant_environment(item)) is not None:
+            found.append((item, "environment", body))
+    return found
+
+
+def normal_form(tree: ast.AST) -> str:
+    """Return the text of a syntax tree without docstrings, comments and positions."""
+    for node in _statements(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+    return ast.dump(tree, annotate_fields=False, include_attributes=False)
+
+
+@dataclass(frozen=True)
+class _Module:
+    """What one file says.
+
+    Attributes:
+        digest: Hash of its normal form.
+        imports: (module, imported name or None) of every import that runs.
+        origins: Name -> (module, name) where a top-level import brings it from.
+    """
+
+    digest: str
+    imports: tuple[tuple[str, str | None], ...]
+    origins: dict[str, tuple[str, str]]
 
 
 def _counts(name: str) -> bool:
     infrastructure = any(name == item or name.startswith(item + ".") for item in _INFRASTRUCTURE)
-    return name.startswith("fm_platform.") and not infrastructure and _file_of(name) is not None
+    return name.startswith(_ROOT + ".") and not infrastructure
+
+
+def _targets(module: str, item: str | None) -> list[str]:
+    """Return the modules that `import module` or `from module import item` depends on."""
+    for _ in range(10):  # a chain of packages that pass a name on
+        if not _counts(module):
+            return []
+        if item is None or item == "*":
+            break
+        if _file_of(f"{module}.{item}") is not None:
+            return [f"{module}.{item}"] if _counts(f"{module}.{item}") else []
+        read = _read(module)
+        if read is None or not _is_package(module) or item not in read.origins:
+            break
+        module, item = read.origins[item]
+    return [module] if _file_of(module) is not None else []
+
+
+def _read(name: str) -> _Module | None:
+    path = _file_of(name)
+    return None if path is None else _parsed(str(path), path.stat().st_mtime_ns)
+
+
+def _is_package(name: str) -> bool:
+    path = _file_of(name)
+    return path is not None and path.name == "__init__.py"
 
 
 @cache
@@ -79,84 +199,35 @@ def _file_of(name: str) -> Path | None:
 
 
 @cache
-def _digest(path: str, _mtime_ns: int) -> tuple[str, tuple[str, ...]]:
+def _parsed(path: str, _mtime_ns: int) -> _Module:
     tree = ast.parse(Path(path).read_text("utf-8"))
-    imports: set[str] = set()
-    for node in ast.walk(tree):
+    imports: set[tuple[str, str | None]] = set()
+    origins: dict[str, tuple[str, str]] = {}
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
-            imports.update(alias.name for alias in node.names)
+            imports.update((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            imports.add(node.module)
-            imports.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return sha256_hex(normal_form(tree).encode()), tuple(sorted(imports))
+            for alias in node.names:
+                imports.add((node.module, alias.name))
+                origins[alias.asname or alias.name] = (node.module, alias.name)
+    ordered = tuple(sorted(imports, key=lambda pair: (pair[0], pair[1] or "")))
+    return _Module(sha256_hex(normal_form(tree).encode("utf-8", "surrogatepass")), ordered, origins)
 
 
-def normal_form(tree: ast.AST) -> str:
-    """Return the text of a syntax tree without docstrings, comments and positions."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-            and isinstance(body[0].value.value, str)
-        ):
-            node.body = body[1:] or [ast.Pass()]
-    return ast.dump(tree, annotate_fields=False, include_attributes=False)
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk the statements of a tree; blocks that only a type checker sees are cut off."""
+    todo: list[ast.AST] = [tree]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and _for_type_checkers(node.test):
+            node.body = [ast.Pass()]
+        yield node
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            block = getattr(node, field, None)
+            if isinstance(block, list):
+                todo.extend(block)
 
 
-def packages(names: Sequence[str]) -> dict[str, str]:
-    """Return the installed version of each package, `-` where it is absent."""
-    found = {}
-    for name in sorted(names):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "-"
-    return found
-
-
-@cache
-def environment_fingerprint(names: tuple[str, ...], machine: bool = False) -> str:
-    """Return a hash of Python's minor version, some packages, and optionally the machine type."""
-    value: dict[str, object] = {
-        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "packages": packages(names),
-    }
-    if machine:
-        value["machine"] = machine_type()
-    return fingerprint(value)
-
-
-@cache
-def machine_type() -> str:
-    """Return architecture and processor: arithmetic may differ between them in the last bit."""
-    model = platform.processor() or ""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    return f"{platform.machine()} {model}".strip()
-
-
-def git_state(root: Path) -> tuple[str | None, bool | None]:
-    """Return (commit, has uncommitted changes), or (None, None) outside a git checkout."""
-
-    def ask(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10,
-                check=False,
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = ask("rev-parse", "HEAD")
-    if commit is None:
-        return None, None
-    status = ask("status", "--porcelain", "--untracked-files=no")
-    return commit, bool(status)
+def _for_type_checkers(test: ast.expr) -> bool:
+    name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", None)
+    return name == "TYPE_CHECKING"

@@ -1,21 +1,30 @@
 """One recipe a stage: pure functions of the spec and the upstream versions.
 
 A recipe's config is only the part of the spec that matters to that artifact, so a change of the
-schedule rebuilds nothing. Code is named as text: nothing heavy is imported here.
+schedule rebuilds nothing. Inputs are named as finely as they are read: the rows of one source of
+one day, the test rows, the dev rows. Days that hold nothing to read are no input. Code is named
+as text: nothing heavy is imported here.
+
+Three inputs are summaries of rows rather than artifacts (`gold`, `exemplars`, `seen`). Their
+hashes follow from recorded content, so the ledger keeps them by the keys that `gold_key`,
+`exemplars_key` and `seen_key` give: `ledger.derive(gold_key(...), compute)`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from fm_platform.hashing import fingerprint
 from fm_platform.lineage.fingerprints import (
     MODEL_PACKAGES,
     TABLE_PACKAGES,
     code_fingerprint,
     environment_fingerprint,
 )
-from fm_platform.lineage.records import ArtifactVersion, Input, Recipe
+from fm_platform.lineage.records import Input, Readable, Recipe
 from fm_platform.spec.models import Expert, ProjectSpec
+
+EXEMPLAR_PACKAGES = (*TABLE_PACKAGES, "scikit-learn", "scipy")
 
 # What computes the content of each kind of artifact.
 CODE: dict[str, tuple[str, ...]] = {
@@ -26,24 +35,32 @@ CODE: dict[str, tuple[str, ...]] = {
     ),
     "embeddings": ("fm_platform.training.embed",),
     "votes": ("fm_platform.labeling.apply",),
+    "exemplar_votes": ("fm_platform.labeling.apply", "fm_platform.stages.weak_labels"),
+    "gold": ("fm_platform.stages.window",),
+    "seen": ("fm_platform.stages.cleaned",),
     "label_model": ("fm_platform.labeling.label_model",),
     "weak_labels": ("fm_platform.labeling.label_model", "fm_platform.stages.weak_labels"),
     "cleaned": ("fm_platform.cleaning.clean", "fm_platform.stages.cleaned"),
-    "start": ("fm_platform.training.start", "fm_platform.training.train"),
-    "adapter": ("fm_platform.training.train",),
-    "merged_model": ("fm_platform.merging.merge", "fm_platform.merging.search"),
-    "evaluation": (
-        "fm_platform.evaluation.table",
-        "fm_platform.evaluation.gate",
-        "fm_platform.evaluation.human",
-        "fm_platform.training.predict",
+    "start": ("fm_platform.training.start", "fm_platform.stages.models"),
+    "adapter": ("fm_platform.training.train", "fm_platform.stages.models"),
+    "merged_model": (
+        "fm_platform.merging.merge",
+        "fm_platform.stages.merged_model",
+        "fm_platform.tracking.model_card",  # its text is a file of the model
     ),
+    "evaluation": ("fm_platform.stages.evaluation",),
+    "spec": (),
 }
 
 
 def code_version(kind: str) -> str:
     """Return the code fingerprint of one kind of artifact."""
     return code_fingerprint(*CODE[kind])
+
+
+def spec_recipe(spec: ProjectSpec) -> Recipe:
+    """Return the recipe of the project file itself, so that history holds every spec."""
+    return _recipe(spec, "spec", "spec", None, (), spec.model_dump(mode="json"), "-")
 
 
 def raw_recipe(spec: ProjectSpec, day: str, source_ids: Mapping[str, str]) -> Recipe:
@@ -58,7 +75,7 @@ def raw_recipe(spec: ProjectSpec, day: str, source_ids: Mapping[str, str]) -> Re
         },
         "classes": list(spec.taxonomy.classes),
         "sources": {
-            source.name: {"connector": source.connector, "options": source.options}
+            source.name: source.model_dump(mode="json", include={"connector", "options"})
             for source in spec.sources
             if source.name in source_ids
         },
@@ -67,7 +84,7 @@ def raw_recipe(spec: ProjectSpec, day: str, source_ids: Mapping[str, str]) -> Re
     return _recipe(spec, "raw", "raw", day, inputs, config, environment_fingerprint(TABLE_PACKAGES))
 
 
-def embeddings_recipe(spec: ProjectSpec, day: str, raw: ArtifactVersion, base: str) -> Recipe:
+def embeddings_recipe(spec: ProjectSpec, day: str, raw: Readable, base: str) -> Recipe:
     """Return the recipe of the frozen embeddings of one day, for base model `base`."""
     config = {"max_tokens": spec.training.max_tokens}
     inputs = (raw.as_input("raw"), Input("base_model", "base_model", None, base))
@@ -80,57 +97,131 @@ def votes_recipe(
     day: str,
     function_name: str,
     function_fingerprint: str,
-    raw: ArtifactVersion,
+    raw: Readable,
     extra_inputs: Sequence[Input] = (),
 ) -> Recipe:
-    """Return the recipe of what one labeling function says of one day."""
+    """Return the recipe of what one labeling function says of one day.
+
+    With `extra_inputs` (embeddings, exemplars, other votes) it is a function that learns: then
+    the machine type, more packages and the seed count, too.
+    """
     config = {"function": function_fingerprint, "classes": list(spec.taxonomy.classes)}
     inputs = (raw.as_input("raw"), *extra_inputs)
-    environment = environment_fingerprint(TABLE_PACKAGES)
-    return _recipe(spec, "votes", function_name, day, inputs, config, environment)
+    return Recipe(
+        project=spec.name,
+        kind="votes",
+        name=function_name,
+        partition=day,
+        inputs=inputs,
+        code=code_version("exemplar_votes" if extra_inputs else "votes"),
+        config=config,
+        environment=environment_fingerprint(EXEMPLAR_PACKAGES, machine=True)
+        if extra_inputs
+        else environment_fingerprint(TABLE_PACKAGES),
+        seed=spec.training.seed if extra_inputs else None,
+    )
+
+
+def exemplar_inputs(
+    day: str, embeddings: Readable, exemplars_hash: str, votes: Sequence[Readable]
+) -> tuple[Input, ...]:
+    """Return what a function that learns from exemplars reads beside the rows of `day`."""
+    return (
+        embeddings.as_input("embeddings"),
+        Input("exemplars", "exemplars", day, exemplars_hash),
+        *(version.as_input("votes") for version in votes),
+    )
+
+
+def gold_key(spec: ProjectSpec, raw: Sequence[Readable]) -> str:
+    """Return the key of the dev gold rows that labeling may read, given `raw` of its window."""
+    return fingerprint(
+        {
+            "what": "gold",
+            "code": code_version("gold"),
+            "rows_per_source": spec.gold.dev_rows_per_source,
+            "sources": sorted(source.name for source in spec.sources),
+            "gold": [[day.partition, day.parts["gold"]] for day in raw if "gold" in day.parts],
+        }
+    )
+
+
+def votes_key(votes: Sequence[Readable]) -> str:
+    """Return what stands for the votes of some functions on one day."""
+    return fingerprint(sorted([version.name, version.content_hash] for version in votes))
+
+
+def exemplars_key(gold: str, votes_of_days: Mapping[str, str]) -> str:
+    """Return the key of the exemplars and their votes.
+
+    Args:
+        gold: Value of `gold_key` for the same window.
+        votes_of_days: Day -> `votes_key` of the functions that need no exemplars.
+    """
+    return fingerprint(
+        {
+            "what": "exemplars",
+            "code": code_version("exemplar_votes"),
+            "gold": gold,
+            "votes": dict(votes_of_days),
+        }
+    )
+
+
+def seen_key(spec: ProjectSpec, weak_labels: Readable, raw: Sequence[Readable]) -> str:
+    """Return the key of the texts that may not be used again, given `raw` of the days before."""
+    return fingerprint(
+        {
+            "what": "seen",
+            "code": code_version("seen"),
+            "rules": [r.model_dump(mode="json") for r in spec.cleaning if "duplicates" in r.rule],
+            "today": weak_labels.content_hash,
+            "before": [[day.partition, day.content_hash] for day in raw if day.rows],
+        }
+    )
 
 
 def label_model_recipe(
-    spec: ProjectSpec, day: str, votes: Sequence[ArtifactVersion], gold_hash: str
+    spec: ProjectSpec, day: str, votes: Sequence[Readable], gold_hash: str
 ) -> Recipe:
     """Return the recipe of the label model of `day`, fitted on the votes of its window."""
     config = {
-        "label_model": spec.labeling.label_model.model_dump(mode="json"),
+        "label_model": spec.labeling.label_model.model_dump(mode="json", exclude={"window_days"}),
         "classes": list(spec.taxonomy.classes),
+        "functions": [version.name for version in votes if version.partition == day],
     }
     inputs = (
         *(version.as_input("votes") for version in votes),
         Input("gold", "gold", day, gold_hash),
     )
-    environment = environment_fingerprint(TABLE_PACKAGES)
+    environment = environment_fingerprint(TABLE_PACKAGES, machine=True)
     return _recipe(spec, "label_model", "label_model", day, inputs, config, environment)
 
 
 def weak_labels_recipe(
     spec: ProjectSpec,
     day: str,
-    raw: ArtifactVersion,
-    votes: Sequence[ArtifactVersion],
-    label_model: ArtifactVersion,
+    raw: Readable,
+    votes: Sequence[Readable],
+    label_model: Readable,
 ) -> Recipe:
     """Return the recipe of one day of weakly labeled rows."""
     config = {
         "classes": list(spec.taxonomy.classes),
         "minimum_coverage": spec.labeling.minimum_coverage,
         "max_failed_share": spec.labeling.max_failed_share,
+        "functions": [version.name for version in votes],  # the order of the votes of a row
     }
     inputs = (
         raw.as_input("raw"),
         *(version.as_input("votes") for version in votes),
         label_model.as_input("label_model"),
     )
-    environment = environment_fingerprint(TABLE_PACKAGES)
+    environment = environment_fingerprint(TABLE_PACKAGES, machine=True)
     return _recipe(spec, "weak_labels", "weak_labels", day, inputs, config, environment)
 
 
-def cleaned_recipe(
-    spec: ProjectSpec, day: str, weak_labels: ArtifactVersion, seen_hash: str
-) -> Recipe:
+def cleaned_recipe(spec: ProjectSpec, day: str, weak_labels: Readable, seen_hash: str) -> Recipe:
     """Return the recipe of one day of cleaned rows.
 
     `seen_hash` stands for those of today's texts that earlier days of the window hold: only what
@@ -145,7 +236,7 @@ def cleaned_recipe(
     return _recipe(spec, "cleaned", "cleaned", day, inputs, config, environment)
 
 
-def start_recipe(spec: ProjectSpec, cleaned: Sequence[ArtifactVersion], base: str) -> Recipe:
+def start_recipe(spec: ProjectSpec, cleaned: Sequence[Readable], base: str) -> Recipe:
     """Return the recipe of the shared start of all experts."""
     inputs = (
         *(day.as_input("cleaned") for day in cleaned if day.rows),
@@ -157,8 +248,8 @@ def start_recipe(spec: ProjectSpec, cleaned: Sequence[ArtifactVersion], base: st
 def adapter_recipe(
     spec: ProjectSpec,
     expert: Expert,
-    cleaned: Sequence[ArtifactVersion],
-    start: ArtifactVersion,
+    cleaned: Sequence[Readable],
+    start: Readable,
 ) -> Recipe:
     """Return the recipe of one expert: only the parts of the days that hold its sources' rows."""
     parts = tuple(
@@ -172,22 +263,29 @@ def adapter_recipe(
 
 def merged_recipe(
     spec: ProjectSpec,
-    adapters: Sequence[ArtifactVersion],
-    start: ArtifactVersion,
-    cleaned: Sequence[ArtifactVersion],
+    adapters: Sequence[Readable],
+    start: Readable,
+    cleaned: Sequence[Readable],
     base: str,
 ) -> Recipe:
-    """Return the recipe of the merged model; the dev rows count where weights are searched."""
+    """Return the recipe of the merged model; the dev rows count where weights are searched.
+
+    Its model card names the description, the days and the settings: they count, too.
+    """
+    ties = spec.merge.method == "ties"
     config = {
-        "merge": spec.merge.model_dump(mode="json"),
+        "merge": spec.merge.model_dump(mode="json", exclude=None if ties else {"density"}),
         "classes": list(spec.taxonomy.classes),
-        "max_tokens": spec.training.max_tokens,
+        "training": _training(spec),
+        "description": spec.description,
+        "base_model": spec.base_model.location,
     }
     dev = cleaned if spec.merge.weights is None and len(adapters) > 1 else ()
     inputs = (
         *(adapter.as_input("adapter") for adapter in adapters),
         start.as_input("start"),
         *(day.as_input("dev", part="dev") for day in dev if "dev" in day.parts),
+        *(day.as_input("data") for day in cleaned if day.rows),
         Input("base_model", "base_model", None, base),
     )
     environment = environment_fingerprint(MODEL_PACKAGES, machine=True)
@@ -197,11 +295,11 @@ def merged_recipe(
 
 def evaluation_recipe(
     spec: ProjectSpec,
-    merged: ArtifactVersion,
-    adapters: Sequence[ArtifactVersion],
-    champion: ArtifactVersion | None,
-    weak_labels: Sequence[ArtifactVersion],
-    raw: Sequence[ArtifactVersion],
+    merged: Readable,
+    adapters: Sequence[Readable],
+    champion: Readable | None,
+    weak_labels: Sequence[Readable],
+    raw: Sequence[Readable],
 ) -> Recipe:
     """Return the recipe of an evaluation on the gold test rows of the window."""
     config = {
@@ -223,12 +321,14 @@ def evaluation_recipe(
 
 
 def _model_recipe(spec: ProjectSpec, kind: str, name: str, inputs: tuple[Input, ...]) -> Recipe:
-    config = {
-        "training": spec.training.model_dump(mode="json"),
-        "classes": list(spec.taxonomy.classes),
-    }
+    config = {"training": _training(spec), "classes": list(spec.taxonomy.classes)}
     environment = environment_fingerprint(MODEL_PACKAGES, machine=True)
     return _recipe(spec, kind, name, None, inputs, config, environment, spec.training.seed)
+
+
+def _training(spec: ProjectSpec) -> dict[str, object]:
+    """Return the training settings that alter a model: which days count is in the inputs."""
+    return spec.training.model_dump(mode="json", exclude={"window_days", "checkpoint_every_steps"})
 
 
 def _recipe(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from fm_platform.hashing import fingerprint
+from fm_platform.hashing import fingerprint, sha256_hex
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Input:
         partition: Its day, or None.
         content_hash: Hash of what is read: of the whole artifact, or of one part.
         part: The part that is read (e.g. the rows of one source), or None for all of it.
+        version_id: Which recorded version held that content, for lineage questions. Not part of
+            the recipe: another version with equal content is the same input.
     """
 
     role: str
@@ -28,13 +31,21 @@ class Input:
     partition: str | None
     content_hash: str
     part: str | None = None
+    version_id: int | None = field(default=None, compare=False)
+
+    @cached_property
+    def line(self) -> str:
+        """The fields that count, as one unambiguous line."""
+        return json.dumps(
+            [self.role, self.name, self.partition or "", self.part or "", self.content_hash]
+        )
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything an artifact is made from.
+    """Everything an artifact is made from. Two equal recipes must give equal content.
 
-    Two equal recipes must give equal content. `label` is for people and not part of the hash.
+    Every field counts. The order of `inputs` and the order of keys in `config` do not.
     """
 
     project: str
@@ -48,24 +59,35 @@ class Recipe:
     seed: int | None = None
 
     @cached_property
+    def inputs_hash(self) -> str:
+        """SHA-256 over the inputs in sorted order."""
+        return sha256_hex("\n".join(sorted([item.line for item in self.inputs])).encode())
+
+    @cached_property
     def hash(self) -> str:
-        """SHA-256 over all fields; inputs count in sorted order."""
+        """SHA-256 over all fields."""
         return fingerprint(
             {
                 "project": self.project,
                 "kind": self.kind,
                 "name": self.name,
                 "partition": self.partition,
-                "inputs": sorted(
-                    [i.role, i.name, i.partition or "", i.part or "", i.content_hash]
-                    for i in self.inputs
-                ),
+                "inputs": self.inputs_hash,
                 "code": self.code,
                 "config": self.config,
                 "environment": self.environment,
                 "seed": self.seed,
             }
         )
+
+    @property
+    def slot(self) -> Slot:
+        """What this recipe makes a version of."""
+        return (self.kind, self.name, self.partition)
+
+
+Slot = tuple[str, str, str | None]
+"""(kind, name, partition) of an artifact within its project."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +120,65 @@ class RunContext:
     git_dirty: bool | None = None
 
 
+class Readable:
+    """A version that can be the input of a recipe."""
+
+    id: int
+    kind: str
+    name: str
+    partition: str | None
+    content_hash: str
+    parts: Mapping[str, str]
+    rows: int | None
+
+    def as_input(self, role: str, part: str | None = None) -> Input:
+        """Return this version, or one part of it, as the input of a recipe.
+
+        Raises:
+            KeyError: If there is no such part.
+        """
+        content = self.content_hash if part is None else self.parts[part]
+        return Input(role, self.name, self.partition, content, part, self.id)
+
+
 @dataclass(frozen=True)
-class ArtifactVersion:
-    """One row of the ledger. `number` counts the versions of its slot from 1."""
+class Head(Readable):
+    """The version in use of one slot, without its larger fields: cheap to load by thousands."""
+
+    id: int
+    kind: str
+    name: str
+    partition: str | None
+    recipe_hash: str
+    content_hash: str
+    inputs_hash: str
+    code: str
+    environment: str
+    seed: int | None
+    parts: Mapping[str, str]
+    rows: int | None
+    created_at: datetime
+
+    @property
+    def slot(self) -> Slot:
+        """What this is the version in use of."""
+        return (self.kind, self.name, self.partition)
+
+    def as_input(self, role: str, part: str | None = None) -> Input:
+        """Return this version, or one part of it, as the input of a recipe; made once."""
+        made: dict[tuple[str, str | None], Input] = self.__dict__.setdefault("_made", {})
+        if (role, part) not in made:
+            made[role, part] = super().as_input(role, part)
+        return made[role, part]
+
+
+@dataclass(frozen=True)
+class ArtifactVersion(Readable):
+    """One row of the ledger. `number` counts the versions of its slot from 1.
+
+    `environment` is the fingerprint of the packages that matter to the content,
+    `run_environment` that of everything that was installed; the ledger keeps both in full.
+    """
 
     id: int
     project: str
@@ -126,13 +204,41 @@ class ArtifactVersion:
     mlflow_run_id: str | None
     git_commit: str | None
     git_dirty: bool | None
+    inputs_hash: str = ""
+    run_environment: str | None = None
     inputs: tuple[Input, ...] = ()
 
-    def as_input(self, role: str, part: str | None = None) -> Input:
-        """Return this version, or one part of it, as the input of a recipe.
+    @property
+    def slot(self) -> Slot:
+        """What this is a version of."""
+        return (self.kind, self.name, self.partition)
 
-        Raises:
-            KeyError: If there is no such part.
-        """
-        content = self.content_hash if part is None else self.parts[part]
-        return Input(role, self.name, self.partition, content, part)
+
+@dataclass(frozen=True)
+class Use:
+    """A span of time in which one version was the one in use of its slot; `until` None: now."""
+
+    version_id: int
+    since: datetime
+    until: datetime | None
+
+
+@dataclass(frozen=True)
+class AliasChange:
+    """One move of an alias; `version_id` None means that it was taken away."""
+
+    alias: str
+    number: int
+    version_id: int | None
+    set_at: datetime
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """One recipe gave two contents: `version` holds the first, `content_hash` is the second."""
+
+    version: ArtifactVersion
+    content_hash: str
+    seen_at: datetime

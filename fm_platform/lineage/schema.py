@@ -1,44 +1,94 @@
-"""Tables of the ledger. SQLite in WAL mode by default, PostgreSQL by URL."""
+"""Tables of the ledger. SQLite in WAL mode by default, PostgreSQL by URL.
+
+History is append-only: `versions`, `inputs`, `aliases`, `decisions`, `conflicts` and `documents`
+are never rewritten (a version rebuilt after damage may move: its `location` follows). Rows of
+`uses` are closed once, by setting `until`. `current` and `leases` hold the state of now.
+
+Questions of any moment: what was in use at T is `since <= T and (until is null or until > T)`;
+what an alias named at T is its greatest `number` with `set_at <= T`; the graph is `inputs`, where
+`from_version_id` is the edge.
+"""
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+from typing import Any
+
 import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
 
 SCHEMA_VERSION = 1
 metadata = sa.MetaData()
 
+
+class UtcTime(sa.TypeDecorator[datetime]):
+    """An instant, kept as UTC in both databases (SQLite itself forgets time zones)."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the instant as UTC; a time without a zone is a mistake."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a time without a time zone: {value}")
+        return value.astimezone(timezone.utc)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Return the instant with its zone."""
+        if value is None:
+            return None
+        found: datetime = value
+        if found.tzinfo is None:
+            return found.replace(tzinfo=timezone.utc)
+        return found.astimezone(timezone.utc)
+
+
+def _slot() -> list[sa.Column[Any]]:
+    """The columns that name an artifact; partition `` is that of an unpartitioned one."""
+    return [
+        sa.Column("project", sa.String(64), nullable=False),
+        sa.Column("kind", sa.String(32), nullable=False),
+        sa.Column("name", sa.String(128), nullable=False),
+        sa.Column("partition", sa.String(64), nullable=False, default=""),
+    ]
+
+
 schema_version = sa.Table(
-    "schema_version", metadata, sa.Column("version", sa.Integer, primary_key=True)
+    "schema_version",
+    metadata,
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
 )
 
 versions = sa.Table(
     "versions",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("project", sa.String(64), nullable=False),
-    sa.Column("kind", sa.String(32), nullable=False),
-    sa.Column("name", sa.String(128), nullable=False),
-    sa.Column("partition", sa.String(64), nullable=False, default=""),
+    *_slot(),
     sa.Column("number", sa.Integer, nullable=False),
     sa.Column("recipe_hash", sa.String(64), nullable=False, unique=True),
     sa.Column("content_hash", sa.String(64), nullable=False, index=True),
+    sa.Column("inputs_hash", sa.String(64), nullable=False),
     sa.Column("location", sa.JSON, nullable=False),
     sa.Column("parts", sa.JSON, nullable=False),
     sa.Column("metrics", sa.JSON, nullable=False),
     sa.Column("config", sa.JSON, nullable=False),
     sa.Column("code", sa.String(64), nullable=False),
     sa.Column("environment", sa.String(64), nullable=False),
-    sa.Column("seed", sa.Integer),
+    sa.Column("run_environment", sa.String(64)),
+    sa.Column("seed", sa.BigInteger),
     sa.Column("rows", sa.BigInteger),
     sa.Column("bytes", sa.BigInteger),
-    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("duration_s", sa.Float, nullable=False),
-    sa.Column("asked_by", sa.String(64), nullable=False),
+    sa.Column("asked_by", sa.String(128), nullable=False),
     sa.Column("dagster_run_id", sa.String(64)),
     sa.Column("mlflow_run_id", sa.String(64)),
     sa.Column("git_commit", sa.String(64)),
     sa.Column("git_dirty", sa.Boolean),
     sa.UniqueConstraint("project", "kind", "name", "partition", "number"),
+    sa.Index("versions_by_time", "project", "created_at"),
 )
 
 inputs = sa.Table(
@@ -46,6 +96,8 @@ inputs = sa.Table(
     metadata,
     sa.Column("version_id", sa.ForeignKey("versions.id"), primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True),
+    # None where the input is no version of the ledger: source files, the base model, a summary
+    sa.Column("from_version_id", sa.ForeignKey("versions.id"), index=True),
     sa.Column("role", sa.String(32), nullable=False),
     sa.Column("name", sa.String(128), nullable=False),
     sa.Column("partition", sa.String(64), nullable=False, default=""),
@@ -58,13 +110,12 @@ uses = sa.Table(
     "uses",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("project", sa.String(64), nullable=False),
-    sa.Column("kind", sa.String(32), nullable=False),
-    sa.Column("name", sa.String(128), nullable=False),
-    sa.Column("partition", sa.String(64), nullable=False, default=""),
-    sa.Column("version_id", sa.ForeignKey("versions.id"), nullable=False),
-    sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+    *_slot(),
+    sa.Column("version_id", sa.ForeignKey("versions.id"), nullable=False, index=True),
+    sa.Column("since", UtcTime, nullable=False),
+    sa.Column("until", UtcTime),
     sa.Index("uses_by_slot", "project", "kind", "name", "partition", "id"),
+    sa.Index("uses_by_time", "project", "since", "until", "version_id"),
 )
 
 # The head of `uses` for each slot: one row a slot, so that "what is in use" never scans history.
@@ -76,6 +127,7 @@ current = sa.Table(
     sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("partition", sa.String(64), primary_key=True, default=""),
     sa.Column("version_id", sa.ForeignKey("versions.id"), nullable=False),
+    sa.Column("use_id", sa.ForeignKey("uses.id"), nullable=False),
 )
 
 aliases = sa.Table(
@@ -86,10 +138,10 @@ aliases = sa.Table(
     sa.Column("alias", sa.String(64), nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
     sa.Column("version_id", sa.ForeignKey("versions.id")),
-    sa.Column("set_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("set_at", UtcTime, nullable=False),
     sa.Column("actor", sa.String(128), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
-    # two promoters cannot both write the same next number: the loser is told
+    # two promoters can never both write the same next number
     sa.UniqueConstraint("project", "alias", "number"),
 )
 
@@ -97,30 +149,52 @@ decisions = sa.Table(
     "decisions",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("project", sa.String(64), nullable=False, index=True),
+    sa.Column("project", sa.String(64), nullable=False),
     sa.Column("kind", sa.String(32), nullable=False),
-    sa.Column("version_id", sa.ForeignKey("versions.id")),
+    sa.Column("version_id", sa.ForeignKey("versions.id"), index=True),
     sa.Column("numbers", sa.JSON, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("decided_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("decided_at", UtcTime, nullable=False),
+    sa.Index("decisions_by_time", "project", "decided_at"),
 )
 
+# One recipe, two contents: a bug that must be seen.
 conflicts = sa.Table(
     "conflicts",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("version_id", sa.ForeignKey("versions.id"), nullable=False),
+    sa.Column("version_id", sa.ForeignKey("versions.id"), nullable=False, index=True),
     sa.Column("content_hash", sa.String(64), nullable=False),
-    sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("seen_at", UtcTime, nullable=False),
+)
+
+# What a fingerprint stands for: packages, modules of a closure, the source of a function.
+documents = sa.Table(
+    "documents",
+    metadata,
+    sa.Column("hash", sa.String(64), primary_key=True),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("first_seen", UtcTime, nullable=False),
+)
+
+# Results of pure functions of recorded content that a recipe needs as an input, e.g. the hash of
+# the gold rows that a day may read. `key` is the hash of all that they depend on.
+derived = sa.Table(
+    "derived",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("value", sa.String(64), nullable=False),
 )
 
 leases = sa.Table(
     "leases",
     metadata,
-    sa.Column("key", sa.String(256), primary_key=True),
-    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("key", sa.String(320), primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("holder", sa.String(128), nullable=False),
-    sa.Column("host", sa.String(128), nullable=False),
+    sa.Column("host", sa.String(256), nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
-    sa.Column("acquired_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("acquired_at", UtcTime, nullable=False),
+    sa.Column("released_at", UtcTime),
 )

@@ -1,0 +1,134 @@
+"""Say in words what differs between what was built and what is wanted now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fm_platform.lineage.records import ArtifactVersion, Input, Recipe
+
+Describe = Callable[[str], Any]
+_SHOWN = 3
+_VALUE_CHARS = 40
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a recorded version was made from; `inputs` None where they are known to be equal."""
+
+    inputs: tuple[Input, ...] | None
+    config: Mapping[str, Any]
+    code: str
+    environment: str
+    seed: int | None
+
+    @classmethod
+    def of(cls, version: ArtifactVersion) -> Before:
+        """Return what a version with its inputs was made from."""
+        return cls(version.inputs, version.config, version.code, version.environment, version.seed)
+
+
+def nothing_known(_hash: str) -> Any:
+    """Describe no fingerprint."""
+    return None
+
+
+def differences(before: Before, recipe: Recipe, describe: Describe = nothing_known) -> str:
+    """Return the causes for which `recipe` is not what was built, most telling first.
+
+    Args:
+        before: What the version in use was made from.
+        recipe: What is wanted now.
+        describe: Fingerprint -> what it stands for, e.g. `ledger.document`.
+    """
+    causes = [] if before.inputs is None else list(_inputs(before.inputs, recipe.inputs))
+    causes += _config(before.config, recipe)
+    if before.code != recipe.code:
+        modules = _differing(describe(before.code), describe(recipe.code))
+        causes.append("its code changed" + (f" ({_some(sorted(modules))})" if modules else ""))
+    if before.environment != recipe.environment:
+        causes.append(_environment(describe(before.environment), describe(recipe.environment)))
+    if before.seed != recipe.seed:
+        causes.append(f"seed changed ({before.seed} -> {recipe.seed})")
+    return "; ".join(causes) or "its recipe changed"
+
+
+def _inputs(old: Iterable[Input], new: Iterable[Input]) -> Iterable[str]:
+    before = {(i.role, i.name, i.partition, i.part): i.content_hash for i in old}
+    after = {(i.role, i.name, i.partition, i.part): i.content_hash for i in new}
+    changed = [key for key in after if key in before and before[key] != after[key]]
+    came = [key for key in after if key not in before]
+    went = [key for key in before if key not in after]
+    for verb, keys in (("changed", changed), ("is new", came), ("is gone", went)):
+        if keys:
+            named = _some([_named(*key) for key in sorted(keys, key=_order)])
+            yield f"{named} {verb}"
+
+
+def _order(key: tuple[str, str, str | None, str | None]) -> tuple[str, str, str, str]:
+    role, name, partition, part = key
+    return (partition or "", role, name, part or "")
+
+
+def _named(role: str, name: str, partition: str | None, part: str | None) -> str:
+    words = [name if name == role else f"{role} {name}".replace("_", " ", role.count("_"))]
+    if partition:
+        words.append(partition)
+    if part:
+        words.append(f"part {part}")
+    return " ".join(words)
+
+
+def _config(before: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    after = dict(recipe.config)
+    if before == after:
+        return []
+    if recipe.kind == "votes" and before.get("function") != after.get("function"):
+        return [f"labeling function {recipe.name} changed"]
+    changes = _leaves(before, after)
+    if not changes:  # equal as JSON, e.g. a tuple and a list
+        return []
+    return [f"configuration changed ({_some(changes)})"]
+
+
+def _leaves(old: Any, new: Any, path: str = "") -> list[str]:
+    """Return `path: old -> new` of every value that differs."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        found = []
+        for key in sorted({*old, *new}, key=str):
+            below = f"{path}.{key}" if path else str(key)
+            found += _leaves(old.get(key), new.get(key), below)
+        return found
+    if isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)):
+        if list(old) == list(new):
+            return []
+    elif old == new:
+        return []
+    return [f"{path}: {_short(old)} -> {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _VALUE_CHARS else text[: _VALUE_CHARS - 1] + "…"
+
+
+def _environment(old: Any, new: Any) -> str:
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
+        return "packages or machine type changed"
+    changes = _leaves(
+        {**old, **dict(old.get("packages", {})), "packages": None},
+        {**new, **dict(new.get("packages", {})), "packages": None},
+    )
+    return f"environment changed ({_some(changes)})"
+
+
+def _differing(old: Any, new: Any) -> set[str]:
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
+        return set()
+    return {name for name in {*old, *new} if old.get(name) != new.get(name)}
+
+
+def _some(items: list[str]) -> str:
+    more = len(items) - _SHOWN
+    return ", ".join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,177 @@
+"""One database behind the ledger: engine, short transactions, errors in words.
+
+SQLite has one writer at a time by nature; on PostgreSQL an advisory lock gives the same order, so
+"look, then write" inside one transaction is safe in both.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.pool import StaticPool
+
+from fm_platform.errors import (
+    FMError,
+    HomeError,
+    LedgerBusyError,
+    LedgerError,
+    StorageFullError,
+)
+from fm_platform.lineage import schema
+
+_BUSY_TIMEOUT_S = 30
+_WRITER_LOCK = 0x666D5F6C  # "fm_l": the advisory lock of all ledger writers
+_MEMORY = ("sqlite://", "sqlite:///:memory:")
+
+
+def now() -> datetime:
+    """Return the time of a record: UTC."""
+    return datetime.now(timezone.utc)
+
+
+class Database:
+    """An engine with reading and writing transactions."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._known_documents: set[str] = set()
+
+    @property
+    def address(self) -> str:
+        """The URL without its password."""
+        return self.engine.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._words(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        """Give a transaction that no other writer can interleave with."""
+        with self._words(), self.engine.connect() as connection, connection.begin():
+            if self.engine.dialect.name == "sqlite":
+                # The lock is taken at once: a read that turns into a write would fail instead
+                # of waiting.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER_LOCK)))
+            yield connection
+
+    @contextmanager
+    def _words(self) -> Iterator[None]:
+        try:
+            yield
+        except DatabaseError as error:
+            raise _in_words(error, self.address) from error
+
+    def create(self) -> None:
+        """Create the tables where they are missing.
+
+        Raises:
+            LedgerError: If the ledger was written by a newer version of the platform.
+        """
+        version = schema.schema_version.c.version
+        with self._read() as connection:
+            exists = sa.inspect(connection).has_table("schema_version")
+            found = connection.scalar(sa.select(sa.func.max(version))) if exists else None
+        if found is None:
+            with self._write() as connection:
+                schema.metadata.create_all(connection)
+                found = connection.scalar(sa.select(sa.func.max(version)))
+                if found is None:
+                    found = schema.SCHEMA_VERSION
+                    connection.execute(schema.schema_version.insert(), {"version": found})
+        if found > schema.SCHEMA_VERSION:
+            raise LedgerError(
+                "the ledger was written by a newer version of fm-platform",
+                where=self.address,
+                expected=f"schema {schema.SCHEMA_VERSION} or older",
+                found=f"schema {found}",
+                next_step="upgrade fm-platform",
+            )
+
+
+def connect(url: str) -> Engine:
+    """Return the engine of an SQLAlchemy URL, safe to use after a fork."""
+    if url.startswith("sqlite"):
+        engine = _sqlite(url)
+    else:
+        options = f"-c lock_timeout={_BUSY_TIMEOUT_S * 1000}"
+        engine = sa.create_engine(url, pool_pre_ping=True, connect_args={"options": options})
+    if url not in _MEMORY:
+        reference = weakref.ref(engine)
+
+        def forget() -> None:
+            # a connection must not be shared with the parent process
+            if (mine := reference()) is not None:
+                mine.dispose(close=False)
+
+        os.register_at_fork(after_in_child=forget)
+    return engine
+
+
+def _sqlite(url: str) -> Engine:
+    options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}}
+    if url in _MEMORY:
+        options["poolclass"] = StaticPool
+        options["connect_args"]["check_same_thread"] = False
+    engine = sa.create_engine(url, **options)
+
+    @sa.event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions are begun by us
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_S * 1000}")
+        _into_wal_mode(connection)
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    return engine
+
+
+def _into_wal_mode(connection: Any) -> None:
+    """Switch to WAL; the switch itself does not wait for other processes, so try again."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except Exception as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _in_words(error: DatabaseError, address: str) -> FMError:
+    found = str(error.orig)
+    text = found.lower()
+    if "full" in text or "no space" in text:
+        return StorageFullError(
+            "no space left for the ledger", where=address, found=found,
+            next_step="free some space and run again; everything recorded so far is kept",
+        )  # fmt: skip
+    if "readonly" in text or "unable to open" in text or "permission" in text:
+        return HomeError(
+            "the ledger cannot be opened or written", where=address, found=found,
+            next_step="check that the folder exists and that this user may write it",
+        )  # fmt: skip
+    if "malformed" in text or "not a database" in text:
+        return LedgerError(
+            "the ledger file is damaged", where=address, found=found,
+            next_step="keep the file and restore a copy of it; tables and models are not affected",
+        )  # fmt: skip
+    if "locked" in text or "lock timeout" in text or "connect" in text:
+        return LedgerBusyError(
+            f"the ledger did not answer within {_BUSY_TIMEOUT_S} s", where=address, found=found,
+            next_step="run again; if it stays so, see which process holds it",
+        )  # fmt: skip
+    return LedgerError("the ledger refused a request", where=address, found=found)

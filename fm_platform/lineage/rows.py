@@ -1,0 +1,165 @@
+"""Rows of the ledger's tables: how values go in and come out, inside a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from fm_platform.errors import NonReproducibleError
+from fm_platform.lineage import schema
+from fm_platform.lineage.database import now
+from fm_platform.lineage.records import ArtifactVersion, Input, Produced, Recipe, RunContext
+
+AT_ONCE = 500  # ids in one query: below the limit of old SQLite builds
+
+
+def slot_of(recipe: Recipe) -> dict[str, str]:
+    """Return the columns that name the slot of a recipe."""
+    return {
+        "project": recipe.project, "kind": recipe.kind, "name": recipe.name,
+        "partition": recipe.partition or "",
+    }  # fmt: skip
+
+
+def insert_version(
+    connection: Connection,
+    recipe: Recipe,
+    produced: Produced,
+    run: RunContext,
+    started_at: datetime,
+    finished_at: datetime,
+    installed: str,
+) -> int:
+    """Insert a version with its inputs; return its id."""
+    v = schema.versions.c
+    slot = slot_of(recipe)
+    last = connection.scalar(
+        sa.select(sa.func.max(v.number)).where(*(v[key] == value for key, value in slot.items()))
+    )
+    done = connection.execute(
+        schema.versions.insert(),
+        {
+            **slot,
+            "number": (last or 0) + 1,
+            "recipe_hash": recipe.hash,
+            "content_hash": produced.content_hash,
+            "inputs_hash": recipe.inputs_hash,
+            "location": dict(produced.location),
+            "parts": dict(produced.parts),
+            "metrics": dict(produced.metrics),
+            "config": dict(recipe.config),
+            "code": recipe.code,
+            "environment": recipe.environment,
+            "run_environment": installed,
+            "seed": recipe.seed,
+            "rows": produced.rows,
+            "bytes": produced.bytes,
+            "created_at": finished_at,
+            "duration_s": (finished_at - started_at).total_seconds(),
+            "asked_by": run.asked_by,
+            "dagster_run_id": run.dagster_run_id,
+            "mlflow_run_id": produced.mlflow_run_id,
+            "git_commit": run.git_commit,
+            "git_dirty": run.git_dirty,
+        },
+    )
+    version_id = int(done.inserted_primary_key[0])  # type: ignore[index]
+    rows = [
+        {
+            "version_id": version_id, "position": position, "role": item.role,
+            "name": item.name, "partition": item.partition or "", "part": item.part or "",
+            "content_hash": item.content_hash, "from_version_id": item.version_id,
+        }
+        for position, item in enumerate(recipe.inputs)
+    ]  # fmt: skip
+    if rows:
+        connection.execute(schema.inputs.insert(), rows)
+    return version_id
+
+
+def refresh_location(connection: Connection, version_id: int, produced: Produced) -> int:
+    """Say where a version is kept now that it was rebuilt; return its id."""
+    connection.execute(
+        schema.versions.update()
+        .where(schema.versions.c.id == version_id)
+        .values(location=dict(produced.location), metrics=dict(produced.metrics))
+    )
+    return version_id
+
+
+def used_now(connection: Connection, recipe: Recipe) -> int | None:
+    """Return the id of the version in use of the slot of a recipe, or None."""
+    c = schema.current.c
+    where = [c[key] == value for key, value in slot_of(recipe).items()]
+    return connection.scalar(sa.select(c.version_id).where(*where))
+
+
+def put_in_use(connection: Connection, recipe: Recipe, version_id: int) -> None:
+    """Make a version the one in use; the span of the one before ends."""
+    slot = slot_of(recipe)
+    c, u = schema.current.c, schema.uses.c
+    where = [c[key] == value for key, value in slot.items()]
+    found = connection.execute(sa.select(c.version_id, c.use_id).where(*where)).first()
+    if found is not None and found.version_id == version_id:
+        return
+    since = now()
+    if found is not None:
+        # spans of one slot never overlap, even when the clock was set back
+        before = connection.execute(sa.select(u.since).where(u.id == found.use_id)).one().since
+        since = max(since, before)
+        connection.execute(schema.uses.update().where(u.id == found.use_id).values(until=since))
+    row = {**slot, "version_id": version_id, "since": since}
+    done = connection.execute(schema.uses.insert(), row)
+    use = {"version_id": version_id, "use_id": int(done.inserted_primary_key[0])}  # type: ignore[index]
+    if found is None:
+        connection.execute(schema.current.insert(), {**slot, **use})
+    else:
+        connection.execute(schema.current.update().where(*where).values(**use))
+
+
+def keep_conflict(
+    connection: Connection, version_id: int, produced: Produced, seen_at: datetime
+) -> None:
+    """Keep the fact that a recipe gave a second content."""
+    row = {"version_id": version_id, "content_hash": produced.content_hash, "seen_at": seen_at}
+    connection.execute(schema.conflicts.insert(), row)
+
+
+def not_reproducible(recipe: Recipe, expected: str, produced: Produced) -> NonReproducibleError:
+    """Return the error that tells of it."""
+    return NonReproducibleError(
+        f"{recipe.name} {recipe.partition or ''}: one recipe gave two contents",
+        where=f"recipe {recipe.hash[:12]}",
+        expected=f"content {expected[:12]}",
+        found=f"content {produced.content_hash[:12]}",
+        next_step="something that matters is not in the recipe: a random source, the order of "
+        "rows, a file read on the side",
+    )
+
+
+def inputs_of(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[Input, ...]]:
+    """Return version id -> inputs, for those of `ids` that have any."""
+    found: dict[int, list[Input]] = {}
+    i = schema.inputs.c
+    fields = (i.version_id, i.role, i.name, i.partition, i.content_hash, i.part, i.from_version_id)
+    for start in range(0, len(ids), AT_ONCE):
+        query = (
+            sa.select(*fields)
+            .where(i.version_id.in_(ids[start : start + AT_ONCE]))
+            .order_by(i.version_id, i.position)
+        )
+        for owner, role, name, partition, content, part, origin in connection.execute(query):
+            made_from = Input(role, name, partition or None, content, part or None, origin)
+            found.setdefault(owner, []).append(made_from)
+    return {key: tuple(value) for key, value in found.items()}
+
+
+def version_of(row: Row[Any], made_from: tuple[Input, ...]) -> ArtifactVersion:
+    """Return the value of one row of `versions`."""
+    fields: dict[str, Any] = dict(row._mapping)
+    fields["partition"] = fields["partition"] or None
+    return ArtifactVersion(**fields, inputs=made_from)

@@ -1,0 +1,202 @@
+"""Fresh, stale or unbuilt, and why: for every artifact of a project, from the ledger alone.
+
+No table is read and nothing is verified: a status of 400 days costs a few queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Literal
+
+from fm_platform.lineage.causes import Before, differences
+from fm_platform.lineage.fingerprints import code_stands_still
+from fm_platform.lineage.ledger import Ledger
+from fm_platform.lineage.records import Head, Readable, Recipe, Slot
+from fm_platform.lineage.wanted import Probe, Wanted, Wants
+from fm_platform.spec.models import ProjectSpec
+
+__all__ = ["Probe", "StatusRow", "plan", "status"]
+
+State = Literal["fresh", "stale", "unbuilt"]
+Action = Literal["none", "build", "check"]
+
+
+@dataclass(frozen=True)
+class StatusRow:
+    """One artifact of a project.
+
+    Attributes:
+        kind: `raw`, `votes`, … `evaluation`.
+        name: Name of the artifact.
+        partition: Its day, or None.
+        state: `fresh`: its recipe is what the project wants now; `stale`: it is built, but from
+            something else, or something above it is stale; `unbuilt`.
+        why: The cause, with the path to it; empty where fresh.
+        action: What a run would do: `build` it; `check` it, for only something above it is
+            stale, and if that comes out the same, this one is reused; `none`.
+        recipe_hash: Of the version in use.
+        content_hash: Of the version in use.
+        rows: Of the version in use.
+        created_at: When the version in use was made, UTC.
+        alias: Names of the aliases of the version in use, with commas.
+    """
+
+    kind: str
+    name: str
+    partition: str | None
+    state: State
+    why: str = ""
+    action: Action = "none"
+    recipe_hash: str | None = None
+    content_hash: str | None = None
+    rows: int | None = None
+    created_at: datetime | None = None
+    alias: str | None = None
+
+
+def status(ledger: Ledger, spec: ProjectSpec, probe: Probe) -> list[StatusRow]:
+    """Return one row for every artifact that the project wants, in build order.
+
+    Args:
+        ledger: The record of what is there.
+        spec: What is declared.
+        probe: How to look at sources, labeling functions and base model.
+    """
+    with code_stands_still():
+        return _Status(ledger, spec, probe).rows()
+
+
+def plan(ledger: Ledger, spec: ProjectSpec, probe: Probe) -> list[StatusRow]:
+    """Return what a run would build or check, in build order; nothing where all is fresh."""
+    return [row for row in status(ledger, spec, probe) if row.state != "fresh"]
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """State of one slot, with the causes still unspoken."""
+
+    slot: Slot
+    state: State
+    head: Head | None = None
+    recipe: Recipe | None = None  # where it differs from the head's
+    above: Slot | None = None  # nearest slot that is not fresh
+    above_count: int = 0
+    waits: str = ""
+
+
+class _Status:
+    def __init__(self, ledger: Ledger, spec: ProjectSpec, probe: Probe) -> None:
+        self.ledger, self.spec = ledger, spec
+        self.heads: dict[Slot, Head] = {head.slot: head for head in ledger.heads(spec.name)}
+        self.wanted = list(Wants(spec, self.heads, probe, self._champion))
+        self.derived = ledger.known_derived(w.derive[0] for w in self.wanted if w.derive)
+        self.verdicts: dict[Slot, _Verdict] = {}
+        self.before: dict[int, Before] = {}
+        self._why: dict[Slot, str] = {}
+
+    def _champion(self, merged: Head) -> Readable | None:
+        return self.ledger.rival(self.spec.name, "champion", merged)
+
+    def rows(self) -> list[StatusRow]:
+        not_fresh: set[Slot] = set()
+        for wanted in self.wanted:
+            verdict = self._judge(wanted, not_fresh)
+            self.verdicts[wanted.slot] = verdict
+            if verdict.state != "fresh":
+                not_fresh.add(wanted.slot)
+        self.before = _made_from(self.ledger, self.verdicts.values())
+        self.describe = cache(self.ledger.document)
+        names: dict[int, list[str]] = {}
+        for alias, version_id in self.ledger.aliases(self.spec.name).items():
+            names.setdefault(version_id, []).append(alias)
+        return [self._row(verdict, names) for verdict in self.verdicts.values()]
+
+    def _judge(self, wanted: Wanted, not_fresh: set[Slot]) -> _Verdict:
+        head = self.heads.get(wanted.slot)
+        above = [slot for slot in wanted.reads if slot in not_fresh] if not_fresh else []
+        first = next(iter(above), None)
+        if head is None:
+            return _Verdict(wanted.slot, "unbuilt", None, None, first, len(above))
+        recipe, waits = wanted.recipe, ""
+        if wanted.derive is not None:
+            key, made_of = wanted.derive
+            value = self.derived.get(key)
+            recipe = None if value is None else made_of(value)
+            waits = wanted.waits if value is None else ""
+        if recipe is not None and recipe.hash != head.recipe_hash:
+            return _Verdict(wanted.slot, "stale", head, recipe, first, len(above))
+        if waits or recipe is None or above:
+            return _Verdict(wanted.slot, "stale", head, None, first, len(above), waits)
+        return _Verdict(wanted.slot, "fresh", head)
+
+    def _row(self, verdict: _Verdict, names: Mapping[int, Sequence[str]]) -> StatusRow:
+        kind, name, partition = verdict.slot
+        head = verdict.head
+        action: Action = "build"
+        if verdict.state == "fresh":
+            action = "none"
+        elif head is not None and verdict.recipe is None:
+            action = "check"
+        fresh = verdict.state == "fresh"
+        if head is None:
+            return StatusRow(kind, name, partition, verdict.state, self.why(verdict.slot), action)
+        return StatusRow(
+            kind, name, partition, verdict.state, "" if fresh else self.why(verdict.slot), action,
+            head.recipe_hash, head.content_hash, head.rows, head.created_at,
+            ", ".join(names[head.id]) if head.id in names else None,
+        )  # fmt: skip
+
+    def why(self, slot: Slot) -> str:
+        """Return the causes of a slot that is not fresh, with the path to them."""
+        if slot not in self._why:
+            self._why[slot] = self._spoken(self.verdicts[slot])
+        return self._why[slot]
+
+    def _spoken(self, verdict: _Verdict) -> str:
+        if verdict.recipe is not None and verdict.head is not None:
+            return differences(self.before[verdict.head.id], verdict.recipe, self.describe)
+        if verdict.above is not None:
+            more = f" (and {verdict.above_count - 1} more)" if verdict.above_count > 1 else ""
+            state = self.verdicts[verdict.above].state
+            if state == "unbuilt":
+                above = self._first_unbuilt(verdict.above)
+                return f"{_label(above, verdict.slot)} is not built{more}"
+            cause = self.why(verdict.above)
+            return f"{_label(verdict.above, verdict.slot)} is stale{more}, because {cause}"
+        if verdict.waits:
+            return f"{verdict.waits} may have changed"
+        return "never built" if verdict.head is None else "what it was made from is gone"
+
+    def _first_unbuilt(self, slot: Slot) -> Slot:
+        """Return the topmost unbuilt slot above (and including) `slot`."""
+        while True:
+            above = self.verdicts[slot].above
+            if above is None or self.verdicts[above].state != "unbuilt":
+                return slot
+            slot = above
+
+
+def _label(slot: Slot, below: Slot) -> str:
+    """Name a slot; its day only where it is not that of the slot below."""
+    kind, name, partition = slot
+    shown = name if kind == name else f"{kind} {name}".replace("_", " ", kind.count("_"))
+    return f"{shown} {partition}" if partition and partition != below[2] else shown
+
+
+def _made_from(ledger: Ledger, verdicts: Iterable[_Verdict]) -> dict[int, Before]:
+    """Load what stale versions were made from: inputs only where they differ."""
+    changed = {v.head.id: (v.head, v.recipe) for v in verdicts if v.head and v.recipe}
+    configs = ledger.configs(sorted(changed))
+    inputs = ledger.inputs(
+        sorted(i for i, (h, r) in changed.items() if h.inputs_hash != r.inputs_hash)
+    )
+    return {
+        i: Before(
+            None if head.inputs_hash == recipe.inputs_hash else inputs.get(i, ()),
+            configs[i], head.code, head.environment, head.seed,
+        )
+        for i, (head, recipe) in changed.items()
+    }  # fmt: skip

@@ -1,0 +1,291 @@
+"""What the project wants now: the recipe of every slot, from the spec and the heads in use.
+
+The windows here are those of the stages (`stages/window.py`, `stages/models.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Protocol
+
+from fm_platform.lineage import recipes
+from fm_platform.lineage.records import Head, Readable, Recipe, Slot
+from fm_platform.spec.models import ExactDuplicatesRule, ProjectSpec
+
+
+class Function(Protocol):
+    """What must be known of a labeling function; `needs` is `rows` or `exemplars`."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of its source, parameters and resources."""
+
+    @property
+    def needs(self) -> str:
+        """What it reads."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How to look at the world outside the ledger. Each is called as rarely as possible.
+
+    Attributes:
+        days: The days the project should have, e.g. all that a source has rows for.
+        source_ids: Day -> source name -> id of what it holds.
+        functions: The labeling functions, in order.
+        base: Content hash of the base model.
+    """
+
+    days: Callable[[], Sequence[str]]
+    source_ids: Callable[[str], Mapping[str, str]]
+    functions: Callable[[], Sequence[Function]]
+    base: Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What one slot should be.
+
+    Attributes:
+        recipe: Made of the heads in use; None where it cannot be known yet.
+        reads: The slots it reads, nearest first; a stale one makes this one stale.
+        derive: (key, recipe of value): where the recipe waits for a summary that the ledger may
+            know by `key`.
+        waits: In words, what an unknown summary is about.
+    """
+
+    slot: Slot
+    reads: tuple[Slot, ...]
+    recipe: Recipe | None = None
+    derive: tuple[str, Callable[[str], Recipe]] | None = None
+    waits: str = ""
+
+
+class Wants:
+    """Goes through all slots of a project in build order."""
+
+    def __init__(
+        self,
+        spec: ProjectSpec,
+        heads: Mapping[Slot, Head],
+        probe: Probe,
+        champion: Callable[[Head], Readable | None],
+    ) -> None:
+        self.spec, self.heads, self.probe, self.champion = spec, heads, probe, champion
+        self.days = sorted(probe.days())
+        self.functions = tuple(probe.functions())
+        self.plain = [function for function in self.functions if function.needs != "exemplars"]
+        self.learning = [function for function in self.functions if function.needs == "exemplars"]
+        self._votes_keys: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[Wanted]:
+        for day in self.days:
+            yield self._raw(day)
+            if self.learning:
+                yield self._embeddings(day)
+            for function in self.plain:
+                yield self._plain_votes(day, function)
+            for function in self.learning:
+                yield self._learned_votes(day, function)
+            yield self._label_model(day)
+            yield self._weak_labels(day)
+            yield self._cleaned(day)
+        yield self._start()
+        for index, _expert in enumerate(self.spec.experts):
+            yield self._adapter(index)
+        yield self._merged_model()
+        yield self._evaluation()
+
+    # --- helpers ----------------------------------------------------------------------------
+
+    def _window(self, last: str, width: int) -> list[str]:
+        first = (date.fromisoformat(last) - timedelta(days=width - 1)).isoformat()
+        return [day for day in self.days if first <= day <= last]
+
+    def _have(self, kind: str, name: str, days: Sequence[str]) -> list[Head]:
+        found = (self.heads.get((kind, name, day)) for day in days)
+        return [head for head in found if head is not None]
+
+    def _votes(self, day: str, functions: Sequence[Function]) -> list[Head] | None:
+        """Return the votes of a day in the order of `functions`; None where one is missing."""
+        found = [self.heads.get(("votes", function.name, day)) for function in functions]
+        complete = [head for head in found if head is not None]
+        return complete if len(complete) == len(found) else None
+
+    def _votes_key(self, day: str) -> str | None:
+        if day not in self._votes_keys:
+            votes = self._votes(day, self.plain)
+            self._votes_keys[day] = "" if votes is None else recipes.votes_key(votes)
+        return self._votes_keys[day] or None
+
+    def _labeling_window(self, day: str) -> list[str]:
+        return self._window(day, self.spec.labeling.label_model.window_days)
+
+    def _gold_key(self, day: str) -> str:
+        return recipes.gold_key(self.spec, self._have("raw", "raw", self._labeling_window(day)))
+
+    # --- days -------------------------------------------------------------------------------
+
+    def _raw(self, day: str) -> Wanted:
+        recipe = recipes.raw_recipe(self.spec, day, self.probe.source_ids(day))
+        return Wanted(("raw", "raw", day), (), recipe)
+
+    def _embeddings(self, day: str) -> Wanted:
+        slot, read = ("embeddings", "embeddings", day), ("raw", "raw", day)
+        raw = self.heads.get(read)
+        if raw is None:
+            return Wanted(slot, (read,))
+        recipe = recipes.embeddings_recipe(self.spec, day, raw, self.probe.base())
+        return Wanted(slot, (read,), recipe)
+
+    def _plain_votes(self, day: str, function: Function) -> Wanted:
+        slot, read = ("votes", function.name, day), ("raw", "raw", day)
+        raw = self.heads.get(read)
+        if raw is None:
+            return Wanted(slot, (read,))
+        recipe = recipes.votes_recipe(self.spec, day, function.name, function.fingerprint, raw)
+        return Wanted(slot, (read,), recipe)
+
+    def _learned_votes(self, day: str, function: Function) -> Wanted:
+        days = self._labeling_window(day)
+        slot: Slot = ("votes", function.name, day)
+        reads = [("raw", "raw", day), ("embeddings", "embeddings", day)]
+        reads += [("votes", other.name, day) for other in self.plain]
+        reads += [("raw", "raw", other) for other in days[:-1]]
+        raw = self.heads.get(("raw", "raw", day))
+        embeddings = self.heads.get(("embeddings", "embeddings", day))
+        votes = self._votes(day, self.plain)
+        if raw is None or embeddings is None or votes is None:
+            return Wanted(slot, tuple(reads))
+        head, vectors, plain = raw, embeddings, votes
+
+        def with_exemplars(value: str) -> Recipe:
+            extra = recipes.exemplar_inputs(day, vectors, value, plain)
+            return recipes.votes_recipe(
+                self.spec, day, function.name, function.fingerprint, head, extra
+            )
+
+        known = {d: key for d in days if (key := self._votes_key(d)) is not None}
+        key = recipes.exemplars_key(self._gold_key(day), known)
+        return Wanted(
+            slot, tuple(reads), None, (key, with_exemplars),
+            "the exemplars or their votes in its window",
+        )  # fmt: skip
+
+    def _label_model(self, day: str) -> Wanted:
+        days = self._labeling_window(day)
+        slot: Slot = ("label_model", "label_model", day)
+        reads = [("votes", f.name, d) for d in reversed(days) for f in self.functions]
+        votes: list[Head] = []
+        for other in days:
+            found = self._votes(other, self.functions)
+            if found is None and other == day:
+                return Wanted(slot, tuple(reads))
+            votes += found or []
+
+        def with_gold(value: str) -> Recipe:
+            return recipes.label_model_recipe(self.spec, day, votes, value)
+
+        return Wanted(
+            slot, tuple(reads), None, (self._gold_key(day), with_gold),
+            "the gold rows it may read in its window",
+        )  # fmt: skip
+
+    def _weak_labels(self, day: str) -> Wanted:
+        slot: Slot = ("weak_labels", "weak_labels", day)
+        model: Slot = ("label_model", "label_model", day)
+        own = [("votes", function.name, day) for function in self.functions]
+        reads = (("raw", "raw", day), *own, model)
+        raw, fitted = self.heads.get(reads[0]), self.heads.get(model)
+        votes = self._votes(day, self.functions)
+        if raw is None or fitted is None or votes is None:
+            return Wanted(slot, reads)
+        recipe = recipes.weak_labels_recipe(self.spec, day, raw, votes, fitted)
+        return Wanted(slot, reads, recipe)
+
+    def _cleaned(self, day: str) -> Wanted:
+        rules = self.spec.cleaning
+        widths = [rule.window_days for rule in rules if isinstance(rule, ExactDuplicatesRule)]
+        before = self._window(day, max(widths) + 1)[:-1] if widths else []
+        labels: Slot = ("weak_labels", "weak_labels", day)
+        slot, reads = ("cleaned", "cleaned", day), (labels, *(("raw", "raw", d) for d in before))
+        head = self.heads.get(labels)
+        if head is None:
+            return Wanted(slot, reads)
+        today = head
+
+        def with_seen(value: str) -> Recipe:
+            return recipes.cleaned_recipe(self.spec, day, today, value)
+
+        key = recipes.seen_key(self.spec, today, self._have("raw", "raw", before))
+        return Wanted(slot, reads, None, (key, with_seen), "the texts of the days before")
+
+    # --- models -----------------------------------------------------------------------------
+
+    def _last(self, kind: str) -> str | None:
+        """Return the last built day of a stage, of the days the project has."""
+        built = [day for day in self.days if (kind, kind, day) in self.heads]
+        return built[-1] if built else None
+
+    def _training_days(self) -> tuple[list[Head], tuple[Slot, ...]]:
+        """Return the cleaned days in use for training, and the slots that should be."""
+        width = self.spec.training.window_days
+        last = self._last("cleaned")
+        have = self._have("cleaned", "cleaned", self._window(last, width)) if last else []
+        wanted = self._window(self.days[-1], width) if self.days else []
+        return have, tuple(("cleaned", "cleaned", day) for day in wanted)
+
+    def _start(self) -> Wanted:
+        days, reads = self._training_days()
+        slot: Slot = ("start", "shared_start", None)
+        if not days:
+            return Wanted(slot, reads)
+        return Wanted(slot, reads, recipes.start_recipe(self.spec, days, self.probe.base()))
+
+    def _adapter(self, index: int) -> Wanted:
+        expert = self.spec.experts[index]
+        days, reads = self._training_days()
+        start: Slot = ("start", "shared_start", None)
+        head = self.heads.get(start)
+        slot: Slot = ("adapter", expert.name, None)
+        if head is None or not days:
+            return Wanted(slot, (start, *reads))
+        recipe = recipes.adapter_recipe(self.spec, expert, days, head)
+        return Wanted(slot, (start, *reads), recipe)
+
+    def _adapters(self) -> tuple[list[Head], tuple[Slot, ...]]:
+        slots: list[Slot] = [("adapter", expert.name, None) for expert in self.spec.experts]
+        found = [self.heads[slot] for slot in slots if slot in self.heads]
+        return (found if len(found) == len(slots) else []), tuple(slots)
+
+    def _merged_model(self) -> Wanted:
+        adapters, reads = self._adapters()
+        days, _ = self._training_days()
+        start = self.heads.get(("start", "shared_start", None))
+        slot: Slot = ("merged_model", "merged_model", None)
+        if start is None or not adapters:
+            return Wanted(slot, reads)
+        recipe = recipes.merged_recipe(self.spec, adapters, start, days, self.probe.base())
+        return Wanted(slot, reads, recipe)
+
+    def _evaluation(self) -> Wanted:
+        slot: Slot = ("evaluation", "evaluation", None)
+        merged_slot: Slot = ("merged_model", "merged_model", None)
+        adapters, _ = self._adapters()
+        merged, last = self.heads.get(merged_slot), self._last("weak_labels")
+        if merged is None or not adapters or last is None:
+            return Wanted(slot, (merged_slot,))
+        days = self._window(last, self.spec.training.window_days)
+        labels, raw = self._have("weak_labels", "weak_labels", days), self._have("raw", "raw", days)
+        recipe = recipes.evaluation_recipe(
+            self.spec, merged, adapters, self.champion(merged), labels, raw
+        )
+        target = self._window(self.days[-1], self.spec.training.window_days)
+        reads = (merged_slot, *(("weak_labels", "weak_labels", day) for day in target))
+        return Wanted(slot, reads, recipe)
