@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 
@@ -35,6 +36,11 @@ RETRIES = dg.RetryPolicy(
 def code_version(module: str) -> str:
     """Return the fingerprint of a stage's code and of the library code it uses."""
     return code_fingerprint(module)[:16]
+
+
+def asset(**arguments: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Return `dg.asset(**arguments)`, whose overloads a type checker cannot tell apart here."""
+    return cast(Callable[[Callable[..., Any]], dg.AssetsDefinition], dg.asset(**arguments))
 
 
 def daily(spec: ProjectSpec, stage: str, kinds: set[str]) -> dict[str, Any]:

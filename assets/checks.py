@@ -27,9 +27,14 @@ CHECKS: dict[str, dict[str, str]] = {
         "label_coverage": "Enough rows have at least one vote.",
         "function_failures": "No labeling function fails on more rows than allowed.",
     },
-    "cleaned": {"non_empty": "At least one row is left to train on."},
+    "cleaned": {"nothing_lost": "Every row that came is kept, or in quarantine with its reason."},
+    "adapters": {"finite_loss": "Every loss and gradient of the training was finite."},
+    "merged_model": {
+        "merge_is_exact": "The dense model computes what base and weighted adapters compute."
+    },
     "evaluation": {
-        "gate": "The challenger is not worse than the champion, overall and on every source."
+        "non_empty": "There are gold test rows.",
+        "gate": "The challenger is not worse than the champion, overall and on every source.",
     },
 }
 """Stage -> check name -> what it promises."""

@@ -13,11 +13,16 @@ import dagster as dg
 
 from assets.resources import WorkspaceResource
 from assets.sensors import failed_runs
+from fm_platform.spec.load import discover, load_spec
 from fm_platform.workspace import project_root
 
 
 def load_definitions(root: Path) -> dg.Definitions:
-    """Return the definitions of all projects below `root/assets/defs`, with resources."""
+    """Return the definitions of all projects below `root/assets/defs`, with resources.
+
+    Raises:
+        SpecError: If a project file has mistakes; it lists all of them.
+    """
     return dg.Definitions.merge(_components(root), shared_definitions())
 
 
@@ -37,6 +42,8 @@ def _components(root: Path) -> dg.Definitions:
     folder = root / "assets" / "defs"
     if not folder.is_dir():
         return dg.Definitions()
+    for file in discover(root):
+        load_spec(file)  # says every mistake with its line, before Dagster names the first one
     module = ModuleType("assets.defs")
     module.__file__ = None
     module.__path__ = [str(folder)]

@@ -107,9 +107,7 @@ def fail_abandoned_runs(instance: dg.DagsterInstance) -> list[str]:
     """
     failed = []
     host = socket.gethostname()
-    running = dg.RunsFilter(
-        statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]
-    )
+    running = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
     for run in instance.get_runs(running):
         place, _, process = run.tags.get(PROCESS_TAG, "").partition("|")
         if process and place == host and not _alive(process):

@@ -21,6 +21,11 @@ def start_key(spec: ProjectSpec) -> dg.AssetKey:
     return stage_key(spec, "shared_start")
 
 
+def stage_of(key: dg.AssetKey) -> str:
+    """Return the stage that an asset belongs to."""
+    return "adapters" if key.path[1] == "shared_start" else key.path[1]
+
+
 def expert_key(spec: ProjectSpec, expert: str) -> dg.AssetKey:
     """Return the key of one adapter, e.g. `[sentiment, adapters, tweets]`."""
     return dg.AssetKey([spec.name, "adapters", expert])

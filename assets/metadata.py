@@ -58,9 +58,7 @@ def artifact_metadata(
     return shown | _place(stage, version.location, home) | _columns(spec, stage)
 
 
-def _place(
-    stage: str, location: Mapping[str, Any], home: Home
-) -> dict[str, dg.MetadataValue]:
+def _place(stage: str, location: Mapping[str, Any], home: Home) -> dict[str, dg.MetadataValue]:
     tables = location.get("tables") or {}
     if ref := tables.get(stage) or next(iter(tables.values()), None):
         name = str(ref.get("table", stage))

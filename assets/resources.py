@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fm_platform.workspace import Workspace
 
 
-class WorkspaceResource(dg.ConfigurableResource):
+class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg] # gives itself
     """Opens the stores, ledger and tracker of one FM_HOME.
 
     Attributes:

@@ -96,7 +96,7 @@ def build(
         "project": spec.name,
         "git_commit": f"{commit}{'+changes' if dirty else ''}" if commit else "unknown",
     }
-    parts = (
+    parts: tuple[tuple[str, list[str], list[str]], ...] = (
         ("daily", [stage for stage in DAILY_STAGES if stage in stages], days),
         ("model", [stage for stage in MODEL_STAGES if stage in stages], []),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from assets.checks import check_results
-from assets.keys import DAILY_STAGES
+from assets.keys import stage_of
 from assets.metadata import artifact_metadata, data_version, run_metadata
 from assets.reporting import StepReporter
 from assets.resources import WorkspaceResource
@@ -49,7 +49,7 @@ def build_days(
 
     When a day fails, the days before it are reported as materialised: they are in the store.
     """
-    stage = context.asset_key.path[1]
+    stage = stage_of(context.asset_key)
     days = sorted(context.partition_keys)
     reporter = StepReporter(context.log, context.asset_key)
     results: dict[str | None, StageResult] = {}
@@ -77,7 +77,7 @@ def build_one(
     build: BuildOne,
 ) -> Materialized:
     """Build an artifact that has no day."""
-    stage = context.asset_key.path[1]
+    stage = stage_of(context.asset_key)
     reporter = StepReporter(context.log, context.asset_key)
     with only_retryable_errors_are_retried(context.asset_key):
         workspace = resource.open()
@@ -149,8 +149,3 @@ def only_retryable_errors_are_retried(key: dg.AssetKey) -> Iterator[None]:
         raise dg.Failure(
             description=f"{key.to_user_string()}: {words}", metadata=metadata, allow_retries=False
         ) from error
-
-
-def is_daily(stage: str) -> bool:
-    """Return whether a stage has one artifact a day."""
-    return stage in DAILY_STAGES

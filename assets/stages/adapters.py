@@ -3,7 +3,7 @@
 import dagster as dg
 
 from assets.automation import daily_selection, retrain_condition
-from assets.catalog import unpartitioned
+from assets.catalog import asset, unpartitioned
 from assets.keys import stage_key, start_key
 from assets.resources import WorkspaceResource
 from assets.steps import Materialized, build_one
@@ -14,7 +14,7 @@ def start_asset(project: LoadedProject) -> dg.AssetsDefinition:
     """Return the asset that fits the label head all experts begin with."""
     spec = project.spec
 
-    @dg.asset(
+    @asset(
         **unpartitioned(spec, "adapters", {"pytorch"}, group="adapters", name="shared_start"),
         deps=[stage_key(spec, "cleaned")],
         automation_condition=retrain_condition(daily_selection(spec)),
@@ -40,7 +40,7 @@ def adapter_asset(project: LoadedProject, expert: str) -> dg.AssetsDefinition:
     spec = project.spec
     sources = next(part.sources for part in spec.experts if part.name == expert)
 
-    @dg.asset(
+    @asset(
         **unpartitioned(
             spec, "adapters", {"pytorch", "huggingface"}, group="adapters", name=expert
         ),
@@ -53,9 +53,7 @@ def adapter_asset(project: LoadedProject, expert: str) -> dg.AssetsDefinition:
             " a comparison."
         ),
     )
-    def adapter(
-        context: dg.AssetExecutionContext, workspace: WorkspaceResource
-    ) -> Materialized:
+    def adapter(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> Materialized:
         from fm_platform.stages.adapters import build_adapter
 
         return build_one(

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.catalog import daily
+from assets.catalog import asset, daily
 from assets.keys import stage_key
 from assets.resources import WorkspaceResource
 from assets.steps import Materialized, build_days
@@ -13,10 +13,8 @@ def cleaned_asset(project: LoadedProject) -> dg.AssetsDefinition:
     """Return the asset that applies the cleaning rules."""
     deps = [stage_key(project.spec, "weak_labels")]
 
-    @dg.asset(**daily(project.spec, "cleaned", {"deltalake", "table"}), deps=deps)
-    def cleaned(
-        context: dg.AssetExecutionContext, workspace: WorkspaceResource
-    ) -> Materialized:
+    @asset(**daily(project.spec, "cleaned", {"deltalake", "table"}), deps=deps)
+    def cleaned(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> Materialized:
         """Train and dev rows of one day that passed every cleaning rule, in declared order.
 
         Test rows never get here. Everything removed or changed is in `quarantine` with the rule,

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from assets.automation import daily_selection, follow_model_condition
-from assets.catalog import unpartitioned
+from assets.catalog import asset, unpartitioned
 from assets.keys import expert_keys, stage_key
 from assets.resources import WorkspaceResource
 from assets.steps import Materialized, build_one
@@ -14,14 +14,12 @@ def evaluation_asset(project: LoadedProject) -> dg.AssetsDefinition:
     """Return the asset that measures on human labels and decides."""
     spec = project.spec
 
-    @dg.asset(
+    @asset(
         **unpartitioned(spec, "evaluation", {"mlflow", "report"}, group="model"),
         deps=[stage_key(spec, "weak_labels"), *expert_keys(spec), stage_key(spec, "merged_model")],
         automation_condition=follow_model_condition(daily_selection(spec)),
     )
-    def evaluation(
-        context: dg.AssetExecutionContext, workspace: WorkspaceResource
-    ) -> Materialized:
+    def evaluation(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> Materialized:
         """Measures on gold test rows, per source, with intervals and every baseline beside them.
 
         The gate makes the challenger champion only where it is not worse overall and on no

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from assets.automation import daily_selection, follow_model_condition
-from assets.catalog import unpartitioned
+from assets.catalog import asset, unpartitioned
 from assets.keys import expert_keys, start_key
 from assets.resources import WorkspaceResource
 from assets.steps import Materialized, build_one
@@ -14,10 +14,8 @@ def merged_model_asset(project: LoadedProject) -> dg.AssetsDefinition:
     """Return the asset that merges the experts."""
     spec = project.spec
 
-    @dg.asset(
-        **unpartitioned(
-            spec, "merged_model", {"pytorch", "huggingface", "mlflow"}, group="model"
-        ),
+    @asset(
+        **unpartitioned(spec, "merged_model", {"pytorch", "huggingface", "mlflow"}, group="model"),
         deps=[start_key(spec), *expert_keys(spec)],
         automation_condition=follow_model_condition(daily_selection(spec)),
     )

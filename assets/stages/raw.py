@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.catalog import daily
+from assets.catalog import asset, daily
 from assets.resources import WorkspaceResource
 from assets.steps import Materialized, build_days
 from fm_platform.spec.load import LoadedProject
@@ -11,10 +11,8 @@ from fm_platform.spec.load import LoadedProject
 def raw_asset(project: LoadedProject) -> dg.AssetsDefinition:
     """Return the asset that brings rows in."""
 
-    @dg.asset(**daily(project.spec, "raw", {"deltalake", "table"}))
-    def raw(
-        context: dg.AssetExecutionContext, workspace: WorkspaceResource
-    ) -> Materialized:
+    @asset(**daily(project.spec, "raw", {"deltalake", "table"}))
+    def raw(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> Materialized:
         """Rows of all sources as they arrived on one day, one row a text.
 
         Every row has a stable id and a side (train, dev or test) that never changes. Rows that

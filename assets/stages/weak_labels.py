@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.catalog import daily
+from assets.catalog import asset, daily
 from assets.keys import stage_key
 from assets.resources import WorkspaceResource
 from assets.steps import Materialized, build_days
@@ -13,7 +13,7 @@ def weak_labels_asset(project: LoadedProject) -> dg.AssetsDefinition:
     """Return the asset that applies labeling functions and fits the label model."""
     deps = [stage_key(project.spec, "raw")]
 
-    @dg.asset(**daily(project.spec, "weak_labels", {"deltalake", "table"}), deps=deps)
+    @asset(**daily(project.spec, "weak_labels", {"deltalake", "table"}), deps=deps)
     def weak_labels(
         context: dg.AssetExecutionContext, workspace: WorkspaceResource
     ) -> Materialized:

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import dagster as dg
 import pytest
 
+import fm_platform.stages
 from assets.checks import CHECKS, check_results, check_specs
+from assets.keys import STAGES
 from tests.assets.conftest import stage_result
 
 KEY = dg.AssetKey(["shop", "raw"])
@@ -17,6 +22,21 @@ def test_every_check_blocks(stage: str) -> None:
 
     assert [spec.name for spec in specs] == list(CHECKS[stage])
     assert all(spec.blocking and spec.description for spec in specs)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_declared_checks_are_those_that_the_stage_gives(stage: str) -> None:
+    source = Path(fm_platform.stages.__file__).with_name(f"{stage}.py").read_text()
+    given = {
+        node.args[0].value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", "") == "CheckResult"
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    }
+
+    assert given == set(CHECKS[stage])
 
 
 def test_one_day_keeps_its_words_and_numbers() -> None:

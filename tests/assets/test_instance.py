@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from assets.instance import (
+    LOCATION,
+    PROCESS_TAG,
+    execute,
+    fail_abandoned_runs,
+    failed_checks,
+    failures,
+    open_instance,
+)
+from assets.keys import DAILY_STAGES, keys_of_stages
+from fm_platform.errors import NonFiniteLossError
+from fm_platform.home import Home
+from fm_platform.spec.load import LoadedProject
+from tests.assets.conftest import DAYS, FakeStages
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    return Home(tmp_path / "home").ensure()
+
+
+@pytest.fixture
+def instance(home: Home) -> Iterator[dg.DagsterInstance]:
+    with open_instance(home) as opened:
+        yield opened
+
+
+def run(
+    instance: dg.DagsterInstance, definitions: dg.Definitions, project: LoadedProject,
+    days: list[str],
+) -> dg.JobExecutionResult:  # fmt: skip
+    return execute(
+        instance, definitions, "shop_daily", keys=keys_of_stages(project.spec, DAILY_STAGES),
+        days=days, tags={"asked_by": "person"},
+    )  # fmt: skip
+
+
+def test_settings_are_those_of_the_checkout(home: Home, instance: dg.DagsterInstance) -> None:
+    assert os.environ["DAGSTER_HOME"] == str(home.dagster)
+    assert instance.root_directory == str(home.dagster)
+    assert instance.run_monitoring_enabled
+    assert instance.run_monitoring_settings["free_slots_after_run_end_seconds"] == 300
+    assert not instance.telemetry_enabled
+    assert instance.run_retries_enabled
+    assert instance.run_retries_max_retries > 0
+    pools = instance.get_concurrency_config().pool_config
+    assert pools.default_pool_limit == 1
+    assert isinstance(instance.run_coordinator, dg.QueuedRunCoordinator)
+
+
+def test_a_changed_copy_is_brought_up_to_date(home: Home) -> None:
+    copy = home.dagster / "dagster.yaml"
+    copy.write_text("# Managed by fm_platform\ntelemetry: {enabled: true}\n")
+    with open_instance(home):
+        assert copy.read_text() == (ROOT / "dagster.yaml").read_text()
+
+
+def test_a_copy_of_ones_own_is_left_alone(home: Home) -> None:
+    copy = home.dagster / "dagster.yaml"
+    copy.write_text("telemetry: {enabled: false}\n")
+    with open_instance(home) as opened:
+        assert copy.read_text() == "telemetry: {enabled: false}\n"
+        assert not opened.run_monitoring_enabled
+
+
+@pytest.mark.parametrize("days", [DAYS, DAYS[1:2]], ids=["a range", "one day"])
+def test_a_run_is_recorded_where_the_ui_looks_for_it(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    project: LoadedProject,
+    stages: FakeStages,
+    days: list[str],
+) -> None:
+    result = run(instance, definitions, project, days)
+
+    assert result.success
+    (record,) = instance.get_run_records()
+    found = record.dagster_run
+    assert found.job_name == "shop_daily"
+    assert found.status == dg.DagsterRunStatus.SUCCESS
+    assert found.asset_selection == set(keys_of_stages(project.spec, DAILY_STAGES))
+    assert found.tags["project"] == "shop"
+    # The run timeline leaves out runs without a place in the code location.
+    assert found.remote_job_origin is not None
+    assert found.remote_job_origin.repository_origin.repository_name == "__repository__"
+    assert found.remote_job_origin.location_name == LOCATION
+    for key in keys_of_stages(project.spec, DAILY_STAGES):
+        assert instance.get_materialized_partitions(key) == set(days)
+
+
+def test_the_location_has_the_name_that_the_workspace_gives_it() -> None:
+    (entry,) = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+
+    assert entry["python_module"]["location_name"] == LOCATION
+    assert entry["python_module"]["module_name"] == "assets.definitions"
+
+
+def test_a_failed_step_is_told_in_its_own_words(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    project: LoadedProject,
+    stages: FakeStages,
+) -> None:
+    stages.failing["cleaned"] = lambda day: NonFiniteLossError("it broke", next_step="mend it")
+
+    result = run(instance, definitions, project, DAYS)
+
+    assert [str(error) for error in failures(result)] == ["shop/cleaned: it broke\n  next: mend it"]
+
+
+def test_a_failed_check_is_told_once(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    project: LoadedProject,
+    stages: FakeStages,
+) -> None:
+    stages.failed_checks = {"raw.contract"}
+
+    result = run(instance, definitions, project, DAYS[:1])
+
+    (error,) = failures(result)
+    assert str(error).startswith("check contract of shop/raw failed: contract does not hold")
+
+
+def test_a_warning_is_no_failure(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    project: LoadedProject,
+    stages: FakeStages,
+) -> None:
+    stages.failed_checks, stages.blocking = {"raw.contract"}, False
+
+    result = run(instance, definitions, project, DAYS[:1])
+
+    assert failures(result) == []
+    assert len(failed_checks(result, blocking=False)) == 1
+
+
+@pytest.mark.parametrize(
+    ("process", "abandoned"),
+    [
+        (f"{socket.gethostname()}|999999999 1.00", True),
+        (f"{socket.gethostname()}|{os.getpid()} 1.00", True),
+        ("elsewhere|999999999 1.00", False),
+        ("", False),
+    ],
+    ids=["gone", "another process with that number", "another machine", "not ours"],
+)
+def test_a_run_whose_process_is_gone_is_failed(
+    instance: dg.DagsterInstance, definitions: dg.Definitions, process: str, abandoned: bool
+) -> None:
+    job = definitions.resolve_job_def("shop_model")
+    dead = instance.create_run_for_job(
+        job, tags={PROCESS_TAG: process}, status=dg.DagsterRunStatus.STARTED
+    )
+
+    assert fail_abandoned_runs(instance) == ([dead.run_id] if abandoned else [])
+    status = instance.get_run_by_id(dead.run_id)
+    assert status is not None
+    assert (status.status == dg.DagsterRunStatus.FAILURE) is abandoned
