@@ -321,7 +321,12 @@ class Training(Part):
 
     rank: int = Field(default=8, ge=1, le=256)
     alpha: float = Field(default=16.0, gt=0)
-    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    learning_rate: float = Field(default=2e-3, gt=0, le=1, description="of the shared start")
+    expert_learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    start_rows_per_source: int = Field(default=1500, ge=1)
+    max_rows: int = Field(default=3000, ge=1, description="rows an expert sees at most")
+    max_dev_rows: int = Field(default=200, ge=1, description="dev rows of a source at most")
+    threads: int = Field(default=2, ge=1, description="of one training; changes the last bits")
     epochs: int = Field(default=1, ge=1, le=100)
     batch_tokens: int = Field(default=1024, ge=64, description="tokens of one padded batch")
     max_tokens: int = Field(default=128, ge=8, le=8192, description="longer texts are cut")
