@@ -164,6 +164,14 @@ def load_tokenizer(directory: Path) -> Any:
     )
 
 
+def quiet() -> None:
+    """Keep the library's load reports and bars out of our output: we check and report ourselves."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def new_classifier(base: BaseModel, classes: tuple[str, ...] | list[str], seed: int) -> Any:
     """Return base + fresh head in float32, in evaluation mode (no dropout anywhere).
 
@@ -172,10 +180,8 @@ def new_classifier(base: BaseModel, classes: tuple[str, ...] | list[str], seed: 
     """
     import torch
     from transformers import AutoModelForSequenceClassification
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, info = AutoModelForSequenceClassification.from_pretrained(

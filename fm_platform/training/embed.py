@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fm_platform.training.base_model import BaseModel, load_tokenizer
+from fm_platform.training.base_model import BaseModel, load_tokenizer, quiet
 from fm_platform.training.data import padded, token_batches, tokenize
 
 _BATCH_TOKENS = 4096
@@ -47,10 +47,8 @@ def _load(base: BaseModel) -> tuple[object, object]:
     if base.content_hash not in _LOADED:
         import torch
         from transformers import AutoModel
-        from transformers.utils import logging
 
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+        quiet()
         model = AutoModel.from_pretrained(
             str(base.directory), local_files_only=True, use_safetensors=True,
             trust_remote_code=False, dtype=torch.float32,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fm_platform.errors import TrainingError
-from fm_platform.training.base_model import BaseModel, load_tokenizer
+from fm_platform.training.base_model import BaseModel, load_tokenizer, quiet
 from fm_platform.training.data import padded, token_batches, tokenize
 from fm_platform.training.train import ADAPTER_FACTS, load_peft
 
@@ -35,10 +35,8 @@ def load_classifier(directory: Path) -> Classifier:
     """
     import torch
     from transformers import AutoModelForSequenceClassification
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet()
     model, info = AutoModelForSequenceClassification.from_pretrained(
         str(directory), local_files_only=True, use_safetensors=True, trust_remote_code=False,
         output_loading_info=True, dtype=torch.float32,

@@ -22,7 +22,8 @@ LAYERS: list[set[str]] = [
     {"fm_platform.tracking"},
     {"fm_platform.workspace"},
     {"fm_platform.stages"},
-    {"fm_platform.cli", "fm_platform.web", "assets"},
+    {"fm_platform.web"},
+    {"fm_platform.cli", "assets"},
 ]  # fmt: skip
 LEVEL = {package: level for level, line in enumerate(LAYERS) for package in line}
 

@@ -1,0 +1,1 @@
+"""Merge adapters into one dense model: tensor functions, exactness checks, weight search."""
