@@ -61,6 +61,8 @@ class Aliases(Database):
     ) -> None:
         """Move an alias, if it still names version `expected` (compare and set).
 
+        Naming what it names already is no move and leaves no trace.
+
         Args:
             project: Whose alias.
             alias: `champion` or `challenger`.
@@ -85,6 +87,8 @@ class Aliases(Database):
                     else "not set",
                     next_step="run the evaluation again: it compares with the new champion",
                 )
+            if found == version_id:
+                return
             if version_id is not None:
                 _ensure_version(connection, project, version_id)
             row = {

@@ -161,14 +161,12 @@ def _counts(name: str) -> bool:
 def _targets(module: str, item: str | None) -> list[str]:
     """Return the modules that `import module` or `from module import item` depends on."""
     for _ in range(10):  # a chain of packages that pass a name on
+        if item is not None and _file_of(f"{module}.{item}") is not None:
+            module, item = f"{module}.{item}", None
         if not _counts(module):
             return []
-        if item is None or item == "*":
-            break
-        if _file_of(f"{module}.{item}") is not None:
-            return [f"{module}.{item}"] if _counts(f"{module}.{item}") else []
-        read = _read(module)
-        if read is None or not _is_package(module) or item not in read.origins:
+        read = _read(module) if item is not None and _is_package(module) else None
+        if read is None or item not in read.origins:
             break
         module, item = read.origins[item]
     return [module] if _file_of(module) is not None else []
