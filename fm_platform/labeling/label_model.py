@@ -186,10 +186,11 @@ def fit_label_model(
     n_classes: int,
     spec: LabelModelSpec,
 ) -> LabelModelFit:
-    """Fit all candidates and choose by accuracy on the dev gold rows.
+    """Fit all candidates and choose on the dev gold rows.
 
-    Another method is chosen only where it is better than majority vote on dev; without dev rows
-    majority vote is used, and the evidence says so.
+    Another method replaces the first candidate (majority vote) only where it is better on dev in
+    accuracy and in log loss: its probabilities become training targets, so a lucky row is not
+    enough. Without dev rows the first candidate is used, and the evidence says so.
 
     Args:
         votes: int8[n, m].
@@ -207,16 +208,17 @@ def fit_label_model(
         for method in candidates
     }
     records: list[dict[str, Any]] = []
-    best, best_accuracy = candidates[0], -1.0
+    best, best_accuracy, best_loss = candidates[0], -1.0, np.inf
     dev_groups = names[dev_rows].tolist() if len(dev_rows) else []
     for method in candidates:
-        accuracy = 0.0
-        if len(dev_rows):
-            told = _predict(method, fitted[method], votes[dev_rows], dev_groups, n_classes)
-            records += _evidence(method, told, dev_labels, dev_groups)
-            accuracy = float((told.argmax(axis=1) == dev_labels).mean())
-        if accuracy > best_accuracy:
-            best, best_accuracy = method, accuracy
+        if len(dev_rows) == 0:
+            continue
+        told = _predict(method, fitted[method], votes[dev_rows], dev_groups, n_classes)
+        found = _evidence(method, told, dev_labels, dev_groups)
+        records += found
+        accuracy, loss = found[0]["accuracy"], found[0]["log_loss"]
+        if accuracy > best_accuracy and loss < best_loss:
+            best, best_accuracy, best_loss = method, accuracy, loss
     if not records:
         records = [{"method": best, "group": "all", "dev_rows": 0, "accuracy": None,
                     "log_loss": None}]  # fmt: skip

@@ -114,7 +114,9 @@ def merged_state(
         state[name] = start[name] + method(updates, weights, merge.density)
     heads = [adapter.head() for adapter in adapters]
     for name in sorted(heads[0]):
-        state[name] = linear([head[name].float() for head in heads], [w / total for w in weights])
+        state[name] = linear(
+            [head[name].float() for head in heads], [w / total for w in weights], 1.0
+        )
     return state
 
 

@@ -65,7 +65,7 @@ def probe_head(model: Any, rows: Encoded, config: Training, pad_id: int) -> None
     import torch
 
     inner = model.get_base_model()
-    encoder = getattr(inner, inner.base_model_prefix, None)
+    encoder: Any = getattr(inner, inner.base_model_prefix, None)
     pooler = getattr(encoder, "pooler", None)
     if pooler is None or not hasattr(inner, "classifier"):
         return
