@@ -6,7 +6,8 @@ from datetime import datetime, timezone
 import dagster as dg
 import pytest
 
-from assets.keys import expert_key, keys_of_stages, stage_key, start_key
+from assets.keys import expert_key, keys_of_stages, stage_key
+from fm_platform.errors import NonFiniteLossError
 from fm_platform.spec.load import LoadedProject
 from tests.assets.conftest import DAYS, FakeStages
 
@@ -173,18 +174,19 @@ def test_a_new_expert_is_merged_and_evaluated(
     }  # fmt: skip
 
 
-def test_a_missing_expert_holds_back_the_merge(
-    automation: Automation, project: LoadedProject
+def test_a_failed_expert_is_not_requested_again_until_data_is_new(
+    automation: Automation, stages: FakeStages
 ) -> None:
-    spec = project.spec
     automation.build_day(DAYS[0])
-    automation.build_model(start_key(spec), expert_key(spec, "mail"))
+    assert automation.requested() == automation.model_keys
+    stages.failing["chat"] = lambda day: NonFiniteLossError("it broke")
+    job = automation.definitions.resolve_job_def("shop_model")
+    assert not job.execute_in_process(instance=automation.instance, raise_on_error=False).success
 
-    assert stage_key(spec, "merged_model") not in automation.requested() - {
-        expert_key(spec, "chat")
-    } or expert_key(spec, "chat") in {
-        key for key in automation.model_keys if automation.last.get_num_requested(key)
-    }
+    assert automation.requested() == set()
+
+    automation.build_day(DAYS[1])
+    assert automation.requested() == automation.model_keys
 
 
 def test_automation_starts_running(definitions: dg.Definitions) -> None:
