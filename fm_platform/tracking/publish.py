@@ -128,7 +128,14 @@ class Publisher:
             if not is_remote(self._connection.uri):
                 location = (self._artifact_root / project).absolute().as_uri()
             try:
-                return str(self._call("create_experiment", project, artifact_location=location))
+                return str(
+                    self._call(
+                        "create_experiment",
+                        project,
+                        artifact_location=location,
+                        tags={"mlflow.experimentKind": "custom_model_development"},
+                    )
+                )
             except TrackingError:
                 found = self._call("get_experiment_by_name", project)
                 if found is None:
@@ -288,14 +295,18 @@ class Publisher:
         found = self._find_version(record.project, record.key)
         if found is None:
             self._registered_model(record.project)
+            # A database opened directly resolves models:/ addresses with the tracking URI of
+            # the process, which is nobody's to set: it gets the folder itself.
+            remote = is_remote(self._connection.uri)
             self._call(
                 "create_model_version",
                 record.project,
-                f"models:/{model.model_id}",
+                f"models:/{model.model_id}" if remote else model.artifact_location,
                 run_id=run_id,
                 tags=_tags(record),
                 description=record.description or None,
                 model_id=model.model_id,
+                await_creation_for=0,
             )
             found = self._find_version(record.project, record.key)
         if found is None:
