@@ -50,7 +50,7 @@ class ConsoleListener:
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        self.outcomes: list[Outcome] = []
+        self._outcomes: dict[tuple[str, str | None], Outcome] = {}
         self._quiet = quiet
         self._stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
         self._console = Console(file=self._stream, highlight=False)
@@ -66,7 +66,7 @@ class ConsoleListener:
             disable=not self._watched,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._days: dict[str, list[bool]] = {}
+        self._days: dict[str, dict[str | None, bool]] = {}
         self._since_s: dict[str, float] = {}
         self._last_line_s = time.monotonic()
 
@@ -83,6 +83,11 @@ class ConsoleListener:
         self._bars.stop()
         self._stream.close()
 
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What came of each artifact, in order; of a step that was tried again, the last try."""
+        return list(self._outcomes.values())
+
     def say(self, message: str) -> None:
         """Print one line above the bars."""
         if not self._quiet:
@@ -93,7 +98,7 @@ class ConsoleListener:
         """Open the stage's bar with its first day."""
         name = asset.to_user_string()
         if name not in self._days:
-            self._days[name] = []
+            self._days[name] = {}
             self._since_s[name] = time.monotonic()
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=total_days, note=day or "")
@@ -116,15 +121,13 @@ class ConsoleListener:
     def finished(self, asset: dg.AssetKey, day: str | None, result: StageResult) -> None:
         """Count a finished artifact, and say so when a stage is through."""
         name, version = asset.to_user_string(), result.version
-        self.outcomes.append(
-            Outcome(
-                name, day, result.reused, result.reason,
-                version.recipe_hash, version.content_hash, version.rows,
-            )
+        self._outcomes[name, day] = Outcome(
+            name, day, result.reused, result.reason,
+            version.recipe_hash, version.content_hash, version.rows,
         )  # fmt: skip
-        self._days[name].append(result.reused)
+        self._days[name][day] = result.reused
         task = self._tasks[name]
-        self._bars.advance(task)
+        self._bars.update(task, completed=len(self._days[name]))
         total = int(next(t.total or 1 for t in self._bars.tasks if t.id == task))
         if len(self._days[name]) >= total:
             self._bars.remove_task(self._tasks.pop(name))
@@ -133,7 +136,7 @@ class ConsoleListener:
             self._line(f"{name}: {len(self._days[name])} of {total} days")
 
     def _stage_line(self, name: str, last: StageResult) -> str:
-        done = self._days.pop(name)
+        done = list(self._days.pop(name).values())
         built, seconds = done.count(False), time.monotonic() - self._since_s.pop(name)
         if len(done) == 1:
             what = "fresh" if last.reused else f"built ({last.reason})"

@@ -77,7 +77,8 @@ def failure_sentence(context: dg.RunFailureSensorContext) -> str:
         said = data.user_failure_data.description if data.user_failure_data else None
         error = data.error.message.strip() if data.error else ""
         reasons.append(f"{event.step_key}: {(said or error or 'no reason given').splitlines()[0]}")
-    project = run.tags.get("project", "-")
+    keys = sorted(run.asset_selection or [])
+    project = run.tags.get("project") or (keys[0].path[0] if keys else "-")
     return f"run {run.run_id} of project {project} failed. " + (
         " ".join(reasons) or context.failure_event.message or "no step failed"
     )

@@ -67,7 +67,9 @@ def build_days(
     for day, result in results.items():
         metadata = artifact_metadata(project.spec, stage, result, workspace.home)
         context.add_asset_metadata(metadata, context.asset_key, partition_key=day)
-    return _materialized(context, stage, results, run_metadata(results))
+    total = sum(v.rows or 0 for v in workspace.ledger.all_latest(project.spec.name, kind=stage))
+    counted = {"dagster/row_count": dg.MetadataValue.int(total)} if total else {}
+    return _materialized(context, stage, results, run_metadata(results) | counted)
 
 
 def build_one(
