@@ -72,7 +72,7 @@ def _order(key: tuple[str, str, str | None, str | None]) -> tuple[str, str, str,
 
 
 def _named(role: str, name: str, partition: str | None, part: str | None) -> str:
-    words = [name if name == role else f"{role} {name}".replace("_", " ", role.count("_"))]
+    words = [name if name == role else f"{role} {name}"]
     if partition:
         words.append(partition)
     if part:

@@ -95,7 +95,7 @@ class _Status:
         self.derived = ledger.known_derived(w.derive[0] for w in self.wanted if w.derive)
         self.verdicts: dict[Slot, _Verdict] = {}
         self.before: dict[int, Before] = {}
-        self._why: dict[Slot, str] = {}
+        self._roots: dict[Slot, str] = {}
 
     def _champion(self, merged: Head) -> Readable | None:
         return self.ledger.rival(self.spec.name, "champion", merged)
@@ -151,38 +151,53 @@ class _Status:
 
     def why(self, slot: Slot) -> str:
         """Return the causes of a slot that is not fresh, with the path to them."""
-        if slot not in self._why:
-            self._why[slot] = self._spoken(self.verdicts[slot])
-        return self._why[slot]
+        verdict = self.verdicts[slot]
+        path: list[str] = []
+        while verdict.recipe is None and verdict.above is not None:
+            above = self.verdicts[verdict.above]
+            if verdict.head is None and above.head is not None:
+                break  # what is above is stale; this was never built
+            below, verdict = verdict.slot, above
+            if verdict.head is None:
+                verdict = self._topmost_unbuilt(verdict)
+                return _sentence(
+                    path, f"{_label(verdict.slot, below)} is not built", self._more(slot)
+                )
+            path.append(_label(verdict.slot, below))
+        return _sentence(path, self._root(verdict), self._more(slot))
 
-    def _spoken(self, verdict: _Verdict) -> str:
-        if verdict.recipe is not None and verdict.head is not None:
-            return differences(self.before[verdict.head.id], verdict.recipe, self.describe)
-        if verdict.above is not None:
-            more = f" (and {verdict.above_count - 1} more)" if verdict.above_count > 1 else ""
-            state = self.verdicts[verdict.above].state
-            if state == "unbuilt":
-                above = self._first_unbuilt(verdict.above)
-                return f"{_label(above, verdict.slot)} is not built{more}"
-            cause = self.why(verdict.above)
-            return f"{_label(verdict.above, verdict.slot)} is stale{more}, because {cause}"
-        if verdict.waits:
-            return f"{verdict.waits} may have changed"
-        return "never built" if verdict.head is None else "what it was made from is gone"
+    def _root(self, verdict: _Verdict) -> str:
+        if verdict.head is None:
+            return "never built"
+        if verdict.recipe is not None:
+            if verdict.slot not in self._roots:
+                before = self.before[verdict.head.id]
+                self._roots[verdict.slot] = differences(before, verdict.recipe, self.describe)
+            return self._roots[verdict.slot]
+        return f"{verdict.waits or 'what it was made from'} may have changed"
 
-    def _first_unbuilt(self, slot: Slot) -> Slot:
-        """Return the topmost unbuilt slot above (and including) `slot`."""
-        while True:
-            above = self.verdicts[slot].above
-            if above is None or self.verdicts[above].state != "unbuilt":
-                return slot
-            slot = above
+    def _more(self, slot: Slot) -> str:
+        others = self.verdicts[slot].above_count - 1
+        return f" (and {others} more)" if others > 0 else ""
+
+    def _topmost_unbuilt(self, verdict: _Verdict) -> Slot:
+        while verdict.above is not None and self.verdicts[verdict.above].head is None:
+            verdict = self.verdicts[verdict.above]
+        return verdict.slot
+
+
+def _sentence(path: list[str], root: str, more: str) -> str:
+    """Return e.g. `cleaned 2026-01-02 is stale, through weak_labels, raw: … changed`."""
+    if not path:
+        return root + (more if root.endswith("not built") else "")
+    through = f", through {', '.join(path[1:])}" if path[1:] else ""
+    return f"{path[0]}{more} is stale{through}: {root}"
 
 
 def _label(slot: Slot, below: Slot) -> str:
     """Name a slot; its day only where it is not that of the slot below."""
     kind, name, partition = slot
-    shown = name if kind == name else f"{kind} {name}".replace("_", " ", kind.count("_"))
+    shown = name if kind == name or name.endswith(f"_{kind}") else f"{kind} {name}"
     return f"{shown} {partition}" if partition and partition != below[2] else shown
 
 
