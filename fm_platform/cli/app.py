@@ -143,10 +143,9 @@ def results(project: Project, as_json: AsJson = False) -> None:
         raise FMError(
             f"project {project!r} has not been evaluated yet", next_step=f"fm run {project}"
         )
-    table = EvaluationTable.from_json(
-        {**version.metrics["evaluation"], "project": project, "evaluation": version.content_hash}
-    )
-    typer.echo(json.dumps(table.to_json(), indent=1) if as_json else table.to_text())
+    table = EvaluationTable.from_json(version.metrics["evaluation"])
+    told = table.to_json(project, version.content_hash)
+    typer.echo(json.dumps(told, indent=1) if as_json else table.to_text())
     if not as_json:
         typer.echo(render.gate_text(version.metrics["gate"]))
 
@@ -174,11 +173,18 @@ def fsck(
     as_json: AsJson = False,
 ) -> None:
     """Look for damaged commits, files and models; `--repair` moves them aside."""
-    from fm_platform.store.fsck import fsck as check
+    from fm_platform.store import fsck as checks
     from fm_platform.workspace import Workspace
 
     ws = Workspace.open()
-    findings = render.plain(check(ws.home.lake, ws.home.models, repair=repair))
+    found = [
+        *checks.check_tables(ws.tables, deep=True),
+        *checks.check_models(ws.models),
+        *checks.check_columns(ws.columns),
+    ]
+    if repair:
+        checks.repair(found)
+    findings = render.plain(found)
     if as_json:
         typer.echo(json.dumps(findings))
     else:

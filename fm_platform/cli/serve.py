@@ -32,7 +32,7 @@ def serve(port: int) -> int:
         "DAGSTER_HOME": str(home.dagster),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        "FM_MLFLOW_URL": f"http://{LOOPBACK}:{port + 1}",
+        "FM_MLFLOW_UI_URL": f"http://{LOOPBACK}:{port + 1}",
     }
     commands = {
         "Dagster": ["-m", "assets.webserver", "--port", str(port)],

@@ -88,7 +88,7 @@ def _features(
 ) -> Floats:
     """Return unit embeddings, and with `votes_weight` the one-hot votes of the other functions."""
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    unit = embeddings.astype(np.float64) / np.maximum(norms, 1e-12)
+    unit: Floats = embeddings.astype(np.float64) / np.maximum(norms, 1e-12)
     if declared.votes_weight == 0 or votes is None or votes.shape[1] == 0:
         return unit
     hot = [(votes == label).astype(np.float64) for label in range(classes)]

@@ -42,7 +42,7 @@ def majority_vote(votes: Votes, n_classes: int) -> Floats:
     """
     counts = np.stack([(votes == label).sum(axis=1) for label in range(n_classes)], axis=1)
     totals = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.maximum(totals, 1)
+    shares: Floats = counts / np.maximum(totals, 1)
     labeled = totals[:, 0] > 0
     prior = shares[labeled].mean(axis=0) if labeled.any() else np.full(n_classes, 1 / n_classes)
     shares[~labeled] = prior
@@ -126,9 +126,11 @@ def _confusion(patterns: Votes, weighted: Floats, one_coin: bool, smoothing: flo
         total = cells.sum(axis=(1, 2)) + smoothing * (_PRIOR_ACCURACY_COUNTS + 1)
         accuracy = np.clip(right / total, 1 / k + 1e-3, 0.99)
         off = ((1 - accuracy) / max(k - 1, 1))[:, None, None] * (1 - np.eye(k))
-        return off + accuracy[:, None, None] * np.eye(k)
+        coin: Floats = off + accuracy[:, None, None] * np.eye(k)
+        return coin
     cells = cells + prior_counts
-    return cells / cells.sum(axis=2, keepdims=True)
+    full: Floats = cells / cells.sum(axis=2, keepdims=True)
+    return full
 
 
 def _posterior(patterns: Votes, prior: Floats, confusion: Floats) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,17 +21,31 @@ _SPLIT_STEPS = 2**32
 class Rejected(Protocol):
     """What the contract says of a wrong row."""
 
-    row: int
-    rule: str
-    column: str
-    reason: str
-    before: str | None
+    @property
+    def row(self) -> int:
+        """Position in the batch."""
+
+    @property
+    def rule(self) -> str:
+        """Which rule it breaks."""
+
+    @property
+    def column(self) -> str:
+        """Which column is at fault."""
+
+    @property
+    def reason(self) -> str:
+        """What was expected."""
+
+    @property
+    def before(self) -> str | None:
+        """The value, shortened."""
 
 
 Reason = tuple[str, str, str, str | None]
 """Rule, column, reason, value before."""
 
-Check = Callable[[pa.RecordBatch, Contract], tuple[pa.RecordBatch, "Iterable[Rejected]"]]
+Check = Callable[[pa.RecordBatch, Contract], tuple[pa.RecordBatch, "Sequence[Rejected]"]]
 
 
 @dataclass(frozen=True)

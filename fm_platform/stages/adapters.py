@@ -108,12 +108,12 @@ def _refuse_empty(rows: int, name: str, sources: list[str]) -> None:
 def _publish(
     ws: Workspace, recipe: Recipe, lease: Lease, trained: TrainedExpert, rows: int
 ) -> Produced:
-    from fm_platform.evaluation.plot import loss_curve
+    from fm_platform.evaluation.plot import loss_curves_png
 
     ws.ledger.check_lease(lease)
     identity = {"project": recipe.project, "name": recipe.name, "recipe_hash": recipe.hash}
     ref = ws.models.publish(trained.directory, identity)
-    save_plot(ws, ref.content_hash, loss_curve(trained.history, title=recipe.name))
+    save_plot(ws, ref.content_hash, loss_curves_png(_named(trained.history)))
     numbers: dict[str, Any] = {
         **{key: value for key, value in trained.metrics.items() if value is not None},
         "train_rows": rows,
@@ -141,17 +141,36 @@ def _publish(
     )
 
 
+def _named(history: list[dict[str, float | int]]) -> dict[str, list[tuple[float, float]]]:
+    """Return the curves under the names that the picture shows."""
+    shown = {"train_loss": "train", "dev_loss": "dev"}
+    return {
+        shown[name]: [(float(step), value) for step, value in points]
+        for name, points in curves(history).items()
+    }
+
+
 def _track(
     ws: Workspace, project: LoadedProject, version: ArtifactVersion, run: RunContext
 ) -> None:
     """Log curves and parameters; a tracking server that is away never fails a training."""
+    from fm_platform.tracking.records import TrainingRecord
+
     ws.tracker.log_training(
-        project=project.spec.name,
-        expert=version.name,
-        params=version.config["training"],
-        history=version.metrics["history"],
-        metrics={
-            k: v for k, v in version.metrics["numbers"].items() if isinstance(v, (int, float))
-        },
-        tags=tables.tracking_tags(version, run),
+        TrainingRecord(
+            **tables.tracked(version, run),
+            params={k: v for k, v in version.config["training"].items() if v is not None},
+            name=version.name,
+            history=curves(version.metrics["history"]),
+        )
     )
+
+
+def curves(history: list[dict[str, float | int]]) -> dict[str, list[tuple[int, float]]]:
+    """Return curve name -> (step, value) points."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for point in history:
+        for name in ("train_loss", "dev_loss"):
+            if name in point:
+                found.setdefault(name, []).append((int(point["step"]), float(point[name])))
+    return found

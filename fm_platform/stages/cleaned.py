@@ -10,7 +10,7 @@ from fm_platform.errors import MissingArtifactError
 from fm_platform.hashing import fingerprint
 from fm_platform.lineage import ArtifactVersion, Produced, RunContext
 from fm_platform.lineage.ledger import Lease
-from fm_platform.lineage.recipes import cleaned_recipe
+from fm_platform.lineage.recipes import cleaned_recipe, seen_key
 from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.models import ExactDuplicatesRule, ProjectSpec
 from fm_platform.stages import tables
@@ -19,24 +19,29 @@ from fm_platform.stages.window import window
 from fm_platform.workspace import Workspace
 
 
+def days_before(ws: Workspace, spec: ProjectSpec, day: str) -> list[ArtifactVersion]:
+    """Return `raw` of the days before `day` that the duplicates rule looks at, oldest first."""
+    widths = [rule.window_days for rule in spec.cleaning if isinstance(rule, ExactDuplicatesRule)]
+    if not widths:
+        return []
+    found = window(ws, spec, "raw", "raw", day, max(widths) + 1)
+    return [version for version in found if version.partition != day]
+
+
 def seen_keys(
-    ws: Workspace, spec: ProjectSpec, day: str, weak_labels: ArtifactVersion
+    ws: Workspace, before: list[ArtifactVersion], weak_labels: ArtifactVersion
 ) -> frozenset[str]:
     """Return those of today's text keys that may not be used again.
 
-    They stand in an earlier day of the duplicates window, or in today's test rows.
+    They stand in one of the days before, or in today's test rows.
     """
-    widths = [rule.window_days for rule in spec.cleaning if isinstance(rule, ExactDuplicatesRule)]
-    if not widths:
-        return frozenset()
     today = tables.read(ws, weak_labels, "weak_labels", ["text_key", "split"])
     test = today.filter(pc.equal(today["split"], "test"))["text_key"]
     found = set(test.to_pylist())
     wanted = pc.unique(today["text_key"])
-    for raw in window(ws, spec, "raw", "raw", day, max(widths) + 1):
-        if raw.partition != day:
-            keys = tables.read(ws, raw, "raw", ["text_key"])["text_key"]
-            found.update(keys.filter(pc.is_in(keys, value_set=wanted)).to_pylist())
+    for raw in before:
+        keys = tables.read(ws, raw, "raw", ["text_key"])["text_key"]
+        found.update(keys.filter(pc.is_in(keys, value_set=wanted)).to_pylist())
     return frozenset(found)
 
 
@@ -54,10 +59,15 @@ def build_cleaned(
         raise MissingArtifactError(
             f"weak_labels of {day} is not built", next_step=f"fm run {spec.name} --from {day}"
         )
-    seen = seen_keys(ws, spec, day, weak_labels)
-    recipe = cleaned_recipe(spec, day, weak_labels, fingerprint(sorted(seen)))
+    before = days_before(ws, spec, day)
+    seen_hash = ws.ledger.derive(
+        seen_key(spec, weak_labels, before),
+        lambda: fingerprint(sorted(seen_keys(ws, before, weak_labels))),
+    )
+    recipe = cleaned_recipe(spec, day, weak_labels, seen_hash)
 
     def compute(lease: Lease) -> Produced:
+        seen = seen_keys(ws, before, weak_labels)
         rows = tables.read(ws, weak_labels, "weak_labels")
         rows = rows.filter(pc.not_equal(rows["split"], "test"))
         done = clean_day(

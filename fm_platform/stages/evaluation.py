@@ -169,15 +169,15 @@ class _Evaluation:
     def _human(self) -> SystemPredictions | None:
         from fm_platform.evaluation.human import one_random_rater
 
-        raters = self.rows["rater_labels"].to_pylist()
-        if not any(raters):
+        raters = self.rows["rater_labels"]
+        if raters.null_count == len(raters):
             return None
         return one_random_rater(raters, self.classes, seed=self.spec.evaluation.seed)
 
     def write(self, recipe: Recipe, lease: Lease) -> Produced:
         """Measure, decide, write predictions and report."""
         from fm_platform.evaluation.gate import gate
-        from fm_platform.evaluation.plot import scores
+        from fm_platform.evaluation.plot import source_bars_png
         from fm_platform.evaluation.table import evaluate
 
         systems = self.systems()
@@ -203,7 +203,7 @@ class _Evaluation:
                 "predictions": ref.content_hash,
             }
         )
-        save_plot(self.ws, content, scores(table))
+        save_plot(self.ws, content, source_bars_png(table))
         self._report(content, systems["merged_model"])
         return Produced(
             content_hash=content,
@@ -246,13 +246,16 @@ class _Evaluation:
         from fm_platform.evaluation.report import write_report
 
         train = rows_of(self.ws, training_days(self.ws, self.spec), "train")
-        write_report(
-            self.ws.home.reports / content[:16] / "report.html",
-            reference=train,
-            current=self.rows,
-            predicted=[self.classes[i] for i in merged.labels],
-            seed=self.spec.evaluation.seed,
+        reference = train.select(["text", "source"]).append_column("target", train["label"])
+        predicted = pa.array([self.classes[i] for i in merged.labels], pa.string())
+        current = (
+            self.rows.select(["text", "source"])
+            .append_column("target", self.rows["gold"])
+            .append_column("prediction", predicted)
         )
+        reference = reference.append_column("prediction", train["label"])
+        path = self.ws.home.reports / content[:16] / "report.html"
+        write_report(reference, current, path, seed=self.spec.evaluation.seed)
 
 
 def _test_rows(
@@ -316,11 +319,21 @@ def _decide(
         )
     kind = "promotion" if decision["promote"] else "refusal"
     ws.ledger.record_decision(name, kind, merged.id, decision, decision["reason"])
+    from fm_platform.evaluation.table import EvaluationTable
+    from fm_platform.tracking.records import EvaluationRecord
+
+    table = EvaluationTable.from_json(version.metrics["evaluation"])
+    folder = ws.home.reports / version.content_hash[:16]
+    picture = folder / "plot.png"
     ws.tracker.log_evaluation(
-        project=name,
-        evaluation=version.metrics["evaluation"],
-        promoted=bool(decision["promote"]),
-        model_tags=tables.tracking_tags(merged, run),
-        tags=tables.tracking_tags(version, run),
-        files=[ws.home.reports / version.content_hash[:16]],
+        EvaluationRecord(
+            **tables.tracked(version, run),
+            model_recipe_hash=merged.recipe_hash,
+            table=version.metrics["evaluation"],
+            markdown=table.to_markdown(),
+            files={"evidently": str(folder / "report.html")},
+            images={"f1_by_source": picture.read_bytes()} if picture.is_file() else {},
+        )
     )
+    if decision["promote"]:
+        ws.tracker.set_champion(name, merged.recipe_hash, decision["reason"])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from fm_platform.lineage import ArtifactVersion, Produced, RunContext
+from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import merged_recipe
 from fm_platform.spec.load import LoadedProject
@@ -48,7 +46,7 @@ def build_merged_model(
                 max_tokens=spec.training.max_tokens,
                 on_progress=lambda done, total: log.progress("merge weights", done, total),
             )
-            card = model_card(project, adapters, days, merged.weights)
+            card = model_card(ws, project, recipe, adapters, days, merged.weights)
             (merged.directory / "README.md").write_text(card, "utf-8")
             ws.ledger.check_lease(lease)
             identity = {
@@ -95,57 +93,87 @@ def build_merged_model(
 
 
 def model_card(
+    ws: Workspace,
     project: LoadedProject,
+    recipe: Recipe,
     adapters: list[ArtifactVersion],
     days: list[ArtifactVersion],
     weights: dict[str, float],
 ) -> str:
-    """Return the model card: made of what the ledger knows, without a clock."""
-    from fm_platform.tracking.model_card import model_card as make
+    """Return the model card: made of what the ledger knows, and without a clock.
+
+    The card is part of the model's content: the same recipe must give the same bytes, so it
+    names the code by its fingerprint and the time by the last day of data.
+    """
+    from fm_platform.tracking.model_card import (
+        CardExpert,
+        CardFunction,
+        CardInput,
+        ModelCardInputs,
+        write_card,
+    )
 
     spec = project.spec
-    facts: dict[str, Any] = {
-        "name": spec.name,
-        "description": spec.description,
-        "classes": list(spec.taxonomy.classes),
-        "base_model": spec.base_model.location,
-        "method": spec.merge.method,
-        "experts": [
-            {
-                "name": adapter.name,
-                "content_hash": adapter.content_hash,
-                "rows": adapter.rows,
-                "weight": weights[adapter.name],
-            }
-            for adapter in adapters
-        ],
-        "data": [
-            {"day": day.partition, "content_hash": day.content_hash, "rows": day.rows}
-            for day in days
-            if day.rows
-        ],
-        "training": spec.training.model_dump(mode="json"),
-    }
-    return make(facts)
+    used = [day for day in days if day.rows]
+    last = str(used[-1].partition)
+    sources = {expert.name: expert.sources for expert in spec.experts}
+    labels = ws.ledger.latest(spec.name, "label_model", "label_model", last)
+    functions = labels.metrics["functions"] if labels is not None else []
+    base = next(item for item in recipe.inputs if item.role == "base_model")
+    return write_card(
+        ModelCardInputs(
+            project=spec.name,
+            description=spec.description or spec.name,
+            classes=spec.taxonomy.classes,
+            taxonomy_version=spec.taxonomy.version,
+            base_model=spec.base_model.location,
+            base_model_hash=base.content_hash,
+            language=("en",),
+            license="apache-2.0",
+            recipe_hash=recipe.hash,
+            merge_method=spec.merge.method,
+            experts=tuple(
+                CardExpert(a.name, sources[a.name], weights[a.name], a.content_hash)
+                for a in adapters
+            ),
+            inputs=tuple(
+                CardInput(name=f"cleaned/{day.partition}", content_hash=day.content_hash,
+                          rows=day.rows or 0)
+                for day in used
+            ),
+            functions=tuple(
+                CardFunction(f["function"], f["coverage"], f["dev_accuracy"], f["low"], f["high"])
+                for f in functions
+                if f["group"] == "all"
+            ),
+            git_commit=f"code fingerprint {recipe.code[:16]}",
+            created_at=f"from data up to {last}",
+        )
+    )  # fmt: skip
 
 
 def _register(
     ws: Workspace, project: LoadedProject, version: ArtifactVersion, run: RunContext
 ) -> None:
     """Name the version challenger, in the ledger and in MLflow."""
+    from fm_platform.tracking.records import ModelRecord
+
     name = project.spec.name
     before = ws.ledger.alias(name, "challenger")
-    ws.ledger.set_alias(
-        name,
-        "challenger",
-        version.id,
-        expected=before.id if before else None,
-        reason="merged",
-        actor=run.asked_by,
-    )
+    if before is None or before.id != version.id:
+        ws.ledger.set_alias(
+            name,
+            "challenger",
+            version.id,
+            expected=before.id if before else None,
+            reason="merged",
+            actor=run.asked_by,
+        )
     ws.tracker.log_merged_model(
-        project=name,
-        model_dir=ws.model_path(version),
-        tags=tables.tracking_tags(version, run),
-        inputs={f"{i.name}:{i.partition or i.part or ''}": i.content_hash for i in version.inputs},
+        ModelRecord(
+            **tables.tracked(version, run),
+            params={f"weight {k}": v for k, v in version.metrics["weights"].items()},
+            model_dir=str(ws.model_path(version)),
+            description=project.spec.description,
+        )
     )

@@ -209,6 +209,31 @@ def tracking_tags(version: ArtifactVersion, run: RunContext) -> dict[str, str]:
     return tags
 
 
+def tracked(version: ArtifactVersion, run: RunContext) -> dict[str, Any]:
+    """Return the fields that every MLflow record shares."""
+    from fm_platform.tracking.records import DataInput
+
+    ended = int(version.created_at.timestamp() * 1000)
+    numbers = version.metrics.get("numbers", {})
+    return {
+        "project": version.project,
+        "recipe_hash": version.recipe_hash,
+        "content_hash": version.content_hash,
+        "started_ms": ended - int(version.duration_s * 1000),
+        "ended_ms": ended,
+        "metrics": {k: float(v) for k, v in numbers.items() if isinstance(v, (int, float))},
+        "tags": tracking_tags(version, run),
+        "inputs": tuple(
+            DataInput(
+                name="/".join(str(x) for x in (i.name, i.partition, i.part) if x),
+                content_hash=i.content_hash,
+                context=i.role,
+            )
+            for i in version.inputs
+        ),
+    }
+
+
 def lists(values: npt.NDArray[Any], item: pa.DataType) -> pa.ListArray:
     """Return a [rows, width] matrix as a list column."""
     rows, width = values.shape

@@ -23,7 +23,11 @@ from fm_platform.labeling.load import load_functions
 from fm_platform.lineage import ArtifactVersion, Input, Produced, Recipe, RunContext
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import (
+    exemplar_inputs,
+    exemplars_key,
+    gold_key,
     label_model_recipe,
+    votes_key,
     votes_recipe,
     weak_labels_recipe,
 )
@@ -88,11 +92,8 @@ class _Day:
     def votes_of(self, function: LabelingFunction, plain: list[ArtifactVersion]) -> ArtifactVersion:
         extra: tuple[Input, ...] = ()
         if function.needs == "exemplars":
-            extra = (
-                self.embeddings.version(self.raw).as_input("embeddings"),
-                Input("exemplars", "exemplars", self.day, self.exemplar_hash),
-                *(version.as_input("votes") for version in plain),
-            )
+            vectors = self.embeddings.version(self.raw)
+            extra = exemplar_inputs(self.day, vectors, self.exemplar_hash, plain)
         recipe = votes_recipe(
             self.spec, self.day, function.name, function.fingerprint, self.raw, extra
         )
@@ -160,9 +161,31 @@ class _Day:
         return np.array(rows, np.int8).reshape(len(rows), len(self.plain_functions))
 
     @cached_property
+    def gold_key(self) -> str:
+        return gold_key(self.spec, self.days)
+
+    @cached_property
+    def gold_hash(self) -> str:
+        return self.ws.ledger.derive(self.gold_key, lambda: tables.hash_rows(self.gold))
+
+    @cached_property
     def exemplar_hash(self) -> str:
-        return fingerprint(
-            {"gold": tables.hash_rows(self.gold), "votes": self.exemplar_votes.tolist()}
+        """Hash of the exemplars and their votes; the ledger remembers it for its inputs."""
+        known: dict[str, str] = {}
+        for raw in self.days:
+            day = str(raw.partition)
+            found = [
+                self.ws.ledger.latest(self.spec.name, "votes", function.name, day)
+                for function in self.plain_functions
+            ]
+            complete = [version for version in found if version is not None]
+            if len(complete) == len(found):
+                known[day] = votes_key(complete)
+        return self.ws.ledger.derive(
+            exemplars_key(self.gold_key, known),
+            lambda: fingerprint(
+                {"gold": tables.hash_rows(self.gold), "votes": self.exemplar_votes.tolist()}
+            ),
         )
 
     def latest_votes(self, function: LabelingFunction, day: str) -> ArtifactVersion:
@@ -200,7 +223,7 @@ class _Day:
             self.spec,
             self.day,
             [version for day in sorted(versions) for version in versions[day]],
-            tables.hash_rows(self.gold),
+            self.gold_hash,
         )
 
         def compute(lease: Lease) -> Produced:
@@ -270,7 +293,7 @@ class _Day:
     ) -> Produced:
         classes = list(self.spec.taxonomy.classes)
         votes = self.matrix(versions)
-        labeled = (votes >= 0).any(axis=1)
+        labeled: npt.NDArray[np.bool_] = np.any(votes >= 0, axis=1)
         probabilities = model.predict(votes, self.rows["source"].to_pylist())
         majority = majority_vote(votes, len(classes))
         best = probabilities.argmax(axis=1)

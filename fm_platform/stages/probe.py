@@ -1,0 +1,42 @@
+"""How status and plan look at the world: sources, labeling functions and base model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from functools import cache
+
+from fm_platform.labeling.functions import LabelingFunction
+from fm_platform.labeling.load import load_functions
+from fm_platform.lineage.status import Probe
+from fm_platform.spec.load import LoadedProject
+from fm_platform.stages.raw import connectors
+from fm_platform.training.base_model import resolve_base_model
+from fm_platform.workspace import Workspace
+
+
+def project_days(project: LoadedProject) -> list[str]:
+    """Return the days of the calendar, up to today (UTC) where it has no end."""
+    calendar = project.spec.calendar
+    last = min(calendar.end or date.today(), date.today())
+    count = (last - calendar.start).days + 1
+    return [(calendar.start + timedelta(days=i)).isoformat() for i in range(max(count, 0))]
+
+
+def probe(ws: Workspace, project: LoadedProject) -> Probe:
+    """Return the probe of a project; everything is looked at once, when it is asked for."""
+
+    @cache
+    def functions() -> Sequence[LabelingFunction]:
+        return load_functions(project.spec, project.directory)
+
+    @cache
+    def base() -> str:
+        return resolve_base_model(project.spec.base_model, project.directory).content_hash
+
+    def source_ids(day: str) -> Mapping[str, str]:
+        return {name: c.content_id(day) for name, c in connectors(ws, project, day).items()}
+
+    return Probe(
+        days=lambda: project_days(project), source_ids=source_ids, functions=functions, base=base
+    )
