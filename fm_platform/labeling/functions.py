@@ -12,8 +12,8 @@ import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from importlib.metadata import packages_distributions, version
+from functools import cached_property, lru_cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from types import ModuleType, SimpleNamespace
 from typing import Any, Literal, overload
 
@@ -271,12 +271,21 @@ def _packages_of(function: Callable[..., Any]) -> dict[str, str]:
         roots.update(n for n, b in zip(names, bound, strict=True) if b in used or n in used)
     for name in _called_helpers(function):
         roots |= _imported_roots(name)
-    distributions = packages_distributions()
-    return {
-        name: version(distributions[name][0])
-        for name in sorted(roots)
-        if name in distributions and name != "fm_platform"
-    }
+    found = {name: _version(name) for name in sorted(roots - {"fm_platform"})}
+    return {name: number for name, number in found.items() if number is not None}
+
+
+@lru_cache(maxsize=None)
+def _version(module: str) -> str | None:
+    """Return the version of the distribution that holds a top-level module; None for Python's."""
+    if module in sys.stdlib_module_names:
+        return None
+    try:
+        return version(module)  # most distributions are called like their module
+    except PackageNotFoundError:
+        # the full map reads every installed package: seconds, so only where it is needed
+        names = packages_distributions().get(module)
+        return version(names[0]) if names else None
 
 
 def _called_helpers(function: Callable[..., Any]) -> list[Callable[..., Any]]:
