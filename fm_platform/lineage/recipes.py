@@ -12,9 +12,10 @@ hashes follow from recorded content, so the ledger keeps them by the keys that `
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
-from fm_platform.hashing import fingerprint
+from fm_platform.hashing import sha256_hex
 from fm_platform.lineage.fingerprints import (
     MODEL_PACKAGES,
     TABLE_PACKAGES,
@@ -135,20 +136,18 @@ def exemplar_inputs(
 
 def gold_key(spec: ProjectSpec, raw: Sequence[Readable]) -> str:
     """Return the key of the dev gold rows that labeling may read, given `raw` of its window."""
-    return fingerprint(
-        {
-            "what": "gold",
-            "code": code_version("gold"),
-            "rows_per_source": spec.gold.dev_rows_per_source,
-            "sources": sorted(source.name for source in spec.sources),
-            "gold": [[day.partition, day.parts["gold"]] for day in raw if "gold" in day.parts],
-        }
+    return _key(
+        "gold",
+        code_version("gold"),
+        spec.gold.dev_rows_per_source,
+        sorted(source.name for source in spec.sources),
+        [[day.partition, day.parts["gold"]] for day in raw if "gold" in day.parts],
     )
 
 
 def votes_key(votes: Sequence[Readable]) -> str:
     """Return what stands for the votes of some functions on one day."""
-    return fingerprint(sorted([version.name, version.content_hash] for version in votes))
+    return _key(sorted([version.name, version.content_hash] for version in votes))
 
 
 def exemplars_key(gold: str, votes_of_days: Mapping[str, str]) -> str:
@@ -158,27 +157,23 @@ def exemplars_key(gold: str, votes_of_days: Mapping[str, str]) -> str:
         gold: Value of `gold_key` for the same window.
         votes_of_days: Day -> `votes_key` of the functions that need no exemplars.
     """
-    return fingerprint(
-        {
-            "what": "exemplars",
-            "code": code_version("exemplar_votes"),
-            "gold": gold,
-            "votes": dict(votes_of_days),
-        }
-    )
+    return _key("exemplars", code_version("exemplar_votes"), gold, sorted(votes_of_days.items()))
 
 
 def seen_key(spec: ProjectSpec, weak_labels: Readable, raw: Sequence[Readable]) -> str:
     """Return the key of the texts that may not be used again, given `raw` of the days before."""
-    return fingerprint(
-        {
-            "what": "seen",
-            "code": code_version("seen"),
-            "rules": [r.model_dump(mode="json") for r in spec.cleaning if "duplicates" in r.rule],
-            "today": weak_labels.content_hash,
-            "before": [[day.partition, day.content_hash] for day in raw if day.rows],
-        }
+    return _key(
+        "seen",
+        code_version("seen"),
+        [rule.model_dump(mode="json") for rule in spec.cleaning if "duplicates" in rule.rule],
+        weak_labels.content_hash,
+        [[day.partition, day.content_hash] for day in raw if day.rows],
     )
+
+
+def _key(*parts: object) -> str:
+    """Return a hash of plain JSON values."""
+    return sha256_hex(json.dumps(parts).encode())
 
 
 def label_model_recipe(

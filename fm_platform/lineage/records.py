@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from fm_platform.hashing import fingerprint, sha256_hex
+from fm_platform.hashing import canonical_json, sha256_hex
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,16 @@ class Input:
         )
 
 
+def _config_json(config: Mapping[str, Any]) -> str:
+    """Return the canonical JSON of a config; most are plain JSON values and take the short way."""
+    try:
+        return json.dumps(
+            config, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+    except TypeError:
+        return canonical_json(config)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything an artifact is made from. Two equal recipes must give equal content.
@@ -66,19 +76,11 @@ class Recipe:
     @cached_property
     def hash(self) -> str:
         """SHA-256 over all fields."""
-        return fingerprint(
-            {
-                "project": self.project,
-                "kind": self.kind,
-                "name": self.name,
-                "partition": self.partition,
-                "inputs": self.inputs_hash,
-                "code": self.code,
-                "config": self.config,
-                "environment": self.environment,
-                "seed": self.seed,
-            }
-        )
+        fields = (
+            self.project, self.kind, self.name, self.partition, self.inputs_hash, self.code,
+            _config_json(self.config), self.environment, self.seed,
+        )  # fmt: skip
+        return sha256_hex(json.dumps(fields).encode())
 
     @property
     def slot(self) -> Slot:
@@ -166,10 +168,12 @@ class Head(Readable):
 
     def as_input(self, role: str, part: str | None = None) -> Input:
         """Return this version, or one part of it, as the input of a recipe; made once."""
-        made: dict[tuple[str, str | None], Input] = self.__dict__.setdefault("_made", {})
-        if (role, part) not in made:
-            made[role, part] = super().as_input(role, part)
-        return made[role, part]
+        made: dict[object, Input] = self.__dict__.setdefault("_made", {})
+        key = role if part is None else (role, part)
+        found = made.get(key)
+        if found is None:
+            found = made[key] = super().as_input(role, part)
+        return found
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ class _Status:
 
     def _judge(self, wanted: Wanted, not_fresh: set[Slot]) -> _Verdict:
         head = self.heads.get(wanted.slot)
-        above = [slot for slot in wanted.reads if slot in not_fresh] if not_fresh else []
+        above = [slot for slot in wanted.reads() if slot in not_fresh] if not_fresh else []
         first = next(iter(above), None)
         if head is None:
             return _Verdict(wanted.slot, "unbuilt", None, None, first, len(above))
@@ -158,11 +158,9 @@ class _Status:
             if verdict.head is None and above.head is not None:
                 break  # what is above is stale; this was never built
             below, verdict = verdict.slot, above
-            if verdict.head is None:
-                verdict = self._topmost_unbuilt(verdict)
-                return _sentence(
-                    path, f"{_label(verdict.slot, below)} is not built", self._more(slot)
-                )
+            if above.head is None:
+                root = f"{_label(self._topmost_unbuilt(above), below)} is not built"
+                return _sentence(path, root, self._more(slot))
             path.append(_label(verdict.slot, below))
         return _sentence(path, self._root(verdict), self._more(slot))
 

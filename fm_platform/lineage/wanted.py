@@ -5,9 +5,11 @@ The windows here are those of the stages (`stages/window.py`, `stages/models.py`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import chain
 from typing import Protocol
 
 from fm_platform.lineage import recipes
@@ -54,14 +56,14 @@ class Wanted:
 
     Attributes:
         recipe: Made of the heads in use; None where it cannot be known yet.
-        reads: The slots it reads, nearest first; a stale one makes this one stale.
+        reads: Gives the slots it reads, nearest first; a stale one makes this one stale.
         derive: (key, recipe of value): where the recipe waits for a summary that the ledger may
             know by `key`.
         waits: In words, what an unknown summary is about.
     """
 
     slot: Slot
-    reads: tuple[Slot, ...]
+    reads: Callable[[], Iterable[Slot]]
     recipe: Recipe | None = None
     derive: tuple[str, Callable[[str], Recipe]] | None = None
     waits: str = ""
@@ -83,6 +85,9 @@ class Wants:
         self.plain = [function for function in self.functions if function.needs != "exemplars"]
         self.learning = [function for function in self.functions if function.needs == "exemplars"]
         self._votes_keys: dict[str, str] = {}
+        self._complete: dict[tuple[str, bool], Sequence[Head]] = {}
+        self._slots: dict[str, Sequence[Slot]] = {}
+        self._gold_keys: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[Wanted]:
         for day in self.days:
@@ -106,21 +111,31 @@ class Wants:
 
     def _window(self, last: str, width: int) -> list[str]:
         first = (date.fromisoformat(last) - timedelta(days=width - 1)).isoformat()
-        return [day for day in self.days if first <= day <= last]
+        return self.days[bisect_left(self.days, first) : bisect_right(self.days, last)]
 
     def _have(self, kind: str, name: str, days: Sequence[str]) -> list[Head]:
         found = (self.heads.get((kind, name, day)) for day in days)
         return [head for head in found if head is not None]
 
-    def _votes(self, day: str, functions: Sequence[Function]) -> list[Head] | None:
-        """Return the votes of a day in the order of `functions`; None where one is missing."""
-        found = [self.heads.get(("votes", function.name, day)) for function in functions]
-        complete = [head for head in found if head is not None]
-        return complete if len(complete) == len(found) else None
+    def _votes(self, day: str, plain: bool = False) -> Sequence[Head] | None:
+        """Return the votes of a day in the order of the functions; None where one is missing."""
+        if (day, plain) not in self._complete:
+            functions = self.plain if plain else self.functions
+            found = [self.heads.get(("votes", function.name, day)) for function in functions]
+            complete = [head for head in found if head is not None]
+            if len(complete) < len(found):
+                return None
+            self._complete[day, plain] = complete
+        return self._complete[day, plain]
+
+    def _vote_slots(self, day: str) -> Sequence[Slot]:
+        if day not in self._slots:
+            self._slots[day] = [("votes", function.name, day) for function in self.functions]
+        return self._slots[day]
 
     def _votes_key(self, day: str) -> str | None:
         if day not in self._votes_keys:
-            votes = self._votes(day, self.plain)
+            votes = self._votes(day, plain=True)
             self._votes_keys[day] = "" if votes is None else recipes.votes_key(votes)
         return self._votes_keys[day] or None
 
@@ -128,41 +143,47 @@ class Wants:
         return self._window(day, self.spec.labeling.label_model.window_days)
 
     def _gold_key(self, day: str) -> str:
-        return recipes.gold_key(self.spec, self._have("raw", "raw", self._labeling_window(day)))
+        if day not in self._gold_keys:
+            raw = self._have("raw", "raw", self._labeling_window(day))
+            self._gold_keys[day] = recipes.gold_key(self.spec, raw)
+        return self._gold_keys[day]
 
     # --- days -------------------------------------------------------------------------------
 
     def _raw(self, day: str) -> Wanted:
         recipe = recipes.raw_recipe(self.spec, day, self.probe.source_ids(day))
-        return Wanted(("raw", "raw", day), (), recipe)
+        return Wanted(("raw", "raw", day), tuple, recipe)
 
     def _embeddings(self, day: str) -> Wanted:
         slot, read = ("embeddings", "embeddings", day), ("raw", "raw", day)
         raw = self.heads.get(read)
         if raw is None:
-            return Wanted(slot, (read,))
+            return Wanted(slot, lambda: (read,))
         recipe = recipes.embeddings_recipe(self.spec, day, raw, self.probe.base())
-        return Wanted(slot, (read,), recipe)
+        return Wanted(slot, lambda: (read,), recipe)
 
     def _plain_votes(self, day: str, function: Function) -> Wanted:
         slot, read = ("votes", function.name, day), ("raw", "raw", day)
         raw = self.heads.get(read)
         if raw is None:
-            return Wanted(slot, (read,))
+            return Wanted(slot, lambda: (read,))
         recipe = recipes.votes_recipe(self.spec, day, function.name, function.fingerprint, raw)
-        return Wanted(slot, (read,), recipe)
+        return Wanted(slot, lambda: (read,), recipe)
 
     def _learned_votes(self, day: str, function: Function) -> Wanted:
         days = self._labeling_window(day)
         slot: Slot = ("votes", function.name, day)
-        reads = [("raw", "raw", day), ("embeddings", "embeddings", day)]
-        reads += [("votes", other.name, day) for other in self.plain]
-        reads += [("raw", "raw", other) for other in days[:-1]]
+
+        def reads() -> Iterable[Slot]:
+            yield from (("raw", "raw", day), ("embeddings", "embeddings", day))
+            yield from (("votes", other.name, day) for other in self.plain)
+            yield from (("raw", "raw", other) for other in days[:-1])
+
         raw = self.heads.get(("raw", "raw", day))
         embeddings = self.heads.get(("embeddings", "embeddings", day))
-        votes = self._votes(day, self.plain)
+        votes = self._votes(day, plain=True)
         if raw is None or embeddings is None or votes is None:
-            return Wanted(slot, tuple(reads))
+            return Wanted(slot, reads)
         head, vectors, plain = raw, embeddings, votes
 
         def with_exemplars(value: str) -> Recipe:
@@ -174,36 +195,42 @@ class Wants:
         known = {d: key for d in days if (key := self._votes_key(d)) is not None}
         key = recipes.exemplars_key(self._gold_key(day), known)
         return Wanted(
-            slot, tuple(reads), None, (key, with_exemplars),
+            slot, reads, None, (key, with_exemplars),
             "the exemplars or their votes in its window",
         )  # fmt: skip
 
     def _label_model(self, day: str) -> Wanted:
         days = self._labeling_window(day)
         slot: Slot = ("label_model", "label_model", day)
-        reads = [("votes", f.name, d) for d in reversed(days) for f in self.functions]
+
+        def reads() -> Iterable[Slot]:
+            return chain.from_iterable(self._vote_slots(other) for other in reversed(days))
+
         votes: list[Head] = []
         for other in days:
-            found = self._votes(other, self.functions)
+            found = self._votes(other)
             if found is None and other == day:
-                return Wanted(slot, tuple(reads))
+                return Wanted(slot, reads)
             votes += found or []
 
         def with_gold(value: str) -> Recipe:
             return recipes.label_model_recipe(self.spec, day, votes, value)
 
         return Wanted(
-            slot, tuple(reads), None, (self._gold_key(day), with_gold),
+            slot, reads, None, (self._gold_key(day), with_gold),
             "the gold rows it may read in its window",
         )  # fmt: skip
 
     def _weak_labels(self, day: str) -> Wanted:
         slot: Slot = ("weak_labels", "weak_labels", day)
         model: Slot = ("label_model", "label_model", day)
-        own = [("votes", function.name, day) for function in self.functions]
-        reads = (("raw", "raw", day), *own, model)
-        raw, fitted = self.heads.get(reads[0]), self.heads.get(model)
-        votes = self._votes(day, self.functions)
+        read: Slot = ("raw", "raw", day)
+
+        def reads() -> Iterable[Slot]:
+            return (read, *self._vote_slots(day), model)
+
+        raw, fitted = self.heads.get(read), self.heads.get(model)
+        votes = self._votes(day)
         if raw is None or fitted is None or votes is None:
             return Wanted(slot, reads)
         recipe = recipes.weak_labels_recipe(self.spec, day, raw, votes, fitted)
@@ -214,7 +241,11 @@ class Wants:
         widths = [rule.window_days for rule in rules if isinstance(rule, ExactDuplicatesRule)]
         before = self._window(day, max(widths) + 1)[:-1] if widths else []
         labels: Slot = ("weak_labels", "weak_labels", day)
-        slot, reads = ("cleaned", "cleaned", day), (labels, *(("raw", "raw", d) for d in before))
+        slot: Slot = ("cleaned", "cleaned", day)
+
+        def reads() -> Iterable[Slot]:
+            return (labels, *(("raw", "raw", other) for other in before))
+
         head = self.heads.get(labels)
         if head is None:
             return Wanted(slot, reads)
@@ -242,22 +273,26 @@ class Wants:
         return have, tuple(("cleaned", "cleaned", day) for day in wanted)
 
     def _start(self) -> Wanted:
-        days, reads = self._training_days()
+        days, target = self._training_days()
         slot: Slot = ("start", "shared_start", None)
         if not days:
-            return Wanted(slot, reads)
-        return Wanted(slot, reads, recipes.start_recipe(self.spec, days, self.probe.base()))
+            return Wanted(slot, lambda: target)
+        recipe = recipes.start_recipe(self.spec, days, self.probe.base())
+        return Wanted(slot, lambda: target, recipe)
 
     def _adapter(self, index: int) -> Wanted:
         expert = self.spec.experts[index]
-        days, reads = self._training_days()
+        days, target = self._training_days()
         start: Slot = ("start", "shared_start", None)
         head = self.heads.get(start)
         slot: Slot = ("adapter", expert.name, None)
+
+        def reads() -> Iterable[Slot]:
+            return (start, *target)
+
         if head is None or not days:
-            return Wanted(slot, (start, *reads))
-        recipe = recipes.adapter_recipe(self.spec, expert, days, head)
-        return Wanted(slot, (start, *reads), recipe)
+            return Wanted(slot, reads)
+        return Wanted(slot, reads, recipes.adapter_recipe(self.spec, expert, days, head))
 
     def _adapters(self) -> tuple[list[Head], tuple[Slot, ...]]:
         slots: list[Slot] = [("adapter", expert.name, None) for expert in self.spec.experts]
@@ -265,14 +300,14 @@ class Wants:
         return (found if len(found) == len(slots) else []), tuple(slots)
 
     def _merged_model(self) -> Wanted:
-        adapters, reads = self._adapters()
+        adapters, target = self._adapters()
         days, _ = self._training_days()
         start = self.heads.get(("start", "shared_start", None))
         slot: Slot = ("merged_model", "merged_model", None)
         if start is None or not adapters:
-            return Wanted(slot, reads)
+            return Wanted(slot, lambda: target)
         recipe = recipes.merged_recipe(self.spec, adapters, start, days, self.probe.base())
-        return Wanted(slot, reads, recipe)
+        return Wanted(slot, lambda: target, recipe)
 
     def _evaluation(self) -> Wanted:
         slot: Slot = ("evaluation", "evaluation", None)
@@ -280,12 +315,15 @@ class Wants:
         adapters, _ = self._adapters()
         merged, last = self.heads.get(merged_slot), self._last("weak_labels")
         if merged is None or not adapters or last is None:
-            return Wanted(slot, (merged_slot,))
+            return Wanted(slot, lambda: (merged_slot,))
         days = self._window(last, self.spec.training.window_days)
         labels, raw = self._have("weak_labels", "weak_labels", days), self._have("raw", "raw", days)
         recipe = recipes.evaluation_recipe(
             self.spec, merged, adapters, self.champion(merged), labels, raw
         )
         target = self._window(self.days[-1], self.spec.training.window_days)
-        reads = (merged_slot, *(("weak_labels", "weak_labels", day) for day in target))
+
+        def reads() -> Iterable[Slot]:
+            return (merged_slot, *(("weak_labels", "weak_labels", day) for day in target))
+
         return Wanted(slot, reads, recipe)
