@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from types import ModuleType, SimpleNamespace
 from typing import Any, Literal, overload
@@ -223,19 +224,34 @@ def _text_of(function: Callable[..., Any]) -> str:
         return repr(function)
 
 
-def _code_of(function: Callable[..., Any], seen: frozenset[str] = frozenset()) -> dict[str, str]:
-    """Return the code of a function and of what it uses of its own module, by name."""
-    found = {function.__name__: sha256_hex(normal_code(_text_of(function)).encode())}
-    for name in sorted(_global_names(function.__code__)):
-        if name in seen or name not in function.__globals__:
-            continue
-        value = function.__globals__[name]
-        if inspect.isfunction(value) and value.__module__ == function.__module__:
-            found |= _code_of(value, seen | {name, function.__name__})
-        elif isinstance(value, (str, int, float, bool, list, tuple, dict, set, frozenset)):
-            found[name] = fingerprint(_plain_resource(value))
-        elif hasattr(value, "pattern"):
-            found[name] = fingerprint([value.pattern, value.flags])
+def _reachable(function: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """Return a function and those of its own module that it uses, directly or not, by name."""
+    found = {function.__name__: function}
+    todo = [function]
+    while todo:
+        current = todo.pop()
+        for name in sorted(_global_names(current.__code__)):
+            # functools.lru_cache keeps the function itself as __wrapped__
+            value = getattr(current.__globals__.get(name), "__wrapped__", None)
+            value = value or current.__globals__.get(name)
+            own = inspect.isfunction(value) and value.__module__ == function.__module__
+            if own and name not in found:
+                found[name] = value
+                todo.append(value)
+    return found
+
+
+def _code_of(function: Callable[..., Any]) -> dict[str, str]:
+    """Return hashes of the code, constants and patterns that a function uses, by name."""
+    found: dict[str, str] = {}
+    for name, part in _reachable(function).items():
+        found[name] = sha256_hex(normal_code(_text_of(part)).encode())
+        for used in sorted(_global_names(part.__code__)):
+            value = part.__globals__.get(used)
+            if isinstance(value, (str, int, float, bool, list, tuple, dict, set, frozenset)):
+                found[used] = fingerprint(_plain_resource(value))
+            elif isinstance(value, re.Pattern):
+                found[used] = fingerprint([value.pattern, value.flags])
     return found
 
 
@@ -249,33 +265,32 @@ def _global_names(code: Any) -> set[str]:
 
 
 def _packages_of(function: Callable[..., Any]) -> dict[str, str]:
-    """Return the installed versions of third-party packages that a function's module imports."""
-    module = sys.modules.get(function.__module__)
-    text = _text_of(function)
-    if module is not None:
-        try:
-            text = inspect.getsource(module)
-        except (OSError, TypeError):
-            text = _text_of(function)
+    """Return the installed versions of the third-party packages that a function uses."""
     roots: set[str] = set()
-    used = _global_names(function.__code__)
-    for node in ast.walk(ast.parse(textwrap.dedent(text))):
-        if isinstance(node, ast.Import):
-            names = [alias.name.split(".")[0] for alias in node.names]
-            bound = [alias.asname or alias.name.split(".")[0] for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module.split(".")[0]] * len(node.names)
-            bound = [alias.asname or alias.name for alias in node.names]
-        else:
-            continue
-        roots.update(n for n, b in zip(names, bound, strict=True) if b in used or n in used)
-    for name in _called_helpers(function):
-        roots |= _imported_roots(name)
-    found = {name: _version(name) for name in sorted(roots - {"fm_platform"})}
+    for part in _reachable(function).values():
+        roots |= _imported_roots(part)
+        for name in _global_names(part.__code__):
+            value = part.__globals__.get(name)
+            module = value if isinstance(value, ModuleType) else inspect.getmodule(value)
+            if value is not None and module is not None:
+                roots.add(module.__name__.split(".")[0])
+    own = function.__module__.split(".")[0]
+    found = {name: _version(name) for name in sorted(roots - {"fm_platform", own})}
     return {name: number for name, number in found.items() if number is not None}
 
 
-@lru_cache(maxsize=None)
+def _imported_roots(function: Callable[..., Any]) -> set[str]:
+    """Return the top-level packages that the body of a function imports."""
+    roots: set[str] = set()
+    for node in ast.walk(ast.parse(_text_of(function))):
+        if isinstance(node, ast.Import):
+            roots.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            roots.add(node.module.split(".")[0])
+    return roots
+
+
+@cache
 def _version(module: str) -> str | None:
     """Return the version of the distribution that holds a top-level module; None for Python's."""
     if module in sys.stdlib_module_names:
@@ -286,26 +301,6 @@ def _version(module: str) -> str | None:
         # the full map reads every installed package: seconds, so only where it is needed
         names = packages_distributions().get(module)
         return version(names[0]) if names else None
-
-
-def _called_helpers(function: Callable[..., Any]) -> list[Callable[..., Any]]:
-    values = (function.__globals__.get(name) for name in sorted(_global_names(function.__code__)))
-    helpers = []
-    for value in values:
-        inner = getattr(value, "__wrapped__", value)  # functools.cache keeps the function there
-        if inspect.isfunction(inner) and inner.__module__ == function.__module__:
-            helpers.append(inner)
-    return [function, *helpers]
-
-
-def _imported_roots(function: Callable[..., Any]) -> set[str]:
-    roots: set[str] = set()
-    for node in ast.walk(ast.parse(_text_of(function))):
-        if isinstance(node, ast.Import):
-            roots.update(alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            roots.add(node.module.split(".")[0])
-    return roots
 
 
 def _plain_resource(value: Any) -> Any:
