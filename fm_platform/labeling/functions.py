@@ -232,8 +232,8 @@ def _reachable(function: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
         current = todo.pop()
         for name in sorted(_global_names(current.__code__)):
             # functools.lru_cache keeps the function itself as __wrapped__
-            value = getattr(current.__globals__.get(name), "__wrapped__", None)
-            value = value or current.__globals__.get(name)
+            value: Any = current.__globals__.get(name)
+            value = getattr(value, "__wrapped__", value)
             own = inspect.isfunction(value) and value.__module__ == function.__module__
             if own and name not in found:
                 found[name] = value

@@ -63,7 +63,8 @@ class LabelModel:
     def predict(self, votes: Votes) -> Floats:
         """Return posteriors float64[n, k]; without a vote they are the prior."""
         patterns, inverse = np.unique(votes, axis=0, return_inverse=True)
-        posterior: Floats = _posterior(patterns, self.prior, self.confusion)[inverse.reshape(-1)]
+        hot = _one_hot(patterns, len(self.prior))
+        posterior: Floats = _posterior(hot, self.prior, self.confusion)[inverse.reshape(-1)]
         return posterior
 
     def to_json(self) -> dict[str, Any]:
@@ -98,14 +99,15 @@ def fit_em(
     """
     patterns, counts = np.unique(votes, axis=0, return_counts=True)
     posterior = majority_vote(patterns, n_classes)
+    hot = _one_hot(patterns, n_classes)
     confusion = np.zeros((votes.shape[1], n_classes, n_classes))
     prior = np.full(n_classes, 1 / n_classes)
     for _ in range(max_iterations):
         weighted = posterior * counts[:, None]
         prior = weighted.sum(axis=0) + smoothing
         prior /= prior.sum()
-        confusion = _confusion(patterns, weighted, one_coin, smoothing)
-        updated = _posterior(patterns, prior, confusion)
+        confusion = _confusion(hot, weighted, one_coin, smoothing)
+        updated = _posterior(hot, prior, confusion)
         moved = float(np.abs(updated - posterior).max()) if len(updated) else 0.0
         posterior = updated
         if moved < tolerance:
@@ -113,14 +115,19 @@ def fit_em(
     return LabelModel(prior, confusion)
 
 
-def _confusion(patterns: Votes, weighted: Floats, one_coin: bool, smoothing: float) -> Floats:
+def _one_hot(patterns: Votes, k: int) -> Floats:
+    """Return float64[n, m * k]: 1 where function j votes v, so that both EM steps are products."""
+    n, m = patterns.shape
+    hot = patterns[:, :, None] == np.arange(k, dtype=np.int8)
+    return hot.reshape(n, m * k).astype(np.float64)
+
+
+def _confusion(hot: Floats, weighted: Floats, one_coin: bool, smoothing: float) -> Floats:
     """Return float64[m, k, k] from expected class counts of the patterns."""
     k = weighted.shape[1]
     prior_counts = smoothing * (0.5 + _PRIOR_ACCURACY_COUNTS * np.eye(k))
-    cells = np.zeros((patterns.shape[1], k, k))
-    for vote in range(k):
-        # [patterns, m]^T @ [patterns, k]: class mass behind each function's vote
-        cells[:, :, vote] = (patterns == vote).astype(np.float64).T @ weighted
+    # [m * k, k]: class mass behind each vote of each function -> [function, class, vote]
+    cells = (hot.T @ weighted).reshape(-1, k, k).transpose(0, 2, 1)
     if one_coin:
         right = np.trace(cells, axis1=1, axis2=2) + smoothing * _PRIOR_ACCURACY_COUNTS
         total = cells.sum(axis=(1, 2)) + smoothing * (_PRIOR_ACCURACY_COUNTS + 1)
@@ -133,11 +140,11 @@ def _confusion(patterns: Votes, weighted: Floats, one_coin: bool, smoothing: flo
     return full
 
 
-def _posterior(patterns: Votes, prior: Floats, confusion: Floats) -> Floats:
-    log_likelihood = np.repeat(np.log(prior)[None, :], len(patterns), axis=0)
-    for j in range(patterns.shape[1]):
-        voted = patterns[:, j] >= 0
-        log_likelihood[voted] += np.log(confusion[j][:, patterns[voted, j]]).T
+def _posterior(hot: Floats, prior: Floats, confusion: Floats) -> Floats:
+    """Return posteriors float64[n, k] of one-hot patterns; an abstention adds nothing."""
+    k = len(prior)
+    log_votes = np.log(confusion).transpose(0, 2, 1).reshape(-1, k)
+    log_likelihood = np.log(prior)[None, :] + hot @ log_votes
     log_likelihood -= log_likelihood.max(axis=1, keepdims=True, initial=-np.inf)
     posterior = np.exp(log_likelihood)
     result: Floats = posterior / posterior.sum(axis=1, keepdims=True)
