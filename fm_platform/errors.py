@@ -227,7 +227,22 @@ class BaseModelError(TrainingError):
 
 
 class NonFiniteLossError(TrainingError, ArithmeticError):
-    """Loss or gradient norm is NaN or infinite; no adapter was written."""
+    """Loss or gradient norm is NaN or infinite; no adapter was written.
+
+    Attributes:
+        step: Step from 1; 0 while the head alone is fitted.
+        learning_rate: Of that step.
+        row_ids: Rows of the batch.
+    """
+
+    step: int = 0
+    learning_rate: float = 0.0
+    row_ids: tuple[str, ...] = ()
+
+    def at(self, step: int, learning_rate: float, row_ids: tuple[str, ...]) -> NonFiniteLossError:
+        """Return this error with its place as data."""
+        self.step, self.learning_rate, self.row_ids = step, learning_rate, row_ids
+        return self
 
 
 class MergeRefusedError(FMError, ValueError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,20 @@ from typing import Any
 from fm_platform.errors import MergeRefusedError
 
 _PREFIX = "base_model.model."
+_A, _B = ".lora_A.weight", ".lora_B.weight"
 ADAPTER_FACTS = "fm_adapter.json"
+
+# What the dense form is made of, and what does not touch it. A setting that is not named here
+# must be unset: of one that we do not know, we cannot say that the merge is exact.
+_USED = frozenset({"peft_type", "r", "lora_alpha", "use_rslora", "bias", "init_lora_weights"})
+_HARMLESS = frozenset(
+    {"task_type", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
+     "target_modules", "exclude_modules", "lora_dropout", "modules_to_save", "megatron_core",
+     "qalora_group_size", "runtime_config", "layers_to_transform", "layers_pattern",
+     "ensure_weight_tying"}
+)  # fmt: skip
+# Other ways to initialise (pissa, olora, corda, ...) change the base weights beside the adapter.
+_PLAIN_INITS = (None, True, False, "gaussian", "orthogonal")
 
 
 @dataclass(frozen=True)
@@ -34,19 +47,16 @@ class Adapter:
 
     def delta_names(self) -> list[str]:
         """Return the names of the dense weights that the adapter changes, sorted."""
-        ends = ".lora_A.weight"
         return sorted(
-            name[len(_PREFIX) : -len(ends)] + ".weight"
-            for name in self.tensors
-            if name.endswith(ends)
+            name[len(_PREFIX) : -len(_A)] + ".weight" for name in self.tensors if name.endswith(_A)
         )
 
     def delta(self, weight_name: str) -> Any:
         """Return scaling * B @ A, the exact dense update float32[out, in]."""
         module = _PREFIX + weight_name.removesuffix(".weight")
-        a = self.tensors[f"{module}.lora_A.weight"].float()
-        b = self.tensors[f"{module}.lora_B.weight"].float()
-        return (b @ a) * self.scaling
+        return (self.tensors[module + _B].float() @ self.tensors[module + _A].float()) * (
+            self.scaling
+        )
 
     def head(self) -> dict[str, Any]:
         """Return the tensors that were trained in full, by their dense names."""
@@ -60,51 +70,73 @@ class Adapter:
 def read_adapter(name: str, directory: Path) -> Adapter:
     """Read an adapter.
 
+    Args:
+        name: Its expert.
+        directory: Folder with adapter_config.json, adapter_model.safetensors, fm_adapter.json.
+
     Raises:
-        MergeRefusedError: If it is not plain LoRA without bias, and so has no exact dense form
-            here.
+        MergeRefusedError: If it is not plain LoRA without bias and so has no exact dense form
+            here, if files are missing, or if values are not finite.
     """
+    import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    config = json.loads((directory / "adapter_config.json").read_text("utf-8"))
-    reasons = [
-        f"{key}={config.get(key)!r}"
-        for key, plain in _PLAIN.items()
-        if (config.get(key) or None) not in plain
+    try:
+        config = json.loads((directory / "adapter_config.json").read_text("utf-8"))
+        facts = json.loads((directory / ADAPTER_FACTS).read_text("utf-8"))
+        tensors = load_file(directory / "adapter_model.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise MergeRefusedError(
+            f"the files of adapter {name!r} cannot be read",
+            found=f"{type(error).__name__}: {str(error)[:200]}",
+            next_step="fm fsck; then build the adapter again",
+        ) from error
+    strange = [
+        *_not_plain(config),
+        *(n for n in tensors if ".lora_" in n and not n.endswith((_A, _B))),
+        *(n for n in tensors if n.endswith(_A) and n[: -len(_A)] + _B not in tensors),
+        *(f"not finite: {n}" for n, tensor in tensors.items() if not torch.isfinite(tensor).all()),
     ]
-    if reasons:
+    if strange:
         raise MergeRefusedError(
             f"adapter {name!r} cannot be merged exactly",
-            expected="plain LoRA",
-            found=", ".join(reasons),
+            expected="plain LoRA, without bias, every value finite",
+            found=", ".join(sorted(strange)[:6]),
         )
-    facts = json.loads((directory / ADAPTER_FACTS).read_text("utf-8"))
     rank = int(config["r"])
     root = rank**0.5 if config.get("use_rslora") else rank
     return Adapter(
         name,
-        load_file(directory / "adapter_model.safetensors"),
+        tensors,
         float(config["lora_alpha"]) / root,
         facts["base_content_hash"],
         tuple(facts["classes"]),
     )
 
 
-_PLAIN: dict[str, tuple[object, ...]] = {
-    "peft_type": ("LORA",),
-    "use_dora": (None,),
-    "use_qalora": (None,),
-    "bias": (None, "none"),
-    "lora_bias": (None,),
-    "rank_pattern": (None,),
-    "alpha_pattern": (None,),
-    "fan_in_fan_out": (None,),
-    "layer_replication": (None,),
-}
+def _not_plain(config: Mapping[str, Any]) -> list[str]:
+    found = {
+        key: value
+        for key, value in config.items()
+        if key not in _USED and key not in _HARMLESS and value
+    }
+    for key, plain in (
+        ("peft_type", ("LORA",)),
+        ("bias", (None, "none")),
+        ("init_lora_weights", _PLAIN_INITS),
+    ):
+        if config.get(key) not in plain:
+            found[key] = config.get(key)
+    return [f"{key}={value!r}" for key, value in found.items()]
 
 
-def require_one_family(adapters: Sequence[Adapter], base: str, classes: Sequence[str]) -> None:
+def require_one_family(
+    adapters: Sequence[Adapter], base: str, classes: Sequence[str], dense: Mapping[str, Any]
+) -> None:
     """Refuse adapters of another base, of another taxonomy, or that change other layers.
+
+    Ranks and scalings are free. `dense` names the tensors of the dense model.
 
     Raises:
         MergeRefusedError: Naming the adapter and what differs.
@@ -113,14 +145,21 @@ def require_one_family(adapters: Sequence[Adapter], base: str, classes: Sequence
         raise MergeRefusedError("there is no adapter to merge")
     first = adapters[0]
     for adapter in adapters:
-        for what, expected, found in _differences(adapter, first, base, classes):
+        for what, expected, found in _differences(adapter, first, base, classes, dense):
             raise MergeRefusedError(
-                f"adapter {adapter.name!r} has another {what}", expected=expected, found=found
+                f"adapter {adapter.name!r} has another {what}",
+                expected=expected,
+                found=found,
+                next_step="train all experts on one base model with one spec, then merge",
             )
 
 
 def _differences(
-    adapter: Adapter, first: Adapter, base: str, classes: Sequence[str]
+    adapter: Adapter,
+    first: Adapter,
+    base: str,
+    classes: Sequence[str],
+    dense: Mapping[str, Any],
 ) -> Iterator[tuple[str, object, object]]:
     if adapter.base_content_hash != base:
         yield "base model", base[:12], adapter.base_content_hash[:12]
@@ -130,3 +169,14 @@ def _differences(
         yield "set of adapted layers", len(first.delta_names()), len(adapter.delta_names())
     if sorted(adapter.head()) != sorted(first.head()):
         yield "head", sorted(first.head()), sorted(adapter.head())
+    shapes = {name: tuple(tensor.shape) for name, tensor in adapter.head().items()}
+    for name in adapter.delta_names():
+        module = _PREFIX + name.removesuffix(".weight")
+        a, b = adapter.tensors[module + _A], adapter.tensors[module + _B]
+        shapes[name] = (b.shape[0], a.shape[1])
+        if b.shape[1] != a.shape[0]:
+            yield f"rank in its two factors of {name}", b.shape[1], a.shape[0]
+    for name, shape in sorted(shapes.items()):
+        expected = tuple(dense[name].shape) if name in dense else None
+        if shape != expected:
+            yield f"shape of {name}", expected, shape

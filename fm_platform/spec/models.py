@@ -324,6 +324,9 @@ class Training(Part):
     learning_rate: float = Field(default=2e-3, gt=0, le=1, description="of the shared start")
     expert_learning_rate: float = Field(default=1e-3, gt=0, le=1)
     start_rows_per_source: int = Field(default=1500, ge=1)
+    probe_rows: int = Field(default=2000, ge=1, description="rows the head is fitted on first")
+    probe_epochs: int = Field(default=15, ge=0, description="0: no probing before fine-tuning")
+    probe_learning_rate: float = Field(default=1e-3, gt=0, le=1)
     max_rows: int = Field(default=3000, ge=1, description="rows an expert sees at most")
     max_dev_rows: int = Field(default=200, ge=1, description="dev rows of a source at most")
     threads: int = Field(default=2, ge=1, description="of one training; changes the last bits")
@@ -346,6 +349,8 @@ class Merge(Part):
     method: Literal["linear", "ties"] = "linear"
     weights: dict[Name, float] | None = None
     density: float = Field(default=0.5, gt=0, le=1, description="TIES: share of entries kept")
+    search_evaluations: int = Field(default=12, ge=1, description="weights tried at most")
+    search_rows_per_source: int = Field(default=120, ge=1)
 
 
 class Evaluation(Part):

@@ -42,8 +42,10 @@ def build_merged_model(
                 spec.merge,
                 spec.taxonomy.classes,
                 folder / "model",
+                start=ws.model_path(start),
                 dev=rows_of(ws, days, "dev"),
                 max_tokens=spec.training.max_tokens,
+                threads=spec.training.threads,
                 on_progress=lambda done, total: log.progress("merge weights", done, total),
             )
             card = model_card(ws, project, recipe, adapters, days, merged.weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -12,14 +13,26 @@ from typing import Any
 from fm_platform.errors import BaseModelError
 from fm_platform.hashing import fingerprint, sha256_file
 from fm_platform.spec.models import BaseModelSpec
+from fm_platform.training.loading import HEAD_NAMES, load_checked, load_tokenizer
 
 TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
-    "vocab.json", "merges.txt", "tokenizer.model", "spiece.model",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model",
+    "sentencepiece.bpe.model",
 )  # fmt: skip
-_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
-# Keys of a configuration that make a loader run code from elsewhere.
-_CODE_KEYS = ("auto_map", "_attn_implementation_internal", "custom_pipelines")
+_TOKENIZERS = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
+    "sentencepiece.bpe.model",
+)  # fmt: skip
+_WEIGHT_INDEX = "model.safetensors.index.json"
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
+# Keys that make a loader run code from elsewhere, or change what the weights mean.
+_CODE_KEYS = frozenset(
+    {"auto_map", "custom_pipelines", "custom_generate", "trust_remote_code", "code_revision",
+     "base_model_name_or_path", "quantization_config"}
+)  # fmt: skip
+# The library reads private keys as settings of its own: only these are known to be harmless.
+_PRIVATE_KEYS = frozenset({"_name_or_path", "_commit_hash", "_num_labels"})
 
 
 @dataclass(frozen=True)
@@ -30,64 +43,132 @@ class BaseModel:
         location: As declared; this and not the folder goes into files that travel.
         directory: Where it lies on this machine.
         content_hash: Hash of weights, configuration and tokenizer.
+        revision: Hub revision, as declared.
+        hidden_size: Width of its hidden states; 0 where the configuration does not say.
     """
 
     location: str
     directory: Path
     content_hash: str
     revision: str | None = None
+    hidden_size: int = 0
+
+    def new_classifier(self, classes: Sequence[str], seed: int) -> Any:
+        """Return base + fresh head; see `new_classifier`."""
+        return new_classifier(self, classes, seed)
+
+    def tokenizer(self) -> Any:
+        """Return its tokenizer.
+
+        Raises:
+            BaseModelError: If the tokenizer does not load, or knows more tokens than the model.
+        """
+        return load_tokenizer(self.directory, BaseModelError)
+
+    def tokenizer_files(self) -> list[Path]:
+        """Return the files that make the tokenizer, sorted."""
+        return sorted(
+            self.directory / name for name in TOKENIZER_FILES if (self.directory / name).is_file()
+        )
 
 
 def resolve_base_model(spec: BaseModelSpec, project_dir: Path) -> BaseModel:
-    """Return the base model that `spec` names, checked.
+    """Return the base model that `spec` names, with its files checked and hashed.
+
+    Tensors are checked where they are loaded.
 
     Raises:
         BaseModelError: If it is not there, lacks weights or tokenizer, has only pickled weights,
             would run foreign code, or has another hash than declared.
     """
     directory = _find(spec, project_dir)
-    config = _config(directory)
-    weights = sorted(directory.glob("*.safetensors"))
-    if not weights:
-        pickled = sorted(p.name for p in directory.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
-        raise BaseModelError(
-            "the base model has no safetensors weights",
-            where=directory,
-            expected="model.safetensors",
-            found=f"only pickled weights, which are never loaded: {', '.join(pickled)}"
-            if pickled
-            else ", ".join(sorted(p.name for p in directory.iterdir())[:12]) or "an empty folder",
-            next_step="fetch the safetensors form of the model",
-        )
+    config = _json(directory / "config.json")
+    weights = _weights(directory)
     if not any((directory / name).is_file() for name in _TOKENIZERS):
         raise BaseModelError(
-            "the base model has no tokenizer", where=directory, expected=" or ".join(_TOKENIZERS)
+            "the base model has no tokenizer",
+            where=directory,
+            expected=" or ".join(_TOKENIZERS),
+            next_step="copy the tokenizer of the model into its folder",
         )
-    foreign = sorted(key for key in _CODE_KEYS if key in _all_keys(config))
-    if foreign:
-        raise BaseModelError(
-            "the configuration of the base model asks for foreign code",
-            where=directory / "config.json",
-            found=", ".join(foreign),
-        )
+    _refuse_foreign_code(directory, config)
     files = [directory / "config.json", *weights]
-    files += [directory / name for name in TOKENIZER_FILES if (directory / name).is_file()]
+    files += [
+        directory / name
+        for name in (*TOKENIZER_FILES, _WEIGHT_INDEX)
+        if (directory / name).is_file()
+    ]
     hashes = {path.name: _file_hash(path) for path in files}
-    if spec.weights_sha256 is not None and spec.weights_sha256 not in hashes.values():
+    if spec.weights_sha256 is not None and [hashes[p.name] for p in weights] != [
+        spec.weights_sha256
+    ]:
         raise BaseModelError(
             "the weights of the base model are not the declared ones",
             where=directory,
-            expected=f"sha256 {spec.weights_sha256}",
+            expected=f"one file of sha256 {spec.weights_sha256}",
             found=", ".join(f"{p.name} {hashes[p.name]}" for p in weights),
+            next_step="fetch the declared model, or declare the hash of this one",
         )
-    return BaseModel(spec.location, directory, fingerprint(hashes), spec.revision)
+    width = config.get("hidden_size")
+    return BaseModel(
+        spec.location,
+        directory,
+        fingerprint(hashes),
+        spec.revision,
+        width if isinstance(width, int) else 0,
+    )
+
+
+def _weights(directory: Path) -> list[Path]:
+    weights = sorted(directory.glob("*.safetensors"))
+    if weights:
+        return weights
+    names = sorted(path.name for path in directory.iterdir())
+    pickled = [name for name in names if name.endswith(_PICKLES)]
+    raise BaseModelError(
+        "the base model has no safetensors weights",
+        where=directory,
+        expected="model.safetensors",
+        found=f"only pickled weights, which are never loaded: {', '.join(pickled)}"
+        if pickled
+        else ", ".join(names[:12]) or "an empty folder",
+        next_step="fetch the safetensors form of the model",
+    )
+
+
+def _refuse_foreign_code(directory: Path, config: dict[str, Any]) -> None:
+    """Refuse configurations that name code, a repository or private settings of the loader."""
+    found = [
+        f"config.json: {key}"
+        for key, value in _items(config)
+        if key in _CODE_KEYS
+        or (key.startswith("_") and key not in _PRIVATE_KEYS)
+        or (isinstance(value, str) and "://" in value)
+    ]
+    tokenizer = directory / "tokenizer_config.json"
+    if tokenizer.is_file():
+        found += [
+            f"tokenizer_config.json: {key}"
+            for key, _ in _items(_json(tokenizer))
+            if key in {"auto_map", "trust_remote_code", "code_revision"}
+        ]
+    if not isinstance(config.get("model_type"), str):
+        found.append("config.json: no model_type")
+    if found:
+        raise BaseModelError(
+            "the configuration of the base model is not a plain one",
+            where=directory,
+            expected="no foreign code, no addresses, no private settings, no quantization",
+            found=", ".join(sorted(set(found))),
+        )
 
 
 def _find(spec: BaseModelSpec, project_dir: Path) -> Path:
     scheme, _, rest = spec.location.partition(":")
     if scheme == "package" and rest:
         package, _, folder = rest.partition("/")
-        found = find_spec(package)
+        # A dotted name would import its parent: only top-level packages are looked up.
+        found = find_spec(package) if package.isidentifier() else None
         roots = list(found.submodule_search_locations or ()) if found else []
         if not roots:
             raise BaseModelError(
@@ -120,25 +201,27 @@ def _from_hub_cache(spec: BaseModelSpec) -> Path:
         ) from None
 
 
-def _config(directory: Path) -> dict[str, Any]:
-    path = directory / "config.json"
+def _json(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise BaseModelError(
-            "the base model has no readable config.json", where=path, found=str(error)[:200]
+            f"the base model has no readable {path.name}", where=path, found=str(error)[:200]
         ) from None
-    if not isinstance(config, dict):
-        raise BaseModelError("config.json is not a mapping", where=path)
-    return config
+    if not isinstance(found, dict):
+        raise BaseModelError(f"{path.name} is not a mapping", where=path)
+    return found
 
 
-def _all_keys(value: Any) -> set[str]:
+def _items(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every key and value of nested JSON."""
     if isinstance(value, dict):
-        return set(value) | {key for inner in value.values() for key in _all_keys(inner)}
-    if isinstance(value, list):
-        return {key for inner in value for key in _all_keys(inner)}
-    return set()
+        for key, inner in value.items():
+            yield str(key), inner
+            yield from _items(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _items(inner)
 
 
 def _file_hash(path: Path) -> str:
@@ -151,84 +234,36 @@ def _cached_hash(path: str, _size: int, _mtime_ns: int) -> str:
     return sha256_file(Path(path))
 
 
-# Parts of a classifier that are new, not of the base model: trained in full, saved whole.
-HEAD_NAMES = ("classifier", "score", "pooler", "pre_classifier")
-
-
-def load_tokenizer(directory: Path) -> Any:
-    """Return the tokenizer of a folder, without network and foreign code."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(
-        str(directory), local_files_only=True, trust_remote_code=False
-    )
-
-
-def quiet() -> None:
-    """Keep the library's load reports and bars out of our output: we check and report ourselves."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def new_classifier(base: BaseModel, classes: tuple[str, ...] | list[str], seed: int) -> Any:
+def new_classifier(base: BaseModel, classes: Sequence[str], seed: int) -> Any:
     """Return base + fresh head in float32, in evaluation mode (no dropout anywhere).
+
+    The global random state is left as it was.
 
     Raises:
         BaseModelError: If a tensor other than the head's is missing, unexpected or not finite.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification
 
-    quiet()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            str(base.directory),
+        return load_checked(
+            base.directory,
+            "AutoModelForSequenceClassification",
+            BaseModelError,
+            new_parts=HEAD_NAMES,
             num_labels=len(classes),
             id2label=dict(enumerate(classes)),
             label2id={name: i for i, name in enumerate(classes)},
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            dtype=torch.float32,
         )
-    strange = [
-        key
-        for key in sorted(info["missing_keys"])
-        if not any(part in HEAD_NAMES for part in key.split("."))
-    ]
-    if strange or info["mismatched_keys"]:
-        raise BaseModelError(
-            "the weights of the base model do not fit its configuration",
-            where=base.directory,
-            found=", ".join([*strange, *map(str, info["mismatched_keys"])][:6]),
-        )
-    for name, tensor in model.named_parameters():
-        if not torch.isfinite(tensor).all():
-            raise BaseModelError(
-                "the base model holds values that are not finite", where=base.directory, found=name
-            )
-    return model.eval()
 
 
-def head_modules(model: Any) -> list[str]:
-    """Return the names of the head's modules, as PEFT saves them."""
-    found = {name.split(".")[-1] for name, _ in model.named_modules()}
-    return [name for name in HEAD_NAMES if name in found]
+def new_encoder(base: BaseModel) -> Any:
+    """Return the encoder alone, in float32, in evaluation mode.
 
-
-def linear_layers(model: Any) -> list[str]:
-    """Return suffixes that name all linear layers but the head's, sorted."""
+    Raises:
+        BaseModelError: As `new_classifier`.
+    """
     import torch
 
-    heads = set(head_modules(model))
-    return sorted(
-        {
-            ".".join(name.split(".")[-2:])
-            for name, module in model.named_modules()
-            if isinstance(module, torch.nn.Linear) and not heads & set(name.split("."))
-        }
-    )
+    with torch.random.fork_rng(devices=[]):
+        return load_checked(base.directory, "AutoModel", BaseModelError, new_parts=HEAD_NAMES)

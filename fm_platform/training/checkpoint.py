@@ -1,11 +1,13 @@
 """Checkpoints of a training: tensors as safetensors, the rest as JSON, hashes over both.
 
-A checkpoint appears by one rename, so it is whole or absent; a damaged one is not used.
+A checkpoint appears by one rename, so it is whole or absent; a damaged one is not used, and a
+checkpoint of another training neither.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -14,53 +16,79 @@ from typing import Any
 
 from fm_platform.hashing import sha256_file
 
-_NAME = "checkpoint"
+_NAME, _OLD, _NEW = "checkpoint", ".checkpoint.old", ".checkpoint.new"
+_FILES = ("state.json", "state.safetensors")
+_LOG = logging.getLogger(__name__)
 
 
-def save(folder: Path, tensors: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Replace the checkpoint of `folder`."""
+def save(folder: Path, tensors: Mapping[str, Any], state: Mapping[str, Any], identity: str) -> None:
+    """Replace the checkpoint of `folder`.
+
+    Args:
+        folder: Work folder of one training.
+        tensors: Name -> tensor.
+        state: JSON-able; floats come back bit for bit.
+        identity: Hash of what is trained with what; `load` asks for the same.
+    """
     from safetensors.torch import save_file
 
-    staged = folder / f".{_NAME}.new"
+    staged = folder / _NEW
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
-    save_file({name: t.detach().contiguous() for name, t in tensors.items()},
-              staged / "state.safetensors")  # fmt: skip
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(plain, staged / "state.safetensors")
     (staged / "state.json").write_text(json.dumps(dict(state)), "utf-8")
-    hashes = {path.name: sha256_file(path) for path in sorted(staged.iterdir())}
-    (staged / "hashes.json").write_text(json.dumps(hashes), "utf-8")
+    manifest = {
+        "identity": identity, "sha256": {name: sha256_file(staged / name) for name in _FILES},
+    }  # fmt: skip
+    (staged / "manifest.json").write_text(json.dumps(manifest), "utf-8")
     for path in (*staged.iterdir(), staged):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    current, old = folder / _NAME, folder / f".{_NAME}.old"
-    shutil.rmtree(old, ignore_errors=True)
+        _fsync(path)
+    current, old = folder / _NAME, folder / _OLD
     if current.exists():
+        shutil.rmtree(old, ignore_errors=True)
         current.rename(old)
     staged.rename(current)
+    _fsync(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return (tensors, state) of the last whole checkpoint, or None.
+def load(folder: Path, identity: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return (tensors, state) of the last whole checkpoint of this training, or None.
 
-    A kill between two renames leaves the previous one under its old name: it is used then.
+    A kill between two renames leaves the previous one under its old name: it is used then. Why
+    a checkpoint is not used goes to the log.
     """
-    for name in (_NAME, f".{_NAME}.old"):
-        path = folder / name
-        if _whole(path):
-            from safetensors.torch import load_file
+    from safetensors.torch import load_file
 
+    for name in (_NAME, _OLD):
+        path = folder / name
+        if not path.is_dir():
+            continue
+        problem = _problem(path, identity)
+        if problem is None:
             state = json.loads((path / "state.json").read_text("utf-8"))
             return load_file(path / "state.safetensors"), state
+        _LOG.warning("checkpoint not used, training starts before it: %s", problem)
     return None
 
 
-def _whole(path: Path) -> bool:
+def _problem(path: Path, identity: str) -> str | None:
     try:
-        hashes = json.loads((path / "hashes.json").read_text("utf-8"))
-        return bool(hashes) and all(sha256_file(path / n) == h for n, h in hashes.items())
-    except (OSError, ValueError):
-        return False
+        manifest = json.loads((path / "manifest.json").read_text("utf-8"))
+        if manifest["identity"] != identity:
+            return "it belongs to another training"
+        for name in _FILES:
+            if manifest["sha256"][name] != sha256_file(path / name):
+                return f"the bytes of {name} are not those that were written"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"it is not whole ({type(error).__name__})"
+    return None
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fm_platform.errors import TrainingError
+
 _BUCKET_ROWS = 1024
 
 
@@ -33,17 +35,49 @@ class Encoded:
         return len(self.row_ids)
 
 
-def encode(tokenizer: Any, rows: pa.Table, max_tokens: int) -> Encoded:
-    """Tokenise cleaned rows; longer texts are cut at `max_tokens`."""
-    width = len(rows["probabilities"][0]) if rows.num_rows else 0
-    flat = rows["probabilities"].combine_chunks().flatten()
-    targets = np.asarray(flat, np.float32).reshape(rows.num_rows, width)
+def encode(tokenizer: Any, rows: pa.Table, max_tokens: int, classes: Sequence[str]) -> Encoded:
+    """Tokenise cleaned rows; longer texts are cut at `max_tokens`.
+
+    Args:
+        tokenizer: Of the base model.
+        rows: Columns row_id, text, source and probabilities list<float32>[k].
+        max_tokens: Tokens of a text at most, special tokens included.
+        classes: k class names, by index.
+
+    Raises:
+        TrainingError: If targets are no probabilities of these classes.
+    """
     return Encoded(
         rows["row_id"].to_pylist(),
         tokenize(tokenizer, rows["text"].to_pylist(), max_tokens),
-        targets,
+        _targets(rows, classes),
         rows["source"].to_pylist(),
     )
+
+
+def _targets(rows: pa.Table, classes: Sequence[str]) -> npt.NDArray[np.float32]:
+    column = rows["probabilities"].combine_chunks()
+    widths = np.asarray(column.value_lengths().fill_null(0), np.int64)
+    wrong = np.flatnonzero(widths != len(classes))
+    if wrong.size:
+        raise TrainingError(
+            "the targets belong to another list of classes",
+            where=f"row {rows['row_id'][int(wrong[0])].as_py()}",
+            expected=f"{len(classes)} probabilities: {', '.join(classes)}",
+            found=f"{widths[wrong[0]]} probabilities",
+            next_step="build weak_labels and cleaned again with the present taxonomy",
+        )
+    flat = np.asarray(column.flatten().fill_null(np.nan), np.float32)
+    targets = flat.reshape(rows.num_rows, len(classes))
+    wrong = np.flatnonzero(~((targets >= 0).all(axis=1) & (abs(targets.sum(axis=1) - 1) < 1e-3)))
+    if wrong.size:
+        raise TrainingError(
+            "targets that are no probabilities",
+            where=f"row {rows['row_id'][int(wrong[0])].as_py()}, {wrong.size} rows in all",
+            expected="values of at least 0 that sum to 1",
+            found=targets[wrong[0]].tolist(),
+        )
+    return targets
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
@@ -70,6 +104,11 @@ def batch_plan(
         bucket = sorted(order[start : start + _BUCKET_ROWS], key=lambda i: (lengths[i], i))
         batches += token_batches(bucket, lengths, batch_tokens)
     return [batches[i] for i in generator.permutation(len(batches)).tolist()]
+
+
+def by_length(lengths: Sequence[int]) -> list[int]:
+    """Return positions from short to long; equal lengths keep their order."""
+    return sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
 
 
 def token_batches(

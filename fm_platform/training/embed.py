@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fm_platform.training.base_model import BaseModel, load_tokenizer, quiet
-from fm_platform.training.data import padded, token_batches, tokenize
+from fm_platform.numerics import reproducible
+from fm_platform.training.base_model import BaseModel, new_encoder
+from fm_platform.training.data import by_length, padded, token_batches, tokenize
 
 _BATCH_TOKENS = 4096
-_LOADED: dict[str, tuple[object, object]] = {}
 
 
 def embed(
@@ -21,19 +23,22 @@ def embed(
     max_tokens: int = 128,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Return float32[n, hidden]: the mean of the last hidden states over the text's tokens."""
+    """Return float32[n, hidden]: the mean of the last hidden states over the text's tokens.
+
+    Raises:
+        BaseModelError: If the weights or the tokenizer cannot be used.
+    """
     import torch
 
     model, tokenizer = _load(base)
     tokens = tokenize(tokenizer, texts, max_tokens)
     lengths = [len(row) for row in tokens]
-    order = sorted(range(len(tokens)), key=lambda i: (lengths[i], i))
-    out = np.zeros((len(tokens), model.config.hidden_size), np.float32)  # type: ignore[attr-defined]
+    out = np.zeros((len(tokens), model.config.hidden_size), np.float32)
     done = 0
-    with torch.inference_mode():
-        for batch in token_batches(order, lengths, _BATCH_TOKENS):
-            ids, mask = padded([tokens[i] for i in batch], tokenizer.pad_token_id or 0)  # type: ignore[attr-defined]
-            hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state  # type: ignore[operator]
+    with reproducible(), torch.inference_mode():
+        for batch in token_batches(by_length(lengths), lengths, _BATCH_TOKENS):
+            ids, mask = padded([tokens[i] for i in batch], tokenizer.pad_token_id or 0)
+            hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
             weight = mask.unsqueeze(-1).to(hidden.dtype)
             out[batch] = ((hidden * weight).sum(1) / weight.sum(1)).numpy()
             done += len(batch)
@@ -42,17 +47,7 @@ def embed(
     return out
 
 
-def _load(base: BaseModel) -> tuple[object, object]:
+@lru_cache(maxsize=1)
+def _load(base: BaseModel) -> tuple[Any, Any]:
     """Load the encoder once a process: a backfill of many days embeds with one model."""
-    if base.content_hash not in _LOADED:
-        import torch
-        from transformers import AutoModel
-
-        quiet()
-        model = AutoModel.from_pretrained(
-            str(base.directory), local_files_only=True, use_safetensors=True,
-            trust_remote_code=False, dtype=torch.float32,
-        )  # fmt: skip
-        _LOADED.clear()
-        _LOADED[base.content_hash] = (model.eval(), load_tokenizer(base.directory))
-    return _LOADED[base.content_hash]
+    return new_encoder(base), base.tokenizer()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fm_platform.errors import TrainingError
-from fm_platform.training.base_model import BaseModel, load_tokenizer, quiet
-from fm_platform.training.data import padded, token_batches, tokenize
-from fm_platform.training.train import ADAPTER_FACTS, load_peft
+from fm_platform.numerics import reproducible
+from fm_platform.training.adapter import adapter_classes, load_peft
+from fm_platform.training.base_model import BaseModel
+from fm_platform.training.data import by_length, padded, token_batches, tokenize
+from fm_platform.training.loading import load_checked, load_tokenizer
 
 _BATCH_TOKENS = 4096
 
@@ -33,22 +34,8 @@ def load_classifier(directory: Path) -> Classifier:
     Raises:
         TrainingError: If tensors are missing, unexpected or not finite.
     """
-    import torch
-    from transformers import AutoModelForSequenceClassification
-
-    quiet()
-    model, info = AutoModelForSequenceClassification.from_pretrained(
-        str(directory), local_files_only=True, use_safetensors=True, trust_remote_code=False,
-        output_loading_info=True, dtype=torch.float32,
-    )  # fmt: skip
-    wrong = [*info["missing_keys"], *info["unexpected_keys"], *map(str, info["mismatched_keys"])]
-    wrong += [n for n, p in model.named_parameters() if not torch.isfinite(p).all()]
-    if wrong:
-        raise TrainingError(
-            "a model does not fit its configuration", where=directory.name,
-            found=", ".join(sorted(wrong)[:6]), next_step="fm fsck; then build it again",
-        )  # fmt: skip
-    return Classifier(model.eval(), load_tokenizer(directory))
+    model = load_checked(directory, "AutoModelForSequenceClassification", TrainingError)
+    return Classifier(model, load_tokenizer(directory, TrainingError))
 
 
 def load_adapter(base: BaseModel, directory: Path) -> Classifier:
@@ -57,9 +44,8 @@ def load_adapter(base: BaseModel, directory: Path) -> Classifier:
     Raises:
         TrainingError: If the adapter belongs to another base.
     """
-    classes = json.loads((directory / ADAPTER_FACTS).read_text("utf-8"))["classes"]
-    model = load_peft(base, directory, classes, 0, trainable=False)
-    return Classifier(model, load_tokenizer(base.directory))
+    model = load_peft(base, directory, adapter_classes(directory), 0, trainable=False)
+    return Classifier(model, base.tokenizer())
 
 
 def predict_probabilities(
@@ -74,11 +60,10 @@ def predict_probabilities(
 
     tokens = tokenize(classifier.tokenizer, texts, max_tokens)
     lengths = [len(row) for row in tokens]
-    order = sorted(range(len(tokens)), key=lambda i: (lengths[i], i))
     out = np.zeros((len(tokens), classifier.model.config.num_labels), np.float32)
     done = 0
-    with torch.inference_mode():
-        for batch in token_batches(order, lengths, _BATCH_TOKENS):
+    with reproducible(), torch.inference_mode():
+        for batch in token_batches(by_length(lengths), lengths, _BATCH_TOKENS):
             ids, mask = padded([tokens[i] for i in batch], classifier.tokenizer.pad_token_id or 0)
             logits = classifier.model(input_ids=ids, attention_mask=mask).logits
             out[batch] = torch.softmax(logits.float(), dim=-1).numpy()

@@ -1,0 +1,73 @@
+"""A random two-layer BERT with a vocabulary of its own, and rows that it can learn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+CLASSES = ("negative", "neutral", "positive")
+WORDS = {
+    "negative": ("bad", "awful", "dull", "poor", "hate"),
+    "neutral": ("table", "street", "paper", "monday", "seven"),
+    "positive": ("good", "great", "lovely", "fine", "love"),
+}
+FILLERS = ("the", "a", "was", "is", "it", "this", "and", "very", "of", "to")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def build_tiny_base(directory: Path, seed: int = 0) -> Path:
+    """Write config.json, model.safetensors, vocab.txt and tokenizer_config.json."""
+    import torch
+    from transformers import BertConfig, BertModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    directory.mkdir(parents=True, exist_ok=True)
+    vocabulary = [*SPECIAL, *FILLERS, *(word for words in WORDS.values() for word in words)]
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        initializer_range=0.3,  # a random encoder that tells words apart
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        BertModel(config).save_pretrained(directory)
+    (directory / "vocab.txt").write_text("\n".join(vocabulary) + "\n", "utf-8")
+    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 64}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
+    return directory
+
+
+def tiny_rows(
+    count: int, seed: int = 0, sources: tuple[str, ...] = ("mail", "chat"), split: str = "train"
+) -> pa.Table:
+    """Return cleaned rows whose weak label follows from their words."""
+    generator = np.random.default_rng([seed, count])
+    columns: dict[str, list[object]] = {
+        "row_id": [], "text": [], "source": [], "label": [], "probabilities": [],
+    }  # fmt: skip
+    for i in range(count):
+        index = int(generator.integers(len(CLASSES)))
+        length = int(generator.integers(2, 9))
+        words = [FILLERS[int(j)] for j in generator.integers(len(FILLERS), size=length)]
+        told = WORDS[CLASSES[index]][int(generator.integers(5))]
+        words.insert(int(generator.integers(length)), told)
+        columns["row_id"].append(f"{split}-{seed}-{i:04d}")
+        columns["text"].append(" ".join(words))
+        columns["source"].append(sources[i % len(sources)])
+        columns["label"].append(CLASSES[index])
+        columns["probabilities"].append([0.9 if k == index else 0.05 for k in range(3)])
+    return pa.table(
+        {
+            name: pa.array(values, pa.list_(pa.float32()) if name == "probabilities" else None)
+            for name, values in columns.items()
+        }
+    )
