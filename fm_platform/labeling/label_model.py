@@ -132,7 +132,7 @@ def _confusion(hot: Floats, weighted: Floats, one_coin: bool, smoothing: float) 
         right = np.trace(cells, axis1=1, axis2=2) + smoothing * _PRIOR_ACCURACY_COUNTS
         total = cells.sum(axis=(1, 2)) + smoothing * (_PRIOR_ACCURACY_COUNTS + 1)
         accuracy = np.clip(right / total, 1 / k + 1e-3, 0.99)
-        off = ((1 - accuracy) / max(k - 1, 1))[:, None, None] * (1 - np.eye(k))
+        off: Floats = ((1 - accuracy) / max(k - 1, 1))[:, None, None] * (1 - np.eye(k))
         coin: Floats = off + accuracy[:, None, None] * np.eye(k)
         return coin
     cells = cells + prior_counts
