@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from fm_platform.spec.models import Training
+
 CLASSES = ("negative", "neutral", "positive")
 WORDS = {
     "negative": ("bad", "awful", "dull", "poor", "hate"),
@@ -71,3 +73,18 @@ def tiny_rows(
             for name, values in columns.items()
         }
     )
+
+
+def tiny_config(**changes: object) -> Training:
+    """Return settings under which a training of the tiny base takes a fraction of a second."""
+    settings: dict[str, object] = {
+        "rank": 2, "alpha": 4.0, "learning_rate": 1e-2, "expert_learning_rate": 1e-2,
+        "batch_tokens": 96, "max_tokens": 24, "threads": 1, "probe_epochs": 2,
+        "checkpoint_every_steps": 4, "patience": 100,
+    }  # fmt: skip
+    return Training.model_validate(settings | changes)
+
+
+def rows_of(rows: pa.Table, source: str) -> pa.Table:
+    """Return the rows of one source."""
+    return rows.filter([name == source for name in rows["source"].to_pylist()])
