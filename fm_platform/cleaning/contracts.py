@@ -173,28 +173,6 @@ def shortened(value: Any) -> str | None:
     return f"{text[:BEFORE_CHARS]}… ({len(text)} characters, sha256 {digest})"
 
 
-def infer_contract(rows: list[dict[str, Any]], text_column: str) -> dict[str, Column]:
-    """Return a first contract of some rows: types that all values have, nulls where they occur."""
-    names = sorted({str(name) for row in rows for name in row})
-    inferred = {}
-    for name in names:
-        values = [row.get(name) for row in rows]
-        present = [str(v) for v in values if v is not None and v != ""]
-        column = pa.array(present, pa.string())
-        kind = "string"
-        for candidate in ("integer", "number", "boolean", "date"):
-            if present and typed_column(column, candidate).null_count == 0:
-                kind = candidate
-                break
-        nullable = len(present) < len(values)
-        limit = 20_000 if name == text_column else None
-        inferred["text" if name == text_column else name] = Column.model_validate(
-            {"type": "string" if name == text_column else kind, "nullable": nullable,
-             "max_chars": limit}
-        )  # fmt: skip
-    return inferred
-
-
 def _article(kind: str) -> str:
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 

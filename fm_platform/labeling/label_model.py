@@ -119,7 +119,8 @@ def _one_hot(patterns: Votes, k: int) -> Floats:
     """Return float64[n, m * k]: 1 where function j votes v, so that both EM steps are products."""
     n, m = patterns.shape
     hot = patterns[:, :, None] == np.arange(k, dtype=np.int8)
-    return hot.reshape(n, m * k).astype(np.float64)
+    flat: Floats = hot.reshape(n, m * k).astype(np.float64)
+    return flat
 
 
 def _confusion(hot: Floats, weighted: Floats, one_coin: bool, smoothing: float) -> Floats:
