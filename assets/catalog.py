@@ -1,4 +1,4 @@
-"""What all assets have in common: group, owners, kinds, code version, retries, pool, tags."""
+"""What all assets have in common: group, owners, kinds, code version, pool, tags."""
 
 from __future__ import annotations
 
@@ -25,11 +25,6 @@ for _what in ("Class `.*CodeReference.*`", "Function `with_source_code_reference
 
 DATA_POOL = "fm_data"
 MODEL_POOL = "fm_model"
-
-RETRIES = dg.RetryPolicy(
-    max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
-)
-"""Only errors that say of themselves that trying again helps ever reach this policy."""
 
 
 @cache
@@ -77,6 +72,5 @@ def _common(
         "tags": {"project": spec.name, "stage": stage},
         "metadata": metadata,
         "code_version": code_version(f"fm_platform.stages.{stage}"),
-        "retry_policy": RETRIES,
         "check_specs": check_specs(stage, key) or None,
     }

@@ -142,6 +142,16 @@ def failed_checks(result: dg.JobExecutionResult, *, blocking: bool) -> list[FMEr
     ]
 
 
+def was_interrupted(result: dg.JobExecutionResult) -> bool:
+    """Return whether a person stopped the run, by Ctrl-C or in the UI."""
+    return any(
+        event.step_failure_data.error is not None
+        and event.step_failure_data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__
+        for event in result.all_events
+        if event.is_step_failure
+    )
+
+
 def failures(result: dg.JobExecutionResult) -> list[FMError]:
     """Return why a run failed: failed blocking checks, then the steps that failed by themselves.
 

@@ -21,7 +21,14 @@ import dagster as dg
 
 from assets.console import ConsoleListener, summary_line
 from assets.definitions import shared_definitions
-from assets.instance import execute, fail_abandoned_runs, failed_checks, failures, open_instance
+from assets.instance import (
+    execute,
+    fail_abandoned_runs,
+    failed_checks,
+    failures,
+    open_instance,
+    was_interrupted,
+)
 from assets.keys import DAILY_STAGES, MODEL_STAGES, STAGES, keys_of_stages
 from assets.partitions import complete_days
 from assets.project import project_definitions
@@ -112,6 +119,8 @@ def build(
             )  # fmt: skip
             status = "success" if result.success else "failure"
             report.runs.append({"run_id": result.run_id, "part": part, "status": status})
+            if was_interrupted(result):
+                raise KeyboardInterrupt
             report.errors += [str(error) for error in failures(result)]
             report.warnings += [str(error) for error in failed_checks(result, blocking=False)]
     report.artifacts = [outcome.to_json() for outcome in listener.outcomes]
@@ -146,7 +155,7 @@ def main(words: Sequence[str] | None = None) -> int:
         with ConsoleListener(quiet=given.json) as listener:
             listener.say(f"{project.spec.name}: {days[0]} to {days[-1]}, {len(days)} day(s)")
             report = build(project, days, given.stages, listener)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         print("interrupted; what is finished is kept, run again to go on", file=sys.stderr)  # noqa: T201
         return 130
     if given.json:

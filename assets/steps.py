@@ -30,6 +30,11 @@ BuildDay = Callable[..., "StageResult"]
 """(workspace, project, day, run, log) -> result."""
 BuildOne = Callable[["Workspace", "RunContext", StepReporter], "StageResult"]
 
+RETRIES = dg.RetryPolicy(
+    max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+)
+"""How often and when a step is tried again, after an error that says that this helps."""
+
 _ASKED_BY = (
     ("asked_by", None),
     ("dagster/backfill", "backfill"),
@@ -53,7 +58,7 @@ def build_days(
     days = sorted(context.partition_keys)
     reporter = StepReporter(context.log, context.asset_key)
     results: dict[str | None, StageResult] = {}
-    with only_retryable_errors_are_retried(context.asset_key):
+    with only_retryable_errors_are_retried(context):
         workspace = resource.open()
         run = run_of(context)
         for day in days:
@@ -81,7 +86,7 @@ def build_one(
     """Build an artifact that has no day."""
     stage = stage_of(context.asset_key)
     reporter = StepReporter(context.log, context.asset_key)
-    with only_retryable_errors_are_retried(context.asset_key):
+    with only_retryable_errors_are_retried(context):
         workspace = resource.open()
         reporter.started(None, 1)
         result = build(workspace, run_of(context), reporter)
@@ -135,19 +140,29 @@ def asked_by(tags: dict[str, str] | Any) -> str:
 
 
 @contextmanager
-def only_retryable_errors_are_retried(key: dg.AssetKey) -> Iterator[None]:
-    """Let retryable errors reach the retry policy; turn every other one into a final failure."""
+def only_retryable_errors_are_retried(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """Ask for another try after a retryable error; turn every other error into a final failure.
+
+    A retry policy on the asset would also try again what a person has just interrupted.
+    """
     try:
         yield
-    except dg.Failure:
-        raise
     except Exception as error:
+        failure = _failure(context.asset_key, error)
+        failure.__cause__ = error
         if isinstance(error, FMError) and error.retryable:
-            raise
-        words = str(error) if isinstance(error, FMError) else f"{type(error).__name__}: {error}"
-        metadata: dict[str, Any] = {"error": type(error).__name__}
-        if isinstance(error, FMError) and error.next_step:
-            metadata["next_step"] = error.next_step
-        raise dg.Failure(
-            description=f"{key.to_user_string()}: {words}", metadata=metadata, allow_retries=False
-        ) from error
+            raise dg.RetryRequested(
+                max_retries=RETRIES.max_retries,
+                seconds_to_wait=RETRIES.calculate_delay(context.retry_number + 1),
+            ) from failure
+        raise failure from error
+
+
+def _failure(key: dg.AssetKey, error: Exception) -> dg.Failure:
+    words = str(error) if isinstance(error, FMError) else f"{type(error).__name__}: {error}"
+    metadata: dict[str, Any] = {"error": type(error).__name__}
+    if isinstance(error, FMError) and error.next_step:
+        metadata["next_step"] = error.next_step
+    return dg.Failure(
+        description=f"{key.to_user_string()}: {words}", metadata=metadata, allow_retries=False
+    )

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +142,24 @@ def test_days_default_to_the_whole_calendar(project: LoadedProject) -> None:
     assert chosen_days(project, DAYS[1], DAYS[2]) == DAYS[1:3]
     with pytest.raises(FMError):
         chosen_days(project, "2025-01-01", None)
+
+
+def test_ctrl_c_stops_at_once_and_is_not_taken_for_an_error(
+    stages: FakeStages, capfd: pytest.CaptureFixture[str], environment: Path
+) -> None:
+    def press(day: str | None) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+
+    stages.failing["weak_labels"] = press
+
+    assert main(["shop"]) == 130
+
+    shown = capfd.readouterr()
+    assert "interrupted; what is finished is kept, run again to go on" in shown.err
+    assert stages.calls[-1] == ("weak_labels", DAYS[0])
+    with open_instance(Home(environment)) as instance:
+        (record,) = instance.get_run_records()
+    assert record.dagster_run.status in (
+        dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED,
+    )  # fmt: skip

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from assets import catalog
+from assets import steps
 from assets.keys import DAILY_STAGES, keys_of_stages
 from assets.steps import asked_by
 from fm_platform.errors import NonFiniteLossError, SourceUnavailableError
@@ -127,18 +127,17 @@ def test_an_error_that_stays_is_not_tried_again(
 
 
 def test_a_retryable_error_is_tried_again(
-    project: LoadedProject,
+    definitions: dg.Definitions,
     instance: dg.DagsterInstance,
     stages: FakeStages,
     monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
 ) -> None:
-    assert catalog.RETRIES.delay
-    monkeypatch.setattr(catalog, "RETRIES", dg.RetryPolicy(max_retries=1, delay=0.01))
+    assert steps.RETRIES.delay
+    monkeypatch.setattr(steps, "RETRIES", dg.RetryPolicy(max_retries=1, delay=0.01))
     errors: list[Exception] = [SourceUnavailableError("come back later")]
     stages.failing["raw"] = lambda day: errors.pop() if errors else None
 
-    assert run_days(request.getfixturevalue("definitions"), instance).success
+    assert run_days(definitions, instance).success
     assert stages.calls[:2] == [("raw", DAYS[0])] * 2
 
 
