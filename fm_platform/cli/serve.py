@@ -18,6 +18,7 @@ from fm_platform.home import Home
 
 LOOPBACK = "127.0.0.1"
 STOP_AFTER_S = 20
+_MANAGED = "Managed by fm_platform"
 
 
 def serve(port: int) -> int:
@@ -66,12 +67,13 @@ def serve(port: int) -> int:
 
 
 def prepare_dagster_home(home: Home) -> None:
-    """Put dagster.yaml where Dagster reads it: into DAGSTER_HOME."""
+    """Put dagster.yaml where Dagster reads it; a copy that a person edited is left alone."""
     from fm_platform.workspace import project_root
 
-    source = project_root() / "dagster.yaml"
-    if source.exists():
-        shutil.copyfile(source, home.dagster / "dagster.yaml")
+    source, target = project_root() / "dagster.yaml", home.dagster / "dagster.yaml"
+    managed = not target.exists() or _MANAGED in target.read_text("utf-8").partition("\n")[0]
+    if source.exists() and managed:
+        shutil.copyfile(source, target)
 
 
 def _free(port: int) -> None:
