@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -91,20 +91,30 @@ def _gpu_names() -> list[str]:
     return sorted(found)
 
 
+def _installed() -> dict[str, str]:
+    """Return package -> version from the names of the metadata folders (PEP 376, PEP 427).
+
+    Reading the metadata files themselves takes a hundred times as long.
+    """
+    found: dict[str, str] = {}
+    for entry in sys.path:
+        folder = Path(entry or ".")
+        names = (path.name for path in folder.glob("*.dist-info")) if folder.is_dir() else ()
+        for name in names:
+            package, _, number = name.removesuffix(".dist-info").partition("-")
+            found.setdefault(package.lower().replace("_", "-"), number)
+    return dict(sorted(found.items()))
+
+
 @cache
 def environment() -> dict[str, Any]:
     """Return everything that is installed, the machine type and the hash of the lock file."""
-    installed = {
-        dist.metadata["Name"].lower(): dist.version
-        for dist in distributions()
-        if dist.metadata["Name"]
-    }
     lock = Path(__file__).resolve().parents[2] / "constraints.txt"
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": machine_type(),
-        "packages": dict(sorted(installed.items())),
+        "packages": _installed(),
         "lock": sha256_file(lock) if lock.is_file() else None,
     }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fm_platform.errors import FencedError, LedgerBusyError, NonReproducibleError
+from fm_platform.hashing import sha256_hex
 from fm_platform.lineage.ledger import Ledger
 from tests.lineage.factory import EARLY, make_produced, make_recipe, record
 from tests.lineage.simulated import Simulation, make_spec
@@ -79,7 +80,7 @@ def url(server: str, request: pytest.FixtureRequest) -> str:
     """URL of a new database."""
     import sqlalchemy as sa
 
-    name = f"t{abs(hash(request.node.name)) % 10**12}"
+    name = f"t{sha256_hex(request.node.name.encode())[:12]}"
     engine = sa.create_engine(server.format(name="postgres"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.exec_driver_sql(f"create database {name}")
