@@ -73,7 +73,7 @@ def write_report(
     Args:
         reference: Rows the model was trained on, target = their weak label.
         current: Gold test rows, target = gold.
-        path: HTML file to write; its folder must exist.
+        path: HTML file to write.
         seed: Of the sampling.
         max_rows: Most rows of each table.
 
@@ -93,6 +93,7 @@ def write_report(
             found=f"{reference.column_names} and {current.column_names}",
         )
     snapshot = _run(frames[0][columns], frames[1][columns])
+    path.parent.mkdir(parents=True, exist_ok=True)
     snapshot.save_html(str(path))
     page = path.read_text("utf-8")
     head, mark, rest = page.partition("<head>")

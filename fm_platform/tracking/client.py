@@ -7,7 +7,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -93,6 +94,7 @@ class Connection:
         probe(uri, timeout_s)
         prepare_environment(timeout_s)
         self.uri = uri
+        self._timeout_s = timeout_s
         self._budget_s = self._left_s = budget_s
         self.client: MlflowClient = _translated(uri, _client, uri)
 
@@ -116,8 +118,41 @@ class Connection:
             self._left_s -= time.monotonic() - started
 
     def upload(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Return `call` without counting its time: bytes take what they take."""
-        return _translated(self.uri, function, *args, **kwargs)
+        """Return `function(*args, **kwargs)`, which sends one file; its time is not counted.
+
+        A file may take longer than a question. What fails fast is tried again; what hangs is
+        not, so that a server that stops in the middle costs one wait.
+
+        Raises:
+            RegistryUnavailableError: If the server does not take the file.
+        """
+        for attempt in range(_RETRIES + 1):
+            started = time.monotonic()
+            try:
+                with _environment(
+                    MLFLOW_HTTP_REQUEST_TIMEOUT=str(int(4 * max(self._timeout_s, 1))),
+                    MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+                ):
+                    return _translated(self.uri, function, *args, **kwargs)
+            except RegistryUnavailableError:
+                if attempt == _RETRIES or time.monotonic() - started > self._timeout_s:
+                    raise
+        raise _unavailable(self.uri, "no attempt was made")
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Set environment variables for a moment; MLflow reads them at every request."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 class CircuitBreaker:
@@ -179,14 +214,28 @@ def _translated(uri: str, function: Callable[..., T], *args: Any, **kwargs: Any)
         raise
     except MlflowException as error:
         # Connection failures carry no code of their own and count as internal errors (500).
-        status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
-        if status >= 500:
+        if _status(error) >= 500:
             raise _unavailable(uri, str(error)) from error
         raise TrackingError(
             "MLflow refused", where=without_secrets(uri), found=without_secrets(str(error))[:500]
         ) from error
     except (requests.RequestException, sqlalchemy.exc.OperationalError, OSError) as error:
         raise _unavailable(uri, f"{type(error).__name__}: {error}") from error
+
+
+def _status(error: BaseException | None) -> int:
+    """Return the worst HTTP status of an error and of those it was made from.
+
+    The client wraps some outages into a complaint about its arguments.
+    """
+    from mlflow.exceptions import MlflowException
+
+    worst = 0
+    while error is not None:
+        if isinstance(error, MlflowException):
+            worst = max(worst, int(error.get_http_status_code()))  # type: ignore[no-untyped-call]
+        error = error.__cause__ or error.__context__
+    return worst
 
 
 def _unavailable(uri: str, found: str) -> RegistryUnavailableError:

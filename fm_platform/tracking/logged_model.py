@@ -39,7 +39,7 @@ _REQUIREMENTS = ("mlflow", "torch", "transformers", "safetensors")
 
 
 def write_model_folder(
-    model_dir: Path, target: Path, *, task: str, model_id: str, run_id: str, tags: Mapping[str, str]
+    model_dir: Path, target: Path, task: str, model_id: str, run_id: str, tags: Mapping[str, str]
 ) -> None:
     """Write the MLflow form of `model_dir` into the new folder `target`.
 

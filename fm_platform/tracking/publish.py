@@ -8,19 +8,31 @@ nothing that is already there (parameters, metrics with the record's own times, 
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from fm_platform.display import plain
-from fm_platform.errors import TrackingError
+from fm_platform.errors import FMError, RegistryUnavailableError, TrackingError
 from fm_platform.tracking.client import Connection, is_remote
+from fm_platform.tracking.entities import (
+    COMPLETE_TAG,
+    DIGEST_CHARS,
+    KEY_TAG,
+    VALUE_CHARS,
+    dataset_inputs,
+    file_name,
+    points,
+    run_name,
+    tags,
+)
 from fm_platform.tracking.logged_model import write_model_folder
 from fm_platform.tracking.records import (
     CHALLENGER,
@@ -30,7 +42,6 @@ from fm_platform.tracking.records import (
     EvaluationRecord,
     ModelRecord,
     Record,
-    TrainingRecord,
     record_key,
 )
 
@@ -38,12 +49,8 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
     from mlflow.entities.model_registry import ModelVersion
 
-KEY_TAG = "fm.key"
-COMPLETE_TAG = "fm.complete"
 _BATCH = 500
 _PARAMS_BATCH = 100
-_VALUE_CHARS = 500
-_DIGEST_CHARS = 32  # MLflow takes 36 at most; the whole hash stands in a tag
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,18 @@ class Publisher:
             TrackingError: If MLflow refuses; trying again does not help.
         """
         self._connection.renew()
-        if isinstance(record, ChampionRecord):
-            return self._publish_champion(record)
+        try:
+            if isinstance(record, ChampionRecord):
+                return self._publish_champion(record)
+            return self._publish(record)
+        except FMError:
+            raise
+        except OSError as error:  # a full disk below the artifacts or the temporary folder
+            raise RegistryUnavailableError(
+                "artifacts cannot be written", where=error.filename, found=str(error)
+            ) from error
+
+    def _publish(self, record: Record) -> Published:
         experiment = self._experiment(record.project)
         run = self._run(experiment, record)
         if run.data.tags.get(COMPLETE_TAG) != "true":
@@ -151,14 +168,17 @@ class Publisher:
                 "create_run",
                 experiment,
                 start_time=record.started_ms,
-                tags=_tags(record),
-                run_name=_run_name(record),
+                tags=tags(record),
+                run_name=run_name(record),
             )
             found = self._runs(experiment, record.key)
         if not found:
             raise TrackingError("a run that was just created is not found", where=record.key)
-        for twin in found[1:]:
-            self._call("delete_run", twin.info.run_id)
+        if len(found) > 1:
+            self._settled(
+                lambda: [self._call("delete_run", twin.info.run_id) for twin in found[1:]],
+                lambda: len(self._runs(experiment, record.key)) == 1,
+            )
         return found[0]
 
     def _runs(self, experiment: str, key: str) -> list[Run]:
@@ -173,31 +193,29 @@ class Publisher:
 
         run_id = run.info.run_id
         params = [
-            Param(name, plain(value, _VALUE_CHARS)) for name, value in sorted(record.params.items())
+            Param(name, plain(value, VALUE_CHARS)) for name, value in sorted(record.params.items())
         ]
         for start in range(0, len(params), _PARAMS_BATCH):
             self._call("log_batch", run_id, params=params[start : start + _PARAMS_BATCH])
         if record.inputs:
-            self._call("log_inputs", run_id, datasets=_dataset_inputs(record))
+            self._call("log_inputs", run_id, datasets=dataset_inputs(record))
         judged = next((data for data in record.inputs if data.context == "evaluation"), None)
         tie = {
             "model_id": model_id,
             "dataset_name": judged.name if judged else None,
-            "dataset_digest": judged.content_hash[:_DIGEST_CHARS] if judged else None,
+            "dataset_digest": judged.content_hash[:DIGEST_CHARS] if judged else None,
         }
-        points = _points(record)
+        measured = points(record)
         metrics = [
             Metric(name, float(value), record.started_ms + step, step, **tie, run_id=run_id)
-            for name, step, value in points
+            for name, step, value in measured
             if math.isfinite(value)
         ]
         for start in range(0, len(metrics), _BATCH):
             self._call("log_batch", run_id, metrics=metrics[start : start + _BATCH])
-        dropped = sorted({name for name, _, value in points if not math.isfinite(value)})
+        dropped = sorted({name for name, _, value in measured if not math.isfinite(value)})
         if dropped:
-            self._call(
-                "set_tag", run_id, "fm.non_finite_metrics", ", ".join(dropped)[:_VALUE_CHARS]
-            )
+            self._call("set_tag", run_id, "fm.non_finite_metrics", ", ".join(dropped)[:VALUE_CHARS])
 
     def _fill_evaluation(self, experiment: str, run: Run, record: EvaluationRecord) -> None:
         key = record_key(ModelRecord.kind, record.project, record.model_recipe_hash)
@@ -209,14 +227,15 @@ class Publisher:
             (folder / "results.json").write_text(table, "utf-8")
             (folder / "results.md").write_text(record.markdown, "utf-8")
             for title, data in record.images.items():
-                (folder / Path(title).name).write_bytes(data)
+                (folder / file_name(title, ".png")).write_bytes(data)
             for title, file in record.files.items():
                 if not Path(file).is_file():
                     raise TrackingError("a file of the evaluation is gone", where=file)
-                shutil.copyfile(file, folder / Path(title).name)
-            self._connection.upload(
-                self._client.log_artifacts, run.info.run_id, str(folder), "evaluation"
-            )
+                shutil.copyfile(file, folder / file_name(title, Path(file).suffix))
+            for path in sorted(folder.iterdir()):
+                self._connection.upload(
+                    self._client.log_artifact, run.info.run_id, str(path), "evaluation"
+                )
 
     # Models
 
@@ -229,8 +248,8 @@ class Publisher:
                 experiment,
                 name=record.project,
                 source_run_id=run_id,
-                tags=_tags(record),
-                params={k: plain(v, _VALUE_CHARS) for k, v in sorted(record.params.items())},
+                tags=tags(record),
+                params={k: plain(v, VALUE_CHARS) for k, v in sorted(record.params.items())},
                 model_type=record.task,
             )
             model = self._find_model(experiment, record.key)
@@ -245,51 +264,49 @@ class Publisher:
         self._call("set_registered_model_alias", record.project, CHALLENGER, version.version)
 
     def _upload_model(self, model: LoggedModel, run_id: str, record: ModelRecord) -> None:
-        tags = {"fm.content_hash": record.content_hash, "fm.recipe_hash": record.recipe_hash}
+        labels = {"fm.content_hash": record.content_hash, "fm.recipe_hash": record.recipe_hash}
         source = Path(record.model_dir)
         location = urlsplit(model.artifact_location)
         if location.scheme in ("", "file") and not is_remote(self._connection.uri):
             target = Path(unquote(location.path))
             target.mkdir(parents=True, exist_ok=True)
-            self._connection.upload(
-                write_model_folder,
-                source,
-                target,
-                task=record.task,
-                model_id=model.model_id,
-                run_id=run_id,
-                tags=tags,
-            )
+            write_model_folder(source, target, record.task, model.model_id, run_id, labels)
             return
         # Next to the model store, so that hard links work and no weights are copied first.
         self._artifact_root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".upload-", dir=self._artifact_root) as name:
-            write_model_folder(
-                source,
-                Path(name),
-                task=record.task,
-                model_id=model.model_id,
-                run_id=run_id,
-                tags=tags,
-            )
-            self._connection.upload(self._client.log_model_artifacts, model.model_id, name)
+            write_model_folder(source, Path(name), record.task, model.model_id, run_id, labels)
+            for path in sorted(Path(name).rglob("*")):
+                if path.is_file():
+                    folder = path.parent.relative_to(name).as_posix()
+                    self._connection.upload(
+                        self._client.log_model_artifact,
+                        model.model_id,
+                        str(path),
+                        None if folder == "." else folder,
+                    )
 
     def _find_model(self, experiment: str, key: str) -> LoggedModel | None:
-        found = self._call(
-            "search_logged_models", [experiment], filter_string=f"tags.`{KEY_TAG}` = '{key}'"
-        )
+        where = f"tags.`{KEY_TAG}` = '{key}'"
+        found = self._call("search_logged_models", [experiment], where)
         ordered = sorted(found, key=lambda model: (str(model.status) != "READY", model.model_id))
         for twin in ordered[1:]:
-            self._call("delete_logged_model", twin.model_id)
+            self._settled(
+                functools.partial(self._call, "delete_logged_model", twin.model_id),
+                lambda: len(self._call("search_logged_models", [experiment], where)) == 1,
+            )
         return ordered[0] if ordered else None
 
     def _model_output(self, run_id: str, model_id: str) -> None:
         from mlflow.entities import LoggedModelOutput
 
-        outputs = self._call("get_run", run_id).outputs
-        known = [output.model_id for output in outputs.model_outputs] if outputs else []
-        if model_id not in known:
-            self._call("log_outputs", run_id, [LoggedModelOutput(model_id, 0)])
+        def known() -> bool:
+            outputs = self._call("get_run", run_id).outputs
+            return bool(outputs) and model_id in [o.model_id for o in outputs.model_outputs]
+
+        if not known():
+            outputs = [LoggedModelOutput(model_id, 0)]
+            self._settled(lambda: self._call("log_outputs", run_id, outputs), known)
 
     def _version(self, run_id: str, model: LoggedModel, record: ModelRecord) -> ModelVersion:
         found = self._find_version(record.project, record.key)
@@ -303,7 +320,7 @@ class Publisher:
                 record.project,
                 f"models:/{model.model_id}" if remote else model.artifact_location,
                 run_id=run_id,
-                tags=_tags(record),
+                tags=tags(record),
                 description=record.description or None,
                 model_id=model.model_id,
                 await_creation_for=0,
@@ -317,24 +334,25 @@ class Publisher:
         return found
 
     def _registered_model(self, project: str) -> None:
-        if not self._call("search_registered_models", f"name = '{project}'"):
-            try:
-                self._call(
-                    "create_registered_model",
-                    project,
-                    description=f"Merged models of the project {project}.",
-                )
-            except TrackingError:
-                if not self._call("search_registered_models", f"name = '{project}'"):
-                    raise
+        def there() -> bool:
+            return bool(self._call("search_registered_models", f"name = '{project}'"))
+
+        if not there():
+            description = f"Merged models of the project {project}."
+            self._settled(
+                lambda: self._call("create_registered_model", project, description=description),
+                there,
+            )
 
     def _find_version(self, project: str, key: str) -> ModelVersion | None:
-        found: Sequence[ModelVersion] = self._call(
-            "search_model_versions", f"name = '{project}' AND tags.`{KEY_TAG}` = '{key}'"
-        )
+        where = f"name = '{project}' AND tags.`{KEY_TAG}` = '{key}'"
+        found: Sequence[ModelVersion] = self._call("search_model_versions", where)
         ordered = sorted(found, key=lambda version: int(version.version))
         for twin in ordered[1:]:
-            self._call("delete_model_version", project, twin.version)
+            self._settled(
+                functools.partial(self._call, "delete_model_version", project, twin.version),
+                lambda: len(self._call("search_model_versions", where)) == 1,
+            )
         return ordered[0] if ordered else None
 
     def _publish_champion(self, record: ChampionRecord) -> Published:
@@ -353,72 +371,34 @@ class Publisher:
             self._call(
                 "set_model_version_tag", name, number, "fm.promotion", plain(record.reason, 500)
             )
-        aliases: Mapping[str, Any] = self._call("get_registered_model", name).aliases
-        if str(aliases.get(CHALLENGER)) == number:
-            self._call("delete_registered_model_alias", name, CHALLENGER)
+
+        def no_challenger() -> bool:
+            aliases = self._call("get_registered_model", name).aliases
+            return str(aliases.get(CHALLENGER)) != number
+
+        if not no_challenger():
+            self._settled(
+                lambda: self._call("delete_registered_model_alias", name, CHALLENGER),
+                no_challenger,
+            )
         link = self._link("models", name, "versions", number)
         return Published(version=number, links={"MLflow registered model": link})
+
+    def _settled(self, act: Callable[[], Any], done: Callable[[], bool]) -> None:
+        """Act; a refusal is fine where it is done already.
+
+        The client repeats a request whose answer was lost; the second one is then refused.
+        """
+        try:
+            act()
+        except RegistryUnavailableError:
+            raise
+        except TrackingError:
+            if not done():
+                raise
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return self._connection.call(getattr(self._client, method), *args, **kwargs)
 
     def _link(self, *parts: object) -> str:
         return "/".join([self._ui_url, "#", *(quote(str(part), safe="") for part in parts)])
-
-
-def _run_name(record: Record) -> str:
-    if isinstance(record, TrainingRecord):
-        return f"train {record.name}"
-    return (
-        f"{'merge' if isinstance(record, ModelRecord) else 'evaluate'} {record.content_hash[:12]}"
-    )
-
-
-def _tags(record: Record) -> dict[str, str]:
-    tags = {name: plain(value, _VALUE_CHARS) for name, value in sorted(record.tags.items())}
-    tags.update(
-        {
-            KEY_TAG: record.key,
-            "fm.kind": record.kind,
-            "fm.project": record.project,
-            "fm.recipe_hash": record.recipe_hash,
-            "fm.content_hash": record.content_hash,
-        }
-    )
-    if isinstance(record, TrainingRecord):
-        tags["fm.expert"] = record.name
-    if isinstance(record, EvaluationRecord):
-        tags["fm.model_recipe_hash"] = record.model_recipe_hash
-    for data in record.inputs:
-        tags[f"fm.input.{data.name}"[:250]] = data.content_hash
-    return tags
-
-
-def _points(record: Record) -> list[tuple[str, int, float]]:
-    points = [(name, 0, value) for name, value in sorted(record.metrics.items())]
-    if isinstance(record, TrainingRecord):
-        for name, curve in sorted(record.history.items()):
-            points += [(name, step, value) for step, value in curve]
-    return points
-
-
-def _dataset_inputs(record: Record) -> list[Any]:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    inputs = []
-    for data in record.inputs:
-        source = {**data.source, "content_hash": data.content_hash}
-        profile = None if data.rows is None else json.dumps({"num_rows": data.rows})
-        dataset = Dataset(
-            name=data.name,
-            digest=data.content_hash[:_DIGEST_CHARS],
-            source_type="fm",
-            source=json.dumps(source, sort_keys=True),
-            profile=profile,
-        )
-        tags = [
-            InputTag("mlflow.data.context", data.context),
-            InputTag("fm.content_hash", data.content_hash),
-        ]
-        inputs.append(DatasetInput(dataset, tags))
-    return inputs

@@ -15,10 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fm_platform.errors import RegistryUnavailableError, TrackingError
 from fm_platform.store.files import aside, atomic_write, make_dirs
 from fm_platform.tracking.records import AnyRecord, from_json, to_json
+
+MAX_REFUSALS = 3
+"""A record is set aside when MLflow refused it so often: an outage may look like a refusal."""
 
 _ENTRY = re.compile(r"(\d{12})-([a-z]+)-([0-9a-f]{64})\.json")
 
@@ -61,8 +65,7 @@ class Spool:
                 self.remove(entry)
         number = 1 + max((int(entry.path.name[:12]) for entry in entries), default=0)
         path = self.folder / f"{number:012d}-{record.kind}-{record.key}.json"
-        text = json.dumps(to_json(record), sort_keys=True, allow_nan=True)
-        atomic_write(path, text.encode("utf-8", "backslashreplace"))
+        self._write(path, {"record": to_json(record), "refusals": 0})
         return Entry(path, record.key)
 
     def read(self, entry: Entry) -> AnyRecord:
@@ -71,24 +74,45 @@ class Spool:
         Raises:
             TrackingError: If the file is damaged.
         """
-        try:
-            value = json.loads(entry.path.read_text("utf-8"))
-        except ValueError as error:
-            raise TrackingError("a spool file is damaged", where=entry.path) from error
-        return from_json(value)
+        return from_json(self._load(entry)["record"])
 
     def remove(self, entry: Entry) -> None:
         """Forget a published record."""
         entry.path.unlink(missing_ok=True)
 
-    def refuse(self, entry: Entry, reason: str) -> Path:
-        """Move a record that MLflow will never take aside, with the reason next to it."""
+    def refused(self, entry: Entry, reason: str) -> bool:
+        """Note that MLflow refused a record; return whether it was set aside for good.
+
+        After `MAX_REFUSALS`, or where the file is damaged, it goes to `refused/` with the
+        reason next to it, and no longer keeps anything waiting.
+        """
+        try:
+            value = self._load(entry)
+            value["refusals"] = int(value.get("refusals", 0)) + 1
+            if value["refusals"] < MAX_REFUSALS:
+                self._write(entry.path, value)
+                return False
+        except TrackingError as error:
+            reason = f"{reason}\n{error}"
         folder = self.folder / "refused"
         make_dirs(folder)
         target = aside(folder, entry.path.name)
         entry.path.rename(target)
         atomic_write(target.with_name(f"{target.name}.reason.txt"), reason.encode("utf-8"))
-        return target
+        return True
+
+    def _load(self, entry: Entry) -> dict[str, Any]:
+        try:
+            value = json.loads(entry.path.read_text("utf-8"))
+        except ValueError as error:
+            raise TrackingError("a spool file is damaged", where=entry.path) from error
+        if not isinstance(value, dict) or not isinstance(value.get("record"), dict):
+            raise TrackingError("a spool file is damaged", where=entry.path)
+        return value
+
+    def _write(self, path: Path, value: dict[str, Any]) -> None:
+        text = json.dumps(value, sort_keys=True, allow_nan=True)
+        atomic_write(path, text.encode("utf-8", "backslashreplace"))
 
     @contextmanager
     def lock(self, wait_s: float) -> Iterator[None]:

@@ -30,7 +30,7 @@ class SpoolReport:
     Attributes:
         published: Key of the record -> what MLflow knows of it now.
         remaining: Records that still wait.
-        refused: Records that MLflow will not take, key -> reason; kept in `refused/`.
+        refused: Records that MLflow refused three times, key -> reason; kept in `refused/`.
         reason: Why records still wait; empty otherwise.
     """
 
@@ -44,9 +44,10 @@ class Tracker:
     """Logs to MLflow over a tracking URI.
 
     No method that logs raises for a server that is away or refuses: the result waits in the
-    spool (or in its `refused/` folder), and the answer says so. The added wait for one record
-    is bounded by `timeout_s` for the first question and about `5 * timeout_s` for a server
-    that answers and then hangs; after that nobody asks for `retry_after_s`.
+    spool (three refusals move it to `refused/`), and the answer says so. The added wait is
+    bounded by `timeout_s` where the first question is not answered, and by about
+    `5 * timeout_s` for a server that answers and then hangs; after that nobody asks for
+    `retry_after_s`.
 
     Args:
         uri: `sqlite:///...` or `http(s)://...`.
@@ -141,8 +142,8 @@ class Tracker:
             self.spool.add(record)
             return Published(spooled=True, reason=str(error))
         except TrackingError as error:
-            self.spool.refuse(self.spool.add(record), str(error))
-            return Published(reason=str(error))
+            aside = self.spool.refused(self.spool.add(record), str(error))
+            return Published(spooled=not aside, reason=str(error))
         self._breaker.close()
         return result
 
@@ -155,8 +156,8 @@ class Tracker:
             except RegistryUnavailableError:
                 raise
             except TrackingError as error:
-                refused[entry.key] = str(error)
-                self.spool.refuse(entry, str(error))
+                if self.spool.refused(entry, str(error)):
+                    refused[entry.key] = str(error)
             else:
                 self.spool.remove(entry)
                 self._breaker.close()

@@ -70,7 +70,4 @@ def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m" / "config.json").write_text("{}")
 
     with pytest.raises(TrackingError, match="no model folder"):
-        write_model_folder(
-            tmp_path / "m", tmp_path / "t", task="text-classification", model_id="m-1",
-            run_id="r", tags={},
-        )  # fmt: skip
+        write_model_folder(tmp_path / "m", tmp_path / "t", "text-classification", "m-1", "r", {})

@@ -57,13 +57,22 @@ def test_last_champion_decision_is_published_last(tmp_path: Path) -> None:
     assert found == ["2", "1"]
 
 
-def test_damaged_spool_file_is_an_error(tmp_path: Path, records: Records) -> None:
+def test_damaged_spool_file_is_set_aside_at_once(tmp_path: Path, records: Records) -> None:
+    spool = Spool(tmp_path / "s")
+    for damage in ("{", "[]", "{}"):
+        entry = spool.add(records.training())
+        entry.path.write_text(damage)
+
+        with pytest.raises(TrackingError, match="damaged"):
+            spool.read(entry)
+        assert spool.refused(entry, "damaged")
+        assert spool.entries() == []
+    assert len(list((tmp_path / "s" / "refused").iterdir())) == 6
+
+
+def test_third_refusal_sets_aside(tmp_path: Path, records: Records) -> None:
     spool = Spool(tmp_path / "s")
     entry = spool.add(records.training())
-    entry.path.write_text("{")
 
-    with pytest.raises(TrackingError, match="damaged"):
-        spool.read(entry)
-    spool.refuse(entry, "damaged")
+    assert [spool.refused(entry, "no") for _ in range(3)] == [False, False, True]
     assert spool.entries() == []
-    assert len(list((tmp_path / "s" / "refused").iterdir())) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -123,20 +124,53 @@ def test_new_challenger_leaves_the_champion_until_it_wins(
     assert aliases(client, records.project) == {"champion": 1}
 
 
-def test_damaged_model_folder_is_refused_not_raised(
+def test_damaged_model_folder_is_set_aside_after_three_refusals(
     make_tracker: MakeTracker, records: Records
 ) -> None:
     (records.model_dir / "model.safetensors").unlink()
     tracker = make_tracker()
 
     published = tracker.log_merged_model(records.model())
+    tracker.set_champion(records.project, "3" * 64)
+    reports = [tracker.publish_spool() for _ in range(3)]
 
-    assert not published.spooled
+    assert published.spooled
     assert "no model folder" in published.reason
-    assert tracker.spool.entries() == []
+    assert [report.remaining for report in reports] == [1, 0, 0]
     refused = sorted((tracker.spool.folder / "refused").iterdir())
-    assert len(refused) == 2
+    assert [path.name.split("-")[1] for path in refused] == ["model"] * 2 + ["champion"] * 2
     assert "safetensors" in refused[1].read_text()
+
+
+def test_full_disk_below_the_artifacts_spools(
+    make_tracker: MakeTracker, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fm_platform.tracking.publish.write_model_folder", full)
+    tracker = make_tracker()
+
+    published = tracker.log_merged_model(records.model())
+    monkeypatch.undo()
+
+    assert published.spooled
+    assert "No space left" in published.reason
+    assert tracker.publish_spool().remaining == 0
+
+
+def test_file_that_mlflow_cannot_show_gets_an_ending(
+    make_tracker: MakeTracker, records: Records, tmp_path: Path
+) -> None:
+    record = records.evaluation()
+    bare = dataclasses.replace(
+        record, images={"bars": b"png"}, files={"card": record.files["report.html"]}
+    )
+
+    make_tracker().log_evaluation(bare)
+
+    names = {path.name for path in (tmp_path / "artifacts").rglob("evaluation/*")}
+    assert names == {"results.json", "results.md", "bars.png", "card.md"}
 
 
 def test_refused_port_spools_and_asks_only_once(
@@ -229,7 +263,8 @@ def flap(make_tracker: MakeTracker, records: Records, server: Server, seed: int)
     report = tracker.publish_spool()
 
     assert (report.remaining, report.refused) == (0, {})
-    assert not (tracker.spool.folder / "refused").exists()
+    refused = sorted((tracker.spool.folder / "refused").glob("*.txt"))
+    assert [path.read_text() for path in refused] == []
     assert counts(client, records.project) == {"runs": 3, "models": 1, "versions": 1}, seed
     assert aliases(client, records.project).keys() == {"champion"}
     experiment = client.get_experiment_by_name(records.project).experiment_id
