@@ -164,9 +164,11 @@ def save_adapter(model: Any, directory: Path, base: BaseModel, classes: Sequence
     (directory / "README.md").unlink(missing_ok=True)
     path = directory / CONFIG
     settings: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
+    # The library adds head names at every load, whether the model has them or not.
     ordered = {
-        key: sorted(value) if key in ("target_modules", "modules_to_save") and value else value
-        for key, value in settings.items()
+        **settings,
+        "target_modules": sorted(settings["target_modules"]),
+        "modules_to_save": sorted(head_modules(model)),
     }
     path.write_text(json.dumps(ordered, indent=2, sort_keys=True) + "\n", "utf-8")
     facts = {

@@ -90,6 +90,12 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[list
     return found
 
 
+def readable_tokens(model: Any, tokenizer: Any) -> int:
+    """Return how many tokens of one text the model can read."""
+    limits = (getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length)
+    return min(int(limit) for limit in limits if limit)
+
+
 def batch_plan(
     lengths: Sequence[int], batch_tokens: int, generator: np.random.Generator
 ) -> list[list[int]]:

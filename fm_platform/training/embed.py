@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fm_platform.numerics import reproducible
 from fm_platform.training.base_model import BaseModel, new_encoder
-from fm_platform.training.data import by_length, padded, token_batches, tokenize
+from fm_platform.training.data import by_length, padded, readable_tokens, token_batches, tokenize
 
 _BATCH_TOKENS = 4096
 
@@ -31,7 +31,7 @@ def embed(
     import torch
 
     model, tokenizer = _load(base)
-    tokens = tokenize(tokenizer, texts, max_tokens)
+    tokens = tokenize(tokenizer, texts, min(max_tokens, readable_tokens(model, tokenizer)))
     lengths = [len(row) for row in tokens]
     out = np.zeros((len(tokens), model.config.hidden_size), np.float32)
     done = 0

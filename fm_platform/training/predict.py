@@ -14,7 +14,7 @@ from fm_platform.errors import TrainingError
 from fm_platform.numerics import reproducible
 from fm_platform.training.adapter import adapter_classes, load_peft
 from fm_platform.training.base_model import BaseModel
-from fm_platform.training.data import by_length, padded, token_batches, tokenize
+from fm_platform.training.data import by_length, padded, readable_tokens, token_batches, tokenize
 from fm_platform.training.loading import load_checked, load_tokenizer
 
 _BATCH_TOKENS = 4096
@@ -58,7 +58,8 @@ def predict_probabilities(
     """Return class probabilities float32[n, k], in the order of `texts`."""
     import torch
 
-    tokens = tokenize(classifier.tokenizer, texts, max_tokens)
+    limit = readable_tokens(classifier.model, classifier.tokenizer)
+    tokens = tokenize(classifier.tokenizer, texts, min(max_tokens, limit))
     lengths = [len(row) for row in tokens]
     out = np.zeros((len(tokens), classifier.model.config.num_labels), np.float32)
     done = 0

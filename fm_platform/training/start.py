@@ -29,7 +29,7 @@ from fm_platform.training.data import (
     take,
     token_batches,
 )
-from fm_platform.training.train import OnStep, TrainedExpert, run_training
+from fm_platform.training.train import OnStep, TrainedExpert, require_readable, run_training
 
 _PROBE_BATCH_ROWS = 128
 _STATE_BATCH_TOKENS = 4096
@@ -54,6 +54,7 @@ def fit_start(
     with reproducible(config.threads):
         model = new_peft(base, config, classes)
         tokenizer = base.tokenizer()
+        require_readable(model, tokenizer, config)
         pad_id = tokenizer.pad_token_id or 0
         encoded = encode(tokenizer, rows, config.max_tokens, classes)
         generator = np.random.default_rng([config.seed, 0])

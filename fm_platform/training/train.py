@@ -15,10 +15,17 @@ from fm_platform.numerics import reproducible
 from fm_platform.spec.models import Training
 from fm_platform.training.adapter import load_peft, save_adapter
 from fm_platform.training.base_model import BaseModel
-from fm_platform.training.data import Encoded, encode, take
+from fm_platform.training.data import Encoded, encode, readable_tokens, take
 from fm_platform.training.loop import OnStep, StepInfo, TrainingLoop
 
-__all__ = ["OnStep", "StepInfo", "TrainedExpert", "run_training", "train_expert"]
+__all__ = [
+    "OnStep",
+    "StepInfo",
+    "TrainedExpert",
+    "require_readable",
+    "run_training",
+    "train_expert",
+]
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ def train_expert(
     with reproducible(config.threads):
         model = load_peft(base, start_dir, classes, config.seed, trainable=True)
         tokenizer = base.tokenizer()
+        require_readable(model, tokenizer, config)
         generator = np.random.default_rng([config.seed, 1])
         encoded = encode(tokenizer, rows, config.max_tokens, classes)
         kept = sorted(generator.permutation(len(encoded))[: config.max_rows].tolist())
@@ -77,6 +85,21 @@ def train_expert(
             config, classes, workdir, config.expert_learning_rate, tokenizer.pad_token_id or 0,
             on_step,
         )  # fmt: skip
+
+
+def require_readable(model: Any, tokenizer: Any, config: Training) -> None:
+    """Refuse texts longer than the base model reads.
+
+    Raises:
+        TrainingError: If max_tokens is more than its positions.
+    """
+    limit = readable_tokens(model, tokenizer)
+    if config.max_tokens > limit:
+        raise TrainingError(
+            "training.max_tokens is more than the base model reads",
+            expected=f"at most {limit}",
+            found=config.max_tokens,
+        )
 
 
 def run_training(
@@ -94,13 +117,6 @@ def run_training(
     """Train `model` (PEFT) and save its adapter; see `train_expert`."""
     if len(rows) == 0:
         raise TrainingError("there are no rows to train on", next_step="see the quarantine table")
-    readable = getattr(model.config, "max_position_embeddings", config.max_tokens)
-    if config.max_tokens > readable:
-        raise TrainingError(
-            "training.max_tokens is more than the base model reads",
-            expected=f"at most {readable}",
-            found=config.max_tokens,
-        )
     loop = TrainingLoop(
         model, rows, dev, config,
         learning_rate=learning_rate, pad_id=pad_id, workdir=workdir, on_step=on_step,

@@ -79,7 +79,7 @@ def tiny_config(**changes: object) -> Training:
     """Return settings under which a training of the tiny base takes a fraction of a second."""
     settings: dict[str, object] = {
         "rank": 2, "alpha": 4.0, "learning_rate": 1e-2, "expert_learning_rate": 1e-2,
-        "batch_tokens": 96, "max_tokens": 24, "threads": 1, "probe_epochs": 2,
+        "batch_tokens": 64, "max_tokens": 24, "threads": 1, "probe_epochs": 2,
         "checkpoint_every_steps": 4, "patience": 100,
     }  # fmt: skip
     return Training.model_validate(settings | changes)
