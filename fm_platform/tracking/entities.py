@@ -1,8 +1,10 @@
-"""How a record looks as MLflow's tags, metrics, inputs and file names."""
+"""How a record looks as MLflow's tags, metrics, inputs and file names, and what comes back."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,27 @@ COMPLETE_TAG = "fm.complete"
 VALUE_CHARS = 500
 DIGEST_CHARS = 32
 """MLflow takes 36 at most; the whole hash stands in a tag."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What MLflow knows of a record.
+
+    Attributes:
+        run_id: Run, or None (spooled, or a record without a run).
+        model_id: Logged model, or None.
+        version: Version of the registered model, or None.
+        spooled: True where the record waits for the server.
+        reason: Why it was spooled or refused; empty otherwise.
+        links: Title -> address of the MLflow pages.
+    """
+
+    run_id: str | None = None
+    model_id: str | None = None
+    version: str | None = None
+    spooled: bool = False
+    reason: str = ""
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_name(record: Record) -> str:

@@ -13,8 +13,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
@@ -27,6 +26,7 @@ from fm_platform.tracking.entities import (
     DIGEST_CHARS,
     KEY_TAG,
     VALUE_CHARS,
+    Published,
     dataset_inputs,
     file_name,
     points,
@@ -51,27 +51,6 @@ if TYPE_CHECKING:
 
 _BATCH = 500
 _PARAMS_BATCH = 100
-
-
-@dataclass(frozen=True)
-class Published:
-    """What MLflow knows of a record.
-
-    Attributes:
-        run_id: Run, or None (spooled, or a record without a run).
-        model_id: Logged model, or None.
-        version: Version of the registered model, or None.
-        spooled: True where the record waits for the server.
-        reason: Why it was spooled or refused; empty otherwise.
-        links: Title -> address of the MLflow pages.
-    """
-
-    run_id: str | None = None
-    model_id: str | None = None
-    version: str | None = None
-    spooled: bool = False
-    reason: str = ""
-    links: Mapping[str, str] = field(default_factory=dict)
 
 
 class Publisher:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from fm_platform.errors import RegistryUnavailableError, TrackingError
 from fm_platform.tracking.client import CircuitBreaker, Connection, is_remote
-from fm_platform.tracking.publish import Published, Publisher
+from fm_platform.tracking.entities import Published
+from fm_platform.tracking.publish import Publisher
 from fm_platform.tracking.records import (
     AnyRecord,
     ChampionRecord,
