@@ -51,7 +51,9 @@ def plan_text(project: LoadedProject, planned: Any) -> str:
         f"schedule   {spec.schedule.cron} {spec.calendar.timezone}",
         "",
     ]
-    return "\n".join(head) + grouped(plain(planned))
+    rows = plain(planned)
+    body = grouped(rows) if rows else "nothing to build: every artifact is fresh"
+    return "\n".join(head) + body
 
 
 def grouped(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -433,7 +433,10 @@ class ProjectSpec(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> ProjectSpec:
-        _all_different((source.name for source in self.sources), "source")
+        names = _all_different((source.name for source in self.sources), "source")
+        reserved = sorted({"gold", "train", "dev", "test", "all"} & set(names))
+        if reserved:
+            raise ValueError(f"a source cannot be called {', '.join(reserved)}: the word is taken")
         _all_different((expert.name for expert in self.experts), "expert")
         return self
 

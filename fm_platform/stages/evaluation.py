@@ -74,8 +74,7 @@ def build_evaluation(
         )
 
     built = tables.build(ws, recipe, compute, run)
-    if not built.reused:
-        _decide(ws, project, built.version, merged, champion, run)
+    _decide(ws, project, built.version, merged, champion, run)
     return stage_result(built, load_plot(ws, built.version))
 
 
@@ -304,9 +303,15 @@ def _decide(
     champion: ArtifactVersion | None,
     run: RunContext,
 ) -> None:
-    """Carry out and record what the gate decided."""
+    """Carry out and record what the gate decided, once for each evaluation.
+
+    The record comes last: a run that died before it is finished by the next one.
+    """
     decision = version.metrics["gate"]
     name = project.spec.name
+    done = {record["numbers"].get("evaluation") for record in ws.ledger.decisions(name)}
+    if version.content_hash in done:
+        return
     now = ws.ledger.alias(name, "champion")
     if decision["promote"] and (now is None or now.id != merged.id):
         ws.ledger.set_alias(
@@ -317,8 +322,16 @@ def _decide(
             reason=decision["reason"],
             actor=run.asked_by,
         )
+    _publish(ws, version, merged, run)
     kind = "promotion" if decision["promote"] else "refusal"
-    ws.ledger.record_decision(name, kind, merged.id, decision, decision["reason"])
+    numbers = {**decision, "evaluation": version.content_hash}
+    ws.ledger.record_decision(name, kind, merged.id, numbers, decision["reason"])
+
+
+def _publish(
+    ws: Workspace, version: ArtifactVersion, merged: ArtifactVersion, run: RunContext
+) -> None:
+    """Show the evaluation and the decision in MLflow."""
     from fm_platform.evaluation.table import EvaluationTable
     from fm_platform.tracking.records import EvaluationRecord
 
@@ -335,5 +348,6 @@ def _decide(
             images={"f1_by_source": picture.read_bytes()} if picture.is_file() else {},
         )
     )
+    decision = version.metrics["gate"]
     if decision["promote"]:
-        ws.tracker.set_champion(name, merged.recipe_hash, decision["reason"])
+        ws.tracker.set_champion(version.project, merged.recipe_hash, decision["reason"])

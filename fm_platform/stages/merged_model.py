@@ -89,8 +89,7 @@ def build_merged_model(
         )
 
     built = tables.build(ws, recipe, compute, run)
-    if not built.reused:
-        _register(ws, project, built.version, run)
+    _register(ws, project, built.version, run)
     return stage_result(built)
 
 
@@ -162,15 +161,8 @@ def _register(
 
     name = project.spec.name
     before = ws.ledger.alias(name, "challenger")
-    if before is None or before.id != version.id:
-        ws.ledger.set_alias(
-            name,
-            "challenger",
-            version.id,
-            expected=before.id if before else None,
-            reason="merged",
-            actor=run.asked_by,
-        )
+    if before is not None and before.id == version.id:
+        return
     ws.tracker.log_merged_model(
         ModelRecord(
             **tables.tracked(version, run),
@@ -178,4 +170,13 @@ def _register(
             model_dir=str(ws.model_path(version)),
             description=project.spec.description,
         )
+    )
+    # last: a run that died before it is finished by the next one
+    ws.ledger.set_alias(
+        name,
+        "challenger",
+        version.id,
+        expected=before.id if before else None,
+        reason="merged",
+        actor=run.asked_by,
     )
