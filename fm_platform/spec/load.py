@@ -19,6 +19,7 @@ from fm_platform.spec.models import ProjectSpec
 COMPONENT = "assets.project.ContinuousTraining"
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
+_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 Location = tuple[str | int, ...]
 
 
@@ -150,6 +151,11 @@ class _Tree:
 
     def _build(self, node: yaml.Node, location: Location) -> Any:
         self.lines.setdefault(location, node.start_mark.line + 1)
+        if isinstance(node, yaml.CollectionNode) and node.tag not in _PLAIN_TAGS:
+            self.problems.append(
+                SpecProblem(self.file, node.start_mark.line + 1, _dotted(location),
+                            f"could not determine a constructor for the tag {node.tag!r}")
+            )  # fmt: skip
         if isinstance(node, yaml.MappingNode):
             found: dict[Any, Any] = {}
             for key_node, value_node in node.value:
