@@ -1,0 +1,153 @@
+"""The daily stages on a small project: build, reuse, edit, damage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from fm_platform.home import Home
+from fm_platform.lineage import RunContext
+from fm_platform.spec.load import LoadedProject, load_spec
+from fm_platform.stages import SilentReporter
+from fm_platform.stages.cleaned import build_cleaned
+from fm_platform.stages.common import StageResult
+from fm_platform.stages.raw import build_raw
+from fm_platform.stages.weak_labels import build_weak_labels
+from fm_platform.workspace import Workspace
+
+DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
+SPEC = """\
+type: assets.project.ContinuousTraining
+attributes:
+  name: small
+  taxonomy: {{classes: [bad, good]}}
+  calendar: {{start: 2026-01-01, end: 2026-01-03}}
+  gold: {{column: label}}
+  sources:
+    - {{name: main, options: {{path: "rows-*.jsonl"}}}}
+  labeling:
+    functions:
+      - {{kind: keyword, name: good_words, words: [{good}], label: good}}
+      - {{kind: keyword, name: bad_words, words: [awful, broken], label: bad}}
+      - {{kind: rule, name: short, column: char_count, operator: "<", value: 12, label: bad}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "small"
+    made.mkdir()
+    for day in DAYS:
+        lines = [
+            f'{{"text": "{word} number {i} of {day}", "label": "{label}"}}'
+            for i in range(20)
+            for word, label in (("great", "good"), ("awful", "bad"))
+        ]
+        (made / f"rows-{day}.jsonl").write_text("\n".join(lines) + "\n")
+    return made
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    return Workspace.open(Home(tmp_path / "home"))
+
+
+def project(folder: Path, good: str = "great") -> LoadedProject:
+    (folder / "defs.yaml").write_text(SPEC.format(good=good))
+    return load_spec(folder / "defs.yaml")
+
+
+def build_day(ws: Workspace, loaded: LoadedProject, day: str) -> list[StageResult]:
+    run, log = RunContext(), SilentReporter()
+    return [
+        build_raw(ws, loaded, day, run, log),
+        build_weak_labels(ws, loaded, day, run, log),
+        build_cleaned(ws, loaded, day, run, log),
+    ]
+
+
+def content(ws: Workspace) -> dict[tuple[str, str, str | None], str]:
+    versions = ws.ledger.all_latest("small")
+    return {(v.kind, v.name, v.partition): v.content_hash for v in versions}
+
+
+def test_a_day_is_built_once_and_reused_afterwards(ws: Workspace, folder: Path) -> None:
+    first = build_day(ws, project(folder), DAYS[0])
+    second = build_day(ws, project(folder), DAYS[0])
+
+    assert [result.reused for result in first] == [False, False, False]
+    assert [result.reused for result in second] == [True, True, True]
+    assert all(check.passed for result in first for check in result.checks)
+    assert [r.metrics for r in second] == [r.metrics for r in first]
+
+
+def test_the_cleaned_table_holds_no_test_row_and_no_gold(ws: Workspace, folder: Path) -> None:
+    cleaned = build_day(ws, project(folder), DAYS[0])[2]
+
+    rows = ws.tables.read_table(ws.table_ref(cleaned.version, "cleaned"))
+
+    assert set(rows["split"].to_pylist()) <= {"train", "dev"}
+    assert "gold" not in rows.schema.names
+    assert set(rows["label"].to_pylist()) <= {"bad", "good"}
+
+
+def test_the_next_day_leaves_the_days_before_alone(ws: Workspace, folder: Path) -> None:
+    build_day(ws, project(folder), DAYS[0])
+    before = content(ws)
+    build_day(ws, project(folder), DAYS[1])
+    after = content(ws)
+
+    assert {key: after[key] for key in before} == before
+
+
+def test_editing_one_function_computes_one_column(ws: Workspace, folder: Path) -> None:
+    for day in DAYS:
+        build_day(ws, project(folder), day)
+    before = {v.id for v in ws.ledger.all_latest("small")}
+
+    for day in DAYS:
+        build_day(ws, project(folder, good="great, nice"), day)
+
+    made = [v for v in ws.ledger.all_latest("small") if v.id not in before]
+    votes = Counter(v.name for v in made if v.kind == "votes")
+    assert votes == {"good_words": 3}
+    # the new word occurs nowhere: the votes are the same, and everything below stays valid
+    assert {v.kind for v in made} == {"votes"}
+
+
+def test_a_changed_source_rebuilds_its_day_only(ws: Workspace, folder: Path) -> None:
+    for day in DAYS:
+        build_day(ws, project(folder), day)
+    before = content(ws)
+    path = folder / f"rows-{DAYS[0]}.jsonl"
+    path.write_text(path.read_text() + '{"text": "great late row", "label": "good"}\n')
+
+    results = {day: build_day(ws, project(folder), day) for day in DAYS}
+
+    after = content(ws)
+    assert [r.reused for r in results[DAYS[0]]] == [False, False, False]
+    assert results[DAYS[1]][0].reused
+    assert after[("raw", "raw", DAYS[1])] == before[("raw", "raw", DAYS[1])]
+    assert after[("raw", "raw", DAYS[0])] != before[("raw", "raw", DAYS[0])]
+
+
+def test_a_damaged_file_is_found_and_its_artifact_built_again(ws: Workspace, folder: Path) -> None:
+    first = build_day(ws, project(folder), DAYS[0])
+    ref = ws.table_ref(first[2].version, "cleaned")
+    path = ws.home.lake / "small" / "cleaned" / ref.files[0].path
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+    again = build_day(ws, project(folder), DAYS[0])
+
+    assert [result.reused for result in again] == [True, True, False]
+    assert "damaged" in again[2].reason
+    assert again[2].version.content_hash == first[2].version.content_hash
+
+
+def test_a_stage_without_its_input_says_what_to_run(ws: Workspace, folder: Path) -> None:
+    with pytest.raises(LookupError, match=r"(?s)raw of 2026-01-02 is not built.*next: fm run"):
+        build_weak_labels(ws, project(folder), DAYS[1], RunContext(), SilentReporter())
