@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,13 @@ from fm_platform.store.tables import TableRef, TableStore
 
 if TYPE_CHECKING:
     from fm_platform.tracking.tracker import Tracker
+
+_S3_VARIABLES = frozenset(
+    {
+        "AWS_ACCESS_KEY_ID", "AWS_ALLOW_HTTP", "AWS_CONDITIONAL_PUT", "AWS_ENDPOINT_URL",
+        "AWS_REGION", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,8 @@ class Workspace:
     @cached_property
     def tables(self) -> TableStore:
         """Delta tables, under FM_LAKE_URL or FM_HOME/lake."""
-        return TableStore(os.environ.get("FM_LAKE_URL", str(self.home.lake)))
+        root = os.environ.get("FM_LAKE_URL", str(self.home.lake))
+        return TableStore(root, object_store_options(root, os.environ))
 
     @cached_property
     def models(self) -> ModelStore:
@@ -108,6 +117,21 @@ class Workspace:
             self.models.quarantine(str(version.location["model"]))
         if "column" in version.location:
             self.columns.quarantine(str(version.location["column"]))
+
+
+def object_store_options(root: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the storage options of a lake: AWS_* variables for `s3://`, none for a folder.
+
+    Without `AWS_CONDITIONAL_PUT` the commits ask for it: of two writers one must lose.
+
+    Example:
+        >>> object_store_options("s3://lake", {"AWS_REGION": "eu-1", "PATH": "/bin"})
+        {'AWS_CONDITIONAL_PUT': 'etag', 'AWS_REGION': 'eu-1'}
+    """
+    if not root.startswith(("s3://", "s3a://")):
+        return {}
+    given = {name: value for name, value in sorted(environment.items()) if name in _S3_VARIABLES}
+    return {"AWS_CONDITIONAL_PUT": "etag", **given}
 
 
 def run_context(asked_by: str, dagster_run_id: str | None = None) -> RunContext:
