@@ -208,6 +208,25 @@ def test_dagster_postgres_accepts_the_storage_settings(monkeypatch: pytest.Monke
     schema = resolve_to_config_type(storage.DagsterPostgresStorage.config_type())
     result = process_config(schema, given)
     assert result.success, result.errors
+    assert result.value is not None
+    from dagster_postgres.utils import pg_url_from_config
+
+    assert imports_its_driver(pg_url_from_config(result.value))
+
+
+def imports_its_driver(url: str) -> bool:
+    from sqlalchemy.engine import make_url
+
+    return make_url(url).get_dialect().import_dbapi() is not None
+
+
+@pytest.mark.parametrize(
+    ("service", "variable"), [("code", "FM_LEDGER_URL"), ("mlflow", "MLFLOW_BACKEND_STORE_URI")]
+)
+def test_database_addresses_name_the_installed_driver(service: str, variable: str) -> None:
+    pytest.importorskip("psycopg2")
+    url = SERVICES[service]["environment"][variable]
+    assert imports_its_driver(REFERENCE.sub("value", url))
 
 
 def test_the_workspace_names_the_code_server() -> None:
