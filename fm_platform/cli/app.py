@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,13 +30,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 @app.command()
 def init(
-    name: Annotated[str, typer.Argument(help="Name of the new project: letters, digits, _.")],
+    name: Annotated[str, typer.Argument(help="Name of the new project: a-z, 0-9, _.")],
     data: Annotated[Path, typer.Option("--from", help="A CSV, JSON Lines or Parquet file.")],
 ) -> None:
     """Write a new project from a data file: a YAML file and labeling functions to fill in."""
     from fm_platform.sources.inference import infer_project
     from fm_platform.workspace import project_root
 
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):  # it becomes a folder
+        raise FMError(
+            "this cannot be the name of a project",
+            found=name,
+            expected="a small letter, then small letters, digits and _, 64 at most",
+        )
     folder = project_root() / "assets" / "defs" / name
     if (folder / "defs.yaml").exists():
         raise FMError(

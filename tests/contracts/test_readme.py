@@ -36,8 +36,8 @@ def commands(markdown: str) -> list[list[str]]:
 
 
 def inline(markdown: str) -> list[list[str]]:
-    """Return the words of `fm ...` and `make ...` in running text."""
-    text = _FENCE.sub("", markdown)
+    """Return the words of `fm ...` and `make ...` in running text on what is there."""
+    text = _FENCE.sub("", re.sub(r"(?ms)^## What is not there yet.*?(?=^## |\Z)", "", markdown))
     spans = re.findall(r"`((?:fm|make) [^`\n]+)`", text)
     return [shlex.split(span) for span in spans if "…" not in span]
 
