@@ -71,6 +71,7 @@ def raw_recipe(spec: ProjectSpec, day: str, source_ids: Mapping[str, str]) -> Re
         "split": spec.split.model_dump(mode="json"),
         "gold": {
             "column": spec.gold.column,
+            "values": spec.gold.values,
             "annotator": spec.gold.annotator,
             "guideline_version": spec.gold.guideline_version,
         },

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from datetime import date
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     BaseModel,
@@ -20,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from fm_platform.spec.checks import cross_problems
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 """A name that is safe in a path, a column and an asset key."""
 
@@ -29,7 +32,9 @@ SCALAR_TYPES = ("string", "integer", "number", "boolean", "date", "timestamp")
 class Part(BaseModel):
     """Base of all parts: frozen, extras forbidden."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", str_strip_whitespace=False, allow_inf_nan=False
+    )
 
 
 class Taxonomy(Part):
@@ -57,6 +62,15 @@ class Calendar(Part):
             raise ValueError(f"end {self.end} lies before start {self.start}")
         return self
 
+    @field_validator("timezone")
+    @classmethod
+    def _exists(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("no time zone of this name, e.g. UTC or Europe/Berlin") from None
+        return value
+
 
 class Source(Part):
     """One stream of raw rows.
@@ -72,7 +86,11 @@ class Source(Part):
 
 
 class Column(Part):
-    """What the contract says of one column."""
+    """What the contract says of one column.
+
+    Bounds are for numbers; domain, pattern and lengths for strings. A date or timestamp may lie
+    one day after the row's own day (time zones differ) and no later, unless `future` is true.
+    """
 
     type: Literal["string", "integer", "number", "boolean", "date", "timestamp"] = "string"
     nullable: bool = False
@@ -83,11 +101,28 @@ class Column(Part):
     pattern: str | None = None
     min_chars: int | None = Field(default=None, ge=0)
     max_chars: int | None = Field(default=None, ge=1)
+    future: bool = False
 
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
-        return _compiled(value)
+        return _compiled(value, re2=True)
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> Column:
+        numeric = {"minimum", "maximum"}
+        textual = {"allowed", "pattern", "min_chars", "max_chars"}
+        given = {name for name in numeric | textual if getattr(self, name) is not None}
+        if self.type in ("integer", "number"):
+            wrong = given - numeric
+        else:
+            wrong = given - textual if self.type == "string" else given
+        if wrong:
+            raise ValueError(f"{', '.join(sorted(wrong))} cannot be asked of a {self.type}")
+        for low, high in ((self.minimum, self.maximum), (self.min_chars, self.max_chars)):
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"no value lies between {low:g} and {high:g}")
+        return self
 
 
 class Contract(Part):
@@ -117,10 +152,12 @@ class Gold(Part):
     """Where human labels come from and how many of them may be read before the test.
 
     `column` names a class column of the source rows; it is moved to the gold table at `raw` and
-    never carried with the text. `dev_rows_per_source` is the budget of dev gold rows.
+    never carried with the text. `values` says which class a value of it means; a value that is
+    not named there must be a class itself. `dev_rows_per_source` is the budget of dev gold rows.
     """
 
-    column: Name | None = None
+    column: str | None = Field(default=None, min_length=1)
+    values: dict[str, Name] = Field(default_factory=dict)
     annotator: str = "unknown"
     guideline_version: str = "1"
     dev_rows_per_source: int = Field(default=50, ge=0)
@@ -233,12 +270,6 @@ class Labeling(Part):
     label_model: LabelModelSpec = LabelModelSpec()
     max_failed_share: float = Field(default=0.05, ge=0, le=1)
     minimum_coverage: float = Field(default=0.5, ge=0, le=1)
-
-    @field_validator("functions")
-    @classmethod
-    def _unique(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        _all_different((function.name for function in value), "labeling function")
-        return value
 
 
 class NormalizeTextRule(Part):
@@ -392,8 +423,8 @@ class ProjectSpec(Part):
     """One application: task, taxonomy, sources, labeling, cleaning, base model, experts, merge.
 
     Raises:
-        pydantic.ValidationError: With every mistake; use `fm_platform.spec.load_spec` to get
-            them with file and line.
+        pydantic.ValidationError: With every mistake of a single part; `cross_problems` tells
+            those between parts. `fm_platform.spec.load.load_spec` gives all, with file and line.
     """
 
     name: Name
@@ -431,40 +462,17 @@ class ProjectSpec(Part):
                     return {**data, "experts": [{"name": "all", "sources": names}]}
         return data
 
-    @model_validator(mode="after")
-    def _consistent(self) -> ProjectSpec:
-        names = _all_different((source.name for source in self.sources), "source")
-        reserved = sorted({"gold", "train", "dev", "test", "all"} & set(names))
-        if reserved:
-            raise ValueError(f"a source cannot be called {', '.join(reserved)}: the word is taken")
-        _all_different((expert.name for expert in self.experts), "expert")
-        return self
+    @field_validator("owners")
+    @classmethod
+    def _owners(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for owner in value:
+            if not re.fullmatch(r"team:.+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
+                raise ValueError(f"{owner!r} is neither team:NAME nor a mail address")
+        return value
 
     def cross_problems(self) -> list[tuple[tuple[str | int, ...], str]]:
         """Return mistakes between parts as (location, message); empty when consistent."""
-        problems: list[tuple[tuple[str | int, ...], str]] = []
-        sources = [source.name for source in self.sources]
-        for i, expert in enumerate(self.experts):
-            for j, name in enumerate(expert.sources):
-                if name not in sources:
-                    problems.append(
-                        (("experts", i, "sources", j), _unknown("source", name, sources))
-                    )
-        classes = self.taxonomy.classes
-        for i, function in enumerate(self.labeling.functions):
-            for field in ("label", "above", "below"):
-                label = getattr(function, field, None)
-                if label is not None and label not in classes:
-                    problems.append(
-                        (("labeling", "functions", i, field), _unknown("class", label, classes))
-                    )
-        for name in sorted(self.merge.weights or {}):
-            names = [expert.name for expert in self.experts]
-            if name not in names:
-                problems.append((("merge", "weights", name), _unknown("expert", name, names)))
-        if "text" not in self.contract.columns:
-            problems.append((("contract", "columns"), "a column called text is required"))
-        return problems
+        return cross_problems(self.model_dump())
 
 
 def _all_different(values: Iterable[str], what: str) -> tuple[str, ...]:
@@ -475,14 +483,16 @@ def _all_different(values: Iterable[str], what: str) -> tuple[str, ...]:
     return listed
 
 
-def _unknown(what: str, value: str, allowed: Iterable[str]) -> str:
-    return f"unknown {what} {value!r}; allowed: {', '.join(allowed)}"
+def _compiled(pattern: str | None, *, re2: bool = False) -> str | None:
+    """Return a pattern that compiles; with `re2` in Arrow's dialect, which knows no look-around."""
+    if pattern is None:
+        return None
+    try:
+        re.compile(pattern)
+        if re2:
+            import pyarrow.compute as pc
 
-
-def _compiled(pattern: str | None) -> str | None:
-    if pattern is not None:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
+            pc.match_substring_regex("", pattern)
+    except (re.error, ValueError) as error:
+        raise ValueError(f"not a regular expression: {error}") from None
     return pattern

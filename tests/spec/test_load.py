@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fm_platform.errors import SpecError
+from fm_platform.spec.checks import Problem
 from fm_platform.spec.load import load_spec, parse_spec
+from fm_platform.spec.models import ProjectSpec
 
 GOOD = """\
 type: assets.project.ContinuousTraining
@@ -53,9 +57,9 @@ def test_five_mistakes_are_reported_at_once_with_their_lines() -> None:
     assert [line.split(": ")[0] for line in found] == [
         "defs.yaml:5", "defs.yaml:9", "defs.yaml:10", "defs.yaml:10", "defs.yaml:11",
     ]  # fmt: skip
-    assert "unknown source 'other'; allowed: main" in found[1]
+    assert "unknown source 'other' (allowed: main)" in found[1]
     assert any("did you mean 'rank'?" in line for line in found)
-    assert "'linear' or 'ties'" in found[4]
+    assert "'magic' is not allowed (allowed: linear, ties)" in found[4]
 
 
 @pytest.mark.parametrize(
@@ -63,11 +67,17 @@ def test_five_mistakes_are_reported_at_once_with_their_lines() -> None:
     [
         ("", "the file is empty"),
         ("a: [1", "not YAML"),
-        ("a: &x 1\nb: *x\n", "aliases"),
+        ("a: &x 1\nb: *x\n", "anchors (&name) are refused"),
+        ("a: 1\nb: *x\n", "defs.yaml:2: aliases"),
         ("type: a\ntype: b\n", "stands here twice"),
         ("a: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
         ("a: " + "[" * 100 + "]" * 100, "deeper than 64"),
-        ("a: [&x 1, " + ", ".join(["*x"] * 9) + "]", "aliases"),
+        ("a: [&x 1, " + ", ".join(["*x"] * 9) + "]", "anchors"),
+        ("a: 1\nb: 2026-13-45\n", "defs.yaml:2: b: '2026-13-45' is no value"),
+        ("a: 1\n---\nb: 2\n", "not YAML"),
+        ("a: {<<: {b: 1}}\n", "could not determine a constructor"),
+        ("? [1]\n: 2\n", "a key must be a word"),
+        ("{a: " * 10_000, "deeper than 64"),
         ("- 1\n", "attributes: a mapping is required"),
     ],
 )
@@ -105,3 +115,103 @@ def test_the_shipped_project_loads() -> None:
 
     assert [expert.name for expert in spec.experts] == ["tweets", "movies", "amazon", "nyt"]
     assert spec.gold.dev_rows_per_source <= 50
+
+
+WRONG_TOGETHER = """\
+type: assets.project.ContinuousTraining
+attributes:
+  name: Small
+  taxonomy: {classes: [bad, good]}
+  calendar: {start: 2026-01-10, timezone: Mars/Olympus}
+  owners: [bob]
+  sources:
+    - {name: main, connector: fils}
+    - {name: main}
+  contract:
+    columns:
+      text: {type: string}
+      day: {type: date}
+      stars: {type: integer, max_chars: 3, typ: 1}
+  gold: {column: stars, dev_rows: 5}
+  labeling:
+    functions:
+      - {kind: keyword, name: one, words: [a], label: god}
+      - {kind: keywrd, name: two, words: [a], label: good}
+      - {kind: rule, name: one, column: star, operator: "<", value: 2, label: bad}
+      - {kind: regex, name: three, pattern: "(", lable: bad}
+  merge: {weights: {everything: .nan}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (3, "name: String should match pattern"),
+        (5, "calendar.timezone: no time zone of this name"),
+        (6, "'bob' is neither team:NAME nor a mail address"),
+        (8, "unknown source connector 'fils'; did you mean 'files'? (allowed: delta, files, "),
+        (9, "sources[1].name: source 'main' is named more than once"),
+        (13, "contract.columns.day: a declared column cannot have this name"),
+        (14, "contract.columns.stars.typ: unknown field; did you mean 'type'?"),
+        (15, "gold.column: 'stars' is a contract column as well"),
+        (15, "gold.dev_rows: unknown field; did you mean 'dev_rows_per_source'?"),
+        (18, "unknown class 'god'; did you mean 'good'? (allowed: bad, good)"),
+        (19, "unknown kind 'keywrd'; did you mean 'keyword'?"),
+        (20, "labeling function 'one' is named more than once"),
+        (20, "unknown column 'star'; did you mean 'stars'?"),
+        (21, "not a regular expression"),
+        (21, "labeling.functions[3].lable: unknown field; did you mean 'label'?"),
+        (21, "labeling.functions[3].label: is required"),
+        (22, "merge.weights.everything: Input should be a finite number"),
+        (22, "unknown expert 'everything' (allowed: all)"),
+    ],
+)
+def test_every_mistake_is_told_beside_all_others(line: int, says: str) -> None:
+    found = [text for text in problems(WRONG_TOGETHER) if says in text]
+
+    assert len(found) == 1, problems(WRONG_TOGETHER)
+    assert found[0].startswith(f"defs.yaml:{line}: ")
+
+
+def test_a_large_file_is_refused_without_being_read(tmp_path: Path) -> None:
+    path = tmp_path / "defs.yaml"
+    with path.open("wb") as handle:
+        handle.truncate(5 << 30)  # no bytes on the disk
+
+    with pytest.raises(SpecError, match="larger than 1048576 bytes"):
+        load_spec(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ("{type: date, maximum: 3}", "maximum cannot be asked of a date"),
+        ("{type: integer, pattern: x}", "pattern cannot be asked of a integer"),
+        ("{type: number, minimum: 3, maximum: 2}", "no value lies between 3 and 2"),
+        ("{pattern: '(?=x)'}", "not a regular expression"),
+        ("{type: strng}", "did you mean 'string'?"),
+    ],
+)
+def test_a_contract_that_no_row_could_be_held_to_is_refused(column: str, says: str) -> None:
+    text = GOOD + f"  contract: {{columns: {{text: {{}}, extra: {column}}}}}\n"
+
+    assert says in problems(text)[0]
+
+
+def test_checks_of_other_layers_see_sources_beside_other_mistakes() -> None:
+    def check(spec: ProjectSpec) -> list[Problem]:
+        return [(("sources", i, "options", "pth"), "typo") for i, _ in enumerate(spec.sources)]
+
+    with pytest.raises(SpecError) as caught:
+        parse_spec(GOOD.replace("name: small", "name: 5"), "defs.yaml", [check])
+
+    assert [(p.line, p.path) for p in caught.value.problems] == [
+        (3, "name"), (7, "sources[0].options.pth"),
+    ]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet="ab:-[]{}&*!|>'\"#\n %,?01.", max_size=60))
+def test_no_text_does_more_than_raise_a_spec_error(text: str) -> None:
+    with pytest.raises(SpecError):
+        parse_spec(text, "defs.yaml")

@@ -1,0 +1,188 @@
+"""Mistakes between the parts of a project: names that must exist elsewhere, or must not.
+
+They are looked for in plain data, so that a file with wrong parts still shows the mistakes
+between the right ones.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from importlib.metadata import entry_points
+from typing import Any
+
+Location = tuple[str | int, ...]
+Problem = tuple[Location, str]
+"""Where in the spec, and what is wrong."""
+
+BUILT_IN_CONNECTORS = ("delta", "files", "vader_corpora")
+"""Names only: the spec imports no connector. A test holds them equal to the registry."""
+CONNECTOR_GROUP = "fm_platform.sources"
+
+SOURCE_WORDS = ("all", "dev", "gold", "test", "train")
+"""Words that tables and reports use beside source names."""
+COLUMN_WORDS = (
+    "day", "gold_label", "gold_rater_labels", "key", "problem", "row_id", "source", "split",
+    "text_key",
+)  # fmt: skip
+"""Columns that `raw` has anyway, or that a connector gives for another purpose."""
+DERIVED_COLUMNS = ("char_count", "source", "word_count")
+"""Columns a declared labeling function may read without a contract for them."""
+
+
+def cross_problems(data: Mapping[str, Any]) -> list[Problem]:
+    """Return the mistakes between the parts of a project's plain data, in the order of the parts.
+
+    Args:
+        data: Fields of a `ProjectSpec`; parts of a wrong shape are left out.
+    """
+    sources = _mappings(data, "sources")
+    experts = _mappings(data, "experts")
+    found = [
+        *_sources(sources, data),
+        *_columns(data),
+        *_twice("experts", experts, "expert"),
+        *_functions(data),
+    ]
+    names = _names(sources)
+    for i, expert in experts:
+        for j, name in enumerate(_sequence(expert.get("sources"))):
+            if isinstance(name, str) and names and name not in names:
+                found.append((("experts", i, "sources", j), unknown("source", name, names)))
+    weights = _mapping(_mapping(data.get("merge")).get("weights"))
+    known = _names(experts) or (["all"] if not data.get("experts") else [])
+    for name in sorted(map(str, weights)):
+        if known and name not in known:
+            found.append((("merge", "weights", name), unknown("expert", name, known)))
+    return found
+
+
+def unknown(what: str, value: str, allowed: Iterable[str]) -> str:
+    """Return the message for a name that is not among the allowed ones."""
+    return f"unknown {what} {value!r}{suggest(value, allowed)}"
+
+
+def suggest(value: str, allowed: Iterable[str]) -> str:
+    """Return what follows a complaint: the nearest allowed word, and all of them."""
+    listed = [str(word) for word in allowed]
+    if not listed:
+        return ""
+    close = difflib.get_close_matches(value, listed, n=1) or [
+        word for word in listed if len(value) > 2 and word.startswith(value)
+    ]
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} (allowed: {', '.join(listed)})"
+
+
+def connector_names() -> list[str]:
+    """Return the connectors that exist, those of installed plug-ins included; imports none."""
+    return sorted({*BUILT_IN_CONNECTORS, *entry_points(group=CONNECTOR_GROUP).names})
+
+
+def _sources(sources: Sequence[tuple[int, Mapping[str, Any]]], data: Mapping[str, Any]) -> Any:
+    yield from _twice("sources", sources, "source")
+    calendar = _mapping(data.get("calendar"))
+    end = _date(calendar.get("end"))
+    for i, source in sources:
+        name, connector = source.get("name"), source.get("connector", "files")
+        if name in SOURCE_WORDS:
+            yield ("sources", i, "name"), f"a source cannot be called {name}: the word is taken"
+        if isinstance(connector, str) and connector not in BUILT_IN_CONNECTORS:
+            known = connector_names()
+            if connector not in known:
+                place = ("sources", i, "connector")
+                yield place, unknown("source connector", connector, known)
+        starts = _date(source.get("starts"))
+        if starts is not None and end is not None and starts > end:
+            yield ("sources", i, "starts"), f"{starts} lies after the calendar's end {end}"
+
+
+def _columns(data: Mapping[str, Any]) -> Iterator[Problem]:
+    columns = _mapping(_mapping(data.get("contract")).get("columns"))
+    if columns and "text" not in columns:
+        yield ("contract", "columns"), "a column called text is required"
+    for name in columns:
+        if name in COLUMN_WORDS:
+            place: Location = ("contract", "columns", str(name))
+            yield place, "a declared column cannot have this name: it is taken; use `rename`"
+    gold = _mapping(data.get("gold")).get("column")
+    if gold is not None and gold in columns:
+        yield (
+            ("gold", "column"),
+            f"{gold!r} is a contract column as well: human labels are never carried with the text",
+        )
+    classes = _classes(data)
+    values = _mapping(_mapping(data.get("gold")).get("values"))
+    for value, name in values.items():
+        if isinstance(name, str) and classes and name not in classes:
+            yield ("gold", "values", str(value)), unknown("class", name, classes)
+
+
+def _functions(data: Mapping[str, Any]) -> Iterator[Problem]:
+    functions = _mappings(_mapping(data.get("labeling")), "functions")
+    place: Location = ("labeling", "functions")
+    classes = _classes(data)
+    contract = data.get("contract")
+    columns = _mapping(_mapping(contract).get("columns")) if contract else {"text": None}
+    readable = sorted({"text", *map(str, columns), *DERIVED_COLUMNS})
+    for i, message in _repeated(functions, "labeling function"):
+        yield (*place, i, "name"), message
+    for i, function in functions:
+        for field in ("label", "above", "below"):
+            name = function.get(field)
+            if isinstance(name, str) and classes and name not in classes:
+                yield (*place, i, field), unknown("class", name, classes)
+        column = function.get("column")
+        if isinstance(column, str) and columns and column not in readable:
+            yield (*place, i, "column"), unknown("column", column, readable)
+
+
+def _twice(
+    part: str, items: Sequence[tuple[int, Mapping[str, Any]]], what: str
+) -> Iterator[Problem]:
+    for i, message in _repeated(items, what):
+        yield (part, i, "name"), message
+
+
+def _repeated(
+    items: Sequence[tuple[int, Mapping[str, Any]]], what: str
+) -> Iterator[tuple[int, str]]:
+    seen: set[str] = set()
+    for i, item in items:
+        name = item.get("name")
+        if isinstance(name, str):
+            if name in seen:
+                yield i, f"{what} {name!r} is named more than once"
+            seen.add(name)
+
+
+def _names(items: Iterable[tuple[int, Mapping[str, Any]]]) -> list[str]:
+    return [item["name"] for _, item in items if isinstance(item.get("name"), str)]
+
+
+def _classes(data: Mapping[str, Any]) -> list[str]:
+    named = _sequence(_mapping(data.get("taxonomy")).get("classes"))
+    return [name for name in named if isinstance(name, str)]
+
+
+def _mappings(data: Mapping[str, Any], part: str) -> list[tuple[int, Mapping[str, Any]]]:
+    items = enumerate(_sequence(data.get(part)))
+    return [(i, item) for i, item in items if isinstance(item, Mapping)]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sequence(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _date(value: Any) -> date | None:
+    if isinstance(value, str):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, date) else None
