@@ -18,6 +18,7 @@ from fm_platform.spec.checks import Location
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
+MAX_NODES = 50_000
 _PLAIN = {
     yaml.MappingNode: "tag:yaml.org,2002:map",
     yaml.SequenceNode: "tag:yaml.org,2002:seq",
@@ -96,8 +97,10 @@ class Tree:
     def _refuse_events(self, text: str) -> None:
         """Look for what is refused before any node is built."""
         depth = 0
-        for event in yaml.parse(text, Loader=_LOADER):
+        for count, event in enumerate(yaml.parse(text, Loader=_LOADER)):
             line = event.start_mark.line + 1 if event.start_mark else 1
+            if count > MAX_NODES:
+                return self._refuse(line, (), f"more than {MAX_NODES} keys and values")
             if isinstance(event, yaml.AliasEvent):
                 return self._refuse(line, (), "aliases (*name) are refused: write the value again")
             if getattr(event, "anchor", None) is not None:

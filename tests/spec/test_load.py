@@ -78,6 +78,7 @@ def test_five_mistakes_are_reported_at_once_with_their_lines() -> None:
         ("a: {<<: {b: 1}}\n", "could not determine a constructor"),
         ("? [1]\n: 2\n", "a key must be a word"),
         ("{a: " * 10_000, "deeper than 64"),
+        ("- 1\n" * 200_000, "more than 50000 keys and values"),
         ("- 1\n", "attributes: a mapping is required"),
     ],
 )
