@@ -118,10 +118,12 @@ class TrainingLoop:
             TrainingError: If not even one row fits into the memory of the device.
         """
         self._resume()
-        per_epoch = max(1, len(self.plan) // self.config.epochs)
-        every = max(1, per_epoch // self.config.evaluations_per_epoch)
+        evaluations = self.config.epochs * self.config.evaluations_per_epoch
+        every = max(1, -(-len(self.plan) // evaluations))
         if self.step == 0 and len(self.dev):
-            self._evaluate()  # what is begun with is kept, if training makes it worse
+            # Told, but never chosen: on some hundred weak labels a little is noise, and experts
+            # that all fell back to the start would leave nothing to merge.
+            self.history.append({"step": 0, "dev_loss": round(self._dev_loss(), 6)})
         while self.step < len(self.plan) and self.worse < self.config.patience:
             self._step()
             if len(self.dev) and (self.step % every == 0 or self.step == len(self.plan)):
@@ -224,6 +226,16 @@ class TrainingLoop:
         ).at(self.step + 1, rate, rows)
 
     def _evaluate(self) -> None:
+        loss = self._dev_loss()
+        self.history.append({"step": self.step, "dev_loss": round(loss, 6)})
+        if loss < self.best_loss:
+            self.best_loss, self.best_step, self.worse = loss, self.step, 0
+            self.best = {n: p.detach().clone() for n, p in self.parameters.items()}
+        else:
+            self.worse += 1
+
+    def _dev_loss(self) -> float:
+        """Return the mean soft cross entropy of the dev rows, in nats."""
         lengths = [len(tokens) for tokens in self.dev.tokens]
         total = 0.0
         with self.torch.inference_mode():
@@ -233,12 +245,7 @@ class TrainingLoop:
         if not math.isfinite(loss):
             trained = self.plan[max(self.step - 1, 0)]
             self._require_finite(loss, "loss on the dev rows", trained, self._rate())
-        self.history.append({"step": self.step, "dev_loss": round(loss, 6)})
-        if loss < self.best_loss:
-            self.best_loss, self.best_step, self.worse = loss, self.step, 0
-            self.best = {n: p.detach().clone() for n, p in self.parameters.items()}
-        else:
-            self.worse += 1
+        return loss
 
     def _speed(self) -> float:
         return self._tokens / max(time.perf_counter() - self._started, 1e-9)

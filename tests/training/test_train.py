@@ -86,7 +86,9 @@ def test_the_numbers_of_a_training(reference: TrainedExpert) -> None:
 
     assert metrics["threads"] == 1
     assert metrics["steps"] == sum("train_loss" in point for point in reference.history)
-    assert metrics["dev_loss"] == min(p["dev_loss"] for p in reference.history if "dev_loss" in p)
+    assert metrics["dev_loss"] == min(
+        point["dev_loss"] for point in reference.history if "dev_loss" in point and point["step"]
+    )
     assert "resumed_at_step" not in metrics
 
 
@@ -238,24 +240,22 @@ def test_one_row_that_does_not_fit_is_named(train: Train, monkeypatch: pytest.Mo
         raise torch.OutOfMemoryError("the device is full")
 
     monkeypatch.setattr(TrainingLoop, "_losses", losses)
-    monkeypatch.setattr(TrainingLoop, "_evaluate", lambda self: None)
+    monkeypatch.setattr(TrainingLoop, "_dev_loss", lambda self: 1.0)
     with pytest.raises(TrainingError, match="does not fit into the memory"):
         train()
 
 
-def test_the_start_stays_where_training_makes_it_worse(train: Train, start: Path) -> None:
-    upside_down = ROWS.set_column(
-        ROWS.schema.get_field_index("probabilities"),
-        "probabilities",
-        ROWS["probabilities"].take([*range(1, 80), 0]),
-    )
-    trained = train(rows=upside_down, expert_learning_rate=0.5)
+def test_the_parameters_of_the_best_dev_loss_are_kept(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([0.5, 0.9, 0.7, 0.8])  # of the start, then of three evaluations
+    monkeypatch.setattr(TrainingLoop, "_dev_loss", lambda self: next(losses))
+    trained = train(epochs=1, evaluations_per_epoch=3)
+    steps = [point["step"] for point in trained.history if "dev_loss" in point]
 
-    assert trained.metrics["best_step"] == 0
-    assert (
-        bits(trained)["adapter_model.safetensors"]
-        == (start / "adapter_model.safetensors").read_bytes()
-    )
+    assert len(steps) == 4
+    assert trained.metrics["best_step"] == steps[2]
+    assert trained.metrics["dev_loss"] == 0.7
 
 
 def test_patience_ends_a_training_early(train: Train) -> None:
