@@ -23,7 +23,7 @@ def load_functions(spec: ProjectSpec, directory: Path) -> tuple[LabelingFunction
         LabelingError: If two functions share a name, or there is none.
     """
     found = [compile_declared(declared, directory) for declared in spec.labeling.functions]
-    if spec.labeling.module is not None and (directory / spec.labeling.module).exists():
+    if spec.labeling.module is not None and _is_there(spec, directory / spec.labeling.module):
         module = _import(directory / spec.labeling.module)
         found += [value for value in vars(module).values() if isinstance(value, LabelingFunction)]
     names = [function.name for function in found]
@@ -39,6 +39,21 @@ def load_functions(spec: ProjectSpec, directory: Path) -> tuple[LabelingFunction
     return tuple(sorted(found, key=lambda function: function.name))
 
 
+def _is_there(spec: ProjectSpec, path: Path) -> bool:
+    """Whether the module exists; only the default name may be missing.
+
+    Raises:
+        FunctionImportError: If a module that the project file names is not there.
+    """
+    if not path.exists() and "module" in spec.labeling.model_fields_set:
+        raise FunctionImportError(
+            "the declared module of labeling functions is not there",
+            where=path,
+            next_step="mend labeling.module, or write the file",
+        )
+    return path.exists()
+
+
 def _import(path: Path) -> ModuleType:
     """Import a file under a name of its own content, so that an edit is seen at once."""
     name = f"fm_labeling_functions_{sha256_file(path)[:16]}"
@@ -51,7 +66,7 @@ def _import(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
         line = getattr(error, "lineno", None) or (frames[-1].lineno if frames else None)

@@ -35,7 +35,7 @@ CODE: dict[str, tuple[str, ...]] = {
         "fm_platform.stages.raw",
     ),
     "embeddings": ("fm_platform.training.embed",),
-    "votes": ("fm_platform.labeling.apply",),
+    "votes": ("fm_platform.labeling.apply", "fm_platform.labeling.declared"),
     "exemplar_votes": ("fm_platform.labeling.apply", "fm_platform.stages.weak_labels"),
     "gold": ("fm_platform.stages.window",),
     "seen": ("fm_platform.stages.cleaned",),

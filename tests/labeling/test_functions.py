@@ -185,6 +185,18 @@ def test_a_module_with_a_syntax_error_names_the_line(tmp_path: Path) -> None:
         load_functions(project(), tmp_path)
 
 
+def test_a_module_that_exits_is_an_error_and_not_the_end(tmp_path: Path) -> None:
+    (tmp_path / "labeling_functions.py").write_text("import sys\nsys.exit(0)\n")
+
+    with pytest.raises(FunctionImportError, match="SystemExit"):
+        load_functions(project(), tmp_path)
+
+
+def test_a_declared_module_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FunctionImportError, match=r"(?s)is not there.*functions_of_mine.py"):
+        load_functions(project(module="functions_of_mine.py"), tmp_path)
+
+
 def test_two_functions_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "labeling_functions.py").write_text(MODULE.format(
         test="True", words="()", comment="pass"))  # fmt: skip
