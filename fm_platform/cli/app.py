@@ -48,7 +48,7 @@ def init(
         raise FMError(
             f"project {name!r} exists already", where=folder, next_step="choose another name"
         )
-    files = infer_project(name, data)
+    files = infer_project(name, data, folder)
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in sorted(files.items()):
         (folder / file).write_text(text, "utf-8")

@@ -11,8 +11,9 @@ from typing import Any, Protocol, TypeVar
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fm_platform.errors import SpecError, SpecProblem
+from fm_platform.errors import RegistryError, SpecError, SpecProblem
 from fm_platform.registry import Registry
+from fm_platform.spec.checks import Location, Problem, suggest
 from fm_platform.spec.models import ProjectSpec, Source
 
 # Columns a connector may give besides the declared ones.
@@ -22,7 +23,11 @@ GOLD_RATERS = "gold_rater_labels"
 
 
 class Connector(Protocol):
-    """Brings the rows of one source."""
+    """Brings the rows of one source.
+
+    A connector class may name the model of its settings as `options_model`: then mistakes in
+    them are told together with all others of the project file.
+    """
 
     def days(self) -> list[str]:
         """Return the days that have rows, sorted, as YYYY-MM-DD."""
@@ -32,7 +37,7 @@ class Connector(Protocol):
 
     def read(self, day: str) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a day: `text`, declared columns, optionally `key`, `gold_label`,
-        `gold_rater_labels`.
+        `gold_rater_labels`, `problem` (see `fm_platform.sources.rows`).
 
         Raises:
             SourceUnavailableError: If the source cannot be reached.
@@ -55,6 +60,11 @@ class ConnectorContext:
     spec: ProjectSpec
     directory: Path
     cache: Path
+
+    @property
+    def first_day(self) -> str:
+        """The first day of this source."""
+        return (self.source.starts or self.spec.calendar.start).isoformat()
 
     @property
     def calendar_days(self) -> list[str]:
@@ -84,19 +94,17 @@ def options(context: ConnectorContext, model: type[O]) -> O:
     Raises:
         SpecError: With every mistake.
     """
-    try:
-        return model.model_validate(context.source.options)
-    except ValidationError as error:
-        problems = [
-            SpecProblem(
-                str(context.directory / "defs.yaml"),
-                None,
-                ".".join(["sources", context.source.name, "options", *map(str, item["loc"])]),
-                f"{item['msg']} (allowed: {', '.join(sorted(model.model_fields))})",
-            )
-            for item in error.errors()
-        ]
-        raise SpecError(problems) from None
+    mistakes = _mistakes(model, context.source.options)
+    if mistakes:
+        file = str(context.directory / "defs.yaml")
+        place: Location = ("sources", context.source.name, "options")
+        raise SpecError(
+            [
+                SpecProblem(file, None, ".".join(map(str, (*place, *location))), message)
+                for location, message in mistakes
+            ]
+        )
+    return model.model_validate(context.source.options)
 
 
 def connect(source: Source, spec: ProjectSpec, directory: Path, cache: Path) -> Connector:
@@ -110,6 +118,38 @@ def connect(source: Source, spec: ProjectSpec, directory: Path, cache: Path) -> 
     return CONNECTORS.get(source.connector)(ConnectorContext(source, spec, directory, cache))
 
 
+def options_problems(spec: ProjectSpec) -> list[Problem]:
+    """Return the mistakes in the settings of all connectors: a check for `load_spec`."""
+    _register_built_ins()
+    found: list[Problem] = []
+    for i, source in enumerate(spec.sources):
+        try:
+            model = getattr(CONNECTORS.get(source.connector), "options_model", None)
+        except RegistryError:
+            continue  # the spec says so itself
+        for location, message in _mistakes(model, source.options) if model else ():
+            found.append((("sources", i, "options", *location), message))
+    return found
+
+
+def _mistakes(model: type[Options], given: dict[str, Any]) -> list[Problem]:
+    try:
+        model.model_validate(given)
+    except ValidationError as error:
+        return [_mistake(model, item) for item in error.errors()]
+    return []
+
+
+def _mistake(model: type[Options], item: Any) -> Problem:
+    location: Location = tuple(item["loc"])
+    allowed = sorted(model.model_fields)
+    if item["type"] == "extra_forbidden":
+        return location, "unknown setting" + suggest(str(location[-1]), allowed)
+    if item["type"] == "missing":
+        return location, f"is required (settings: {', '.join(allowed)})"
+    return location, f"{item['msg']} (found {str(item['input'])[:80]!r})"
+
+
 def _register_built_ins() -> None:
     from fm_platform.sources import corpora, delta, files
 
@@ -120,7 +160,8 @@ def _register_built_ins() -> None:
 
 def as_day(value: Any) -> str | None:
     """Return a value as YYYY-MM-DD, or None where it is not a date."""
+    text = str(value)[:10]
     try:
-        return date.fromisoformat(str(value)[:10]).isoformat()
+        return date.fromisoformat(text).isoformat() if len(text) == 10 else None
     except ValueError:
         return None

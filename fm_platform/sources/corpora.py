@@ -58,6 +58,8 @@ class CorporaOptions(Options):
 class CorporaConnector:
     """Replays one corpus over the days from the start of its source to the calendar's end."""
 
+    options_model = CorporaOptions
+
     def __init__(self, context: ConnectorContext) -> None:
         self.context = context
         self.options = options(context, CorporaOptions)

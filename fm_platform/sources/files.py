@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from pydantic import Field
 
 from fm_platform.errors import SourceFormatError, SourceUnavailableError
@@ -25,11 +23,14 @@ from fm_platform.sources.connectors import (
     as_day,
     options,
 )
+from fm_platform.sources.days import DayIndex, day_column
+from fm_platform.sources.readers import format_of, read_file
+from fm_platform.sources.rows import PROBLEM, Damage, add_damage
+from fm_platform.store.content import ContentHasher
 
-_BATCH_ROWS = 4096
-_MAX_FIELD_CHARS = 64 * 1024 * 1024
-_DATE_IN_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})")
-Row = dict[str, Any]
+_DATE_IN_NAME = re.compile(r"(?<!\d)(\d{4}-\d{2}-\d{2})(?!\d)")
+_DAY = "day"
+_INDEX_FORMAT = 1
 
 
 class FileOptions(Options):
@@ -38,31 +39,47 @@ class FileOptions(Options):
     Attributes:
         path: Glob, relative to the project folder.
         format: `auto` goes by the file's ending.
-        date_column: Column that holds the day; without it the day is in the file's name
-            (YYYY-MM-DD), and without that it is the first day of the calendar.
+        date_column: Column that holds the day. Without it the day is in the file's name
+            (YYYY-MM-DD), and without that it is the first day of the source. Rows outside the
+            calendar are not taken; rows without a readable date come on the first day, into
+            quarantine.
+        date_format: How the date is written (`%d.%m.%Y`); ISO 8601 by default.
         text_column: Column that becomes `text`.
         key_column: Column with a stable id; without it a row is known by its text.
         rename: File column -> contract column.
         source_column / source_value: Take only the rows of one stream.
+        delimiter: Of CSV, one character.
     """
 
-    path: str
+    path: str = Field(min_length=1)
     format: Literal["auto", "csv", "jsonl", "parquet"] = "auto"
     date_column: str | None = None
+    date_format: str | None = None
     text_column: str = "text"
     key_column: str | None = None
     rename: dict[str, str] = Field(default_factory=dict)
     source_column: str | None = None
     source_value: str | None = None
-    delimiter: str = ","
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
 
 
 class FilesConnector:
-    """Reads files row by row in batches; a damaged row is given on, for quarantine to name it."""
+    """Reads files in batches; a damaged row is given on, for quarantine to name it."""
+
+    options_model = FileOptions
 
     def __init__(self, context: ConnectorContext) -> None:
         self.context = context
         self.options = options(context, FileOptions)
+        inverse = {new: old for old, new in self.options.rename.items()}
+        contract = context.spec.contract.columns
+        # given column -> column of the file
+        self._columns = {name: inverse.get(name, name) for name in contract}
+        self._columns["text"] = self.options.text_column
+        if self.options.key_column is not None:
+            self._columns[KEY] = self.options.key_column
+        if context.spec.gold.column is not None:
+            self._columns[GOLD_LABEL] = context.spec.gold.column
 
     def files(self) -> list[Path]:
         """Return the files that match, sorted.
@@ -71,12 +88,19 @@ class FilesConnector:
             SourceUnavailableError: If none does.
         """
         pattern = self.options.path
-        if Path(pattern).is_absolute():
-            root = Path(Path(pattern).anchor)
-            found = root.glob(str(Path(pattern).relative_to(root)))
-        else:
-            found = self.context.directory.glob(pattern)
-        listed = sorted(path for path in found if path.is_file())
+        root = Path(pattern).anchor
+        try:
+            found = (
+                Path(root).glob(str(Path(pattern).relative_to(root)))
+                if root
+                else self.context.directory.glob(pattern)
+            )
+            listed = sorted(path for path in found if path.is_file())
+        except (ValueError, NotImplementedError) as error:
+            raise SourceFormatError(
+                f"source {self.context.source.name}: not a pattern for files", found=str(error),
+                where=pattern,
+            ) from None  # fmt: skip
         if not listed:
             raise SourceUnavailableError(
                 f"source {self.context.source.name}: no file matches",
@@ -90,237 +114,155 @@ class FilesConnector:
         """Return the days that have rows."""
         if self.options.date_column is None:
             return sorted({self._day_of_file(path) for path in self.files()})
-        found = {self._day_of_row(row) for path in self.files() for row in self._rows(path)}
-        return sorted(day for day in found if day is not None)
+        return sorted({day for path in self.files() for day in self._index(path)})
 
     def content_id(self, day: str) -> str:
-        """Return a hash of the files that may hold rows of `day`."""
-        chosen = self._files_of(day)
-        return fingerprint([[path.name, _file_hash(path)] for path in chosen])
+        """Return a hash of what `read` gives for a day.
+
+        With a date column it is the hash of that day's rows: a file that grows by a day leaves
+        the days before as they are.
+        """
+        if self.options.date_column is None:
+            chosen = [path for path in self.files() if self._day_of_file(path) == day]
+            return fingerprint([[path.name, _file_hash(path)] for path in chosen])
+        indexes = [self._index(path) for path in self.files()]
+        return fingerprint([index[day] for index in indexes if day in index])
 
     def read(self, day: str) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of a day; all values as text, typed later by the contract."""
-        for path in self._files_of(day):
-            batch: list[Row] = []
-            for row in self._rows(path):
-                if self.options.date_column is not None and self._day_of_row(row) != day:
-                    continue
-                if self._other_source(row):
-                    continue
-                batch.append(self._named(row))
-                if len(batch) == _BATCH_ROWS:
-                    yield _as_batch(batch, self._columns())
-                    batch = []
-            if batch:
-                yield _as_batch(batch, self._columns())
+        """Yield the rows of a day; their types are judged later, by the contract."""
+        dated = self.options.date_column is not None
+        for path in self.files():
+            if (dated and day not in self._index(path)) or (
+                not dated and self._day_of_file(path) != day
+            ):
+                continue
+            before = _state(path)
+            for batch in self._batches(path):
+                if dated:
+                    batch = batch.filter(pc.equal(batch.column(_DAY), day)).drop_columns([_DAY])
+                if batch.num_rows:
+                    yield batch
+            if _state(path) != before:
+                raise SourceUnavailableError(
+                    f"source {self.context.source.name}: a file changed while it was read",
+                    where=path.name, next_step="run again; write new files under another name first"
+                )  # fmt: skip
 
-    def _files_of(self, day: str) -> list[Path]:
-        if self.options.date_column is not None:
-            return self.files()
-        return [path for path in self.files() if self._day_of_file(path) == day]
+    def _batches(self, path: Path) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a file in the columns that are wanted; with their day, if dated."""
+        kind = format_of(path) if self.options.format == "auto" else self.options.format
+        choosing = (self.options.date_column, self.options.source_column)
+        wanted = {*self._columns.values(), *(name for name in choosing if name is not None)}
+        read = read_file(
+            path, kind, text_column=self.options.text_column, delimiter=self.options.delimiter,
+            wanted=wanted,
+        )  # fmt: skip
+        for number, batch in enumerate(read):
+            if number == 0:
+                self._require_columns(path, batch.schema.names)
+            batch = self._of_source(batch)
+            if self.options.date_column is not None:
+                yield self._dated(batch)
+            else:
+                yield self._named(batch)
+
+    def _of_source(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the rows of one stream, and damaged rows: nobody knows whose they are."""
+        column = self.options.source_column
+        if column is None or column not in batch.schema.names:
+            return batch
+        values = batch.column(column).cast(pa.string())
+        chosen = pc.fill_null(pc.equal(values, self.options.source_value or ""), False)
+        lost = pc.and_(pc.is_null(values), pc.is_valid(batch.column(PROBLEM)))
+        return batch.filter(pc.or_(chosen, lost))
+
+    def _named(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        names = set(batch.schema.names)
+        columns = {
+            new: batch.column(old) if old in names else pa.nulls(batch.num_rows, pa.string())
+            for new, old in sorted(self._columns.items())
+        }
+        return pa.record_batch({**columns, PROBLEM: batch.column(PROBLEM)})
+
+    def _dated(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the wanted columns and `day`; rows without a date come on the first day."""
+        name = self.options.date_column or ""
+        if name in batch.schema.names:
+            came = batch.column(name)
+            timezone = self.context.spec.calendar.timezone
+            days = day_column(came, self.options.date_format, timezone)
+        else:
+            came = days = pa.nulls(batch.num_rows, pa.string())
+        unknown = np.flatnonzero(np.asarray(days.is_null()))
+        expected = f"no date ({self.options.date_format or 'YYYY-MM-DD'})"
+        notes = {}
+        for row in unknown.tolist():
+            value = came[row].as_py()
+            before = None if value is None else str(value)
+            notes[row] = Damage("date", self._given_name(name), expected, before)
+        named = add_damage(self._named(batch), notes)
+        return named.append_column(_DAY, pc.fill_null(days, self.context.first_day))
+
+    def _given_name(self, column: str) -> str:
+        return self.options.rename.get(column, column)
+
+    def _index(self, path: Path) -> DayIndex:
+        """Return day -> hash of its rows, from the cache where the file was seen before."""
+        key = fingerprint(
+            [
+                _file_hash(path), self.options.model_dump(exclude={"path"}), self._columns,
+                self.context.first_day, self.context.spec.calendar.timezone, _INDEX_FORMAT,
+            ]
+        )  # fmt: skip
+        return DayIndex.cached(self.context.cache / "files", key, lambda: self._hash_days(path))
+
+    def _hash_days(self, path: Path) -> dict[str, str]:
+        hashers: dict[str, ContentHasher] = {}
+        for batch in self._batches(path):
+            rows = batch.drop_columns([_DAY])
+            for day in pc.unique(batch.column(_DAY)).to_pylist():
+                part = rows.filter(pc.equal(batch.column(_DAY), day))
+                hashers.setdefault(day, ContentHasher(part.schema)).update(part)
+        return {day: hashers[day].hexdigest() for day in sorted(hashers)}
 
     def _day_of_file(self, path: Path) -> str:
         found = _DATE_IN_NAME.search(path.name)
-        if found and as_day(found[1]):
-            return found[1]
-        return (self.context.source.starts or self.context.spec.calendar.start).isoformat()
+        day = as_day(found[1]) if found else None
+        return day or self.context.first_day
 
-    def _day_of_row(self, row: Row) -> str | None:
-        """Rows without a readable date come on the first day, where the contract judges them."""
-        day = as_day(row.get(self.options.date_column or ""))
-        return day or (self.context.source.starts or self.context.spec.calendar.start).isoformat()
-
-    def _other_source(self, row: Row) -> bool:
-        column = self.options.source_column
-        return column is not None and str(row.get(column)) != self.options.source_value
-
-    def _columns(self) -> list[str]:
-        names = set(self.context.spec.contract.columns) | {"text"}
-        if self.options.key_column:
-            names.add(KEY)
-        if self.context.spec.gold.column:
-            names.add(GOLD_LABEL)
-        return sorted(names)
-
-    def _named(self, row: Row) -> Row:
-        renamed = {self.options.rename.get(name, name): value for name, value in row.items()}
-        renamed["text"] = row.get(self.options.text_column)
-        if self.options.key_column:
-            renamed[KEY] = row.get(self.options.key_column)
-        if self.context.spec.gold.column:
-            renamed[GOLD_LABEL] = row.get(self.context.spec.gold.column)
-        return renamed
-
-    def _format(self, path: Path) -> str:
-        if self.options.format != "auto":
-            return self.options.format
-        ending = path.suffix.lower().lstrip(".")
-        known = {"csv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet"}
-        if ending not in known:
-            raise SourceFormatError(
-                "cannot tell the format of a file by its ending",
-                where=path.name,
-                expected=", ".join(f".{name}" for name in sorted(known)),
-                next_step="set `format` in the options of the source",
-            )
-        return known[ending]
-
-    def _rows(self, path: Path) -> Iterator[Row]:
-        readers = {"csv": self._csv, "jsonl": self._jsonl, "parquet": self._parquet}
-        first = True
-        for row in readers[self._format(path)](path):
-            if first:
-                self._require_columns(path, row)
-                first = False
-            yield row
-
-    def _require_columns(self, path: Path, row: Row) -> None:
+    def _require_columns(self, path: Path, names: list[str]) -> None:
         """Refuse a file that lacks a declared column as a whole: no row of it can be right."""
-        inverse = {new: old for old, new in self.options.rename.items()}
-        wanted = {self.options.text_column}
-        wanted |= {
-            inverse.get(name, name)
-            for name, column in self.context.spec.contract.columns.items()
-            if name != "text" and not column.nullable
+        nullable = {
+            name for name, column in self.context.spec.contract.columns.items() if column.nullable
         }
-        wanted |= {
-            name
-            for name in (self.options.date_column, self.options.key_column,
-                         self.options.source_column)
-            if name is not None
+        # gold may be missing: new files often come before anybody has labeled them
+        wanted = {
+            old for new, old in self._columns.items()
+            if new != GOLD_LABEL and (new == "text" or new not in nullable)
         }  # fmt: skip
-        missing = sorted(wanted - set(row))
+        choosing = (self.options.date_column, self.options.source_column)
+        wanted |= {name for name in choosing if name is not None}
+        missing = sorted(wanted - set(names))
         if missing:
             raise SourceFormatError(
                 f"source {self.context.source.name}: a file lacks "
                 f"{'columns' if len(missing) > 1 else 'column'} {', '.join(missing)}",
                 where=path.name,
                 expected=", ".join(sorted(wanted)),
-                found=", ".join(sorted(str(name) for name in row)),
+                found=", ".join(sorted(name for name in names if name != PROBLEM)),
                 next_step="mend the file, or map its columns with `rename`",
             )
 
-    def _csv(self, path: Path) -> Iterator[Row]:
-        csv.field_size_limit(_MAX_FIELD_CHARS)
-        # surrogateescape keeps the bytes that are not UTF-8: the contract sends them to quarantine
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
-            reader = csv.DictReader(
-                (line.replace("\0", "\ufffd") for line in handle), delimiter=self.options.delimiter
-            )
-            try:
-                for row in reader:
-                    row.pop(None, None)  # type: ignore[call-overload]
-                    yield row
-            except csv.Error as error:
-                raise SourceFormatError(
-                    "a file is not CSV", where=f"{path.name}, line {reader.line_num}",
-                    found=str(error),
-                ) from None  # fmt: skip
 
-    def _jsonl(self, path: Path) -> Iterator[Row]:
-        with path.open(encoding="utf-8", errors="surrogateescape") as handle:
-            for number, line in enumerate(handle, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise SourceFormatError(
-                        "a line is not JSON", where=f"{path.name}, line {number}",
-                        found=str(error), next_step="one JSON object a line",
-                    ) from None  # fmt: skip
-                if not isinstance(row, dict):
-                    raise SourceFormatError(
-                        "a line is not a JSON object", where=f"{path.name}, line {number}"
-                    )
-                yield row
-
-    def _parquet(self, path: Path) -> Iterator[Row]:
-        try:
-            file = pq.ParquetFile(path)
-            for batch in file.iter_batches(_BATCH_ROWS):
-                yield from batch.to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            raise SourceFormatError(
-                "a file is not readable Parquet",
-                where=path.name,
-                found=str(error).splitlines()[0][:200],
-                next_step="fetch the file again: it is damaged or was cut",
-            ) from None
-
-
-def _as_batch(rows: list[Row], columns: list[str]) -> pa.RecordBatch:
-    """Return rows as text columns; None where a value is missing or empty."""
-
-    def cell(value: Any) -> str | None:
-        if value is None or value == "":
-            return None
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        if isinstance(value, (dict, list)):
-            return json.dumps(value)
-        # a lone surrogate has no UTF-8 form: Arrow would refuse it; mark it instead
-        text = value if isinstance(value, str) else str(value)
-        return text.encode("utf-8", "backslashreplace").decode("utf-8") if _odd(text) else text
-
-    return pa.record_batch(
-        {name: pa.array([cell(row.get(name)) for row in rows], pa.string()) for name in columns}
-        | {
-            "invalid_utf8": pa.array(
-                [any(isinstance(v, str) and _odd(v) for v in row.values()) for row in rows]
-            )
-        }
-    )
-
-
-def _odd(text: str) -> bool:
-    """Whether a text holds a lone surrogate: bytes that were not UTF-8."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
+def _state(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _file_hash(path: Path) -> str:
-    stat = path.stat()
-    return _cached_hash(str(path), stat.st_size, stat.st_mtime_ns)
+    return _cached_hash(str(path), *_state(path))
 
 
 @lru_cache(maxsize=4096)
 def _cached_hash(path: str, _size: int, _mtime_ns: int) -> str:
     return sha256_file(Path(path))
-
-
-def read_head(path: Path, rows: int) -> list[Row]:
-    """Return the first rows of a file of any known format, for inference.
-
-    Raises:
-        SourceFormatError: If it cannot be read.
-    """
-    ending = path.suffix.lower()
-    if ending == ".parquet":
-        try:
-            batch = next(pq.ParquetFile(path).iter_batches(rows), None)
-        except (pa.ArrowException, OSError) as error:
-            raise SourceFormatError(
-                "a file is not readable Parquet", where=path.name,
-                found=str(error).splitlines()[0][:200],
-            ) from None  # fmt: skip
-        return [] if batch is None else batch.to_pylist()
-    text = path.read_bytes()[: 8 << 20].decode("utf-8-sig", "replace")
-    if ending in (".jsonl", ".ndjson"):
-        lines = [line for line in text.splitlines() if line.strip()][:rows]
-        try:
-            return [json.loads(line) for line in lines]
-        except ValueError as error:
-            raise SourceFormatError(
-                "a line is not JSON", where=path.name, found=str(error)
-            ) from None
-    if ending != ".csv":
-        raise SourceFormatError(
-            "a project starts from CSV, JSON Lines or Parquet", where=path.name,
-            expected=".csv, .jsonl, .ndjson, .parquet",
-        )  # fmt: skip
-    csv.field_size_limit(_MAX_FIELD_CHARS)
-    return [row for row, _ in zip(csv.DictReader(io.StringIO(text)), range(rows), strict=False)]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import glob
+import os
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,15 +15,22 @@ from typing import Any
 import yaml
 
 from fm_platform.errors import SourceFormatError
-from fm_platform.sources.connectors import as_day
-from fm_platform.sources.files import read_head
+from fm_platform.sources.ingest import row_id, split_of
+from fm_platform.sources.sample import Row, Sample, as_text, sample_file
+from fm_platform.spec.checks import COLUMN_WORDS
+from fm_platform.spec.models import Split
 
-_ROWS = 2_000
 _TEXT_NAMES = ("text", "sentence", "body", "message", "content", "review", "comment")
 _KEY_NAMES = ("id", "key", "row_id", "uuid", "guid")
-_LABEL_NAMES = ("label", "class", "gold", "category", "target", "sentiment")
+_LABEL_NAMES = ("label", "class", "gold", "category", "target", "sentiment", "topic", "intent")
 _DATE_NAMES = ("day", "date", "created_at", "timestamp", "time", "created")
 _MOST_CLASSES = 20
+_MOST_COLUMNS = 12
+_MOST_FUNCTIONS = 8
+_MOST_EXAMPLES = 50  # as many labeled rows as a project may read of a source by default
+_READABLE_SHARE = 0.95
+_WORD = re.compile(r"[^\W\d_]{4,}")
+_NO_NAME = re.compile(r"[^a-z0-9]+")
 
 FUNCTIONS = '''"""Labeling functions of {name}: a class name, or None for "I do not know".
 
@@ -34,67 +45,117 @@ from __future__ import annotations
 #
 # @labeling_function()
 # def shouting(row):
-#     """Capital letters only: somebody is angry."""
+#     """Capital letters only: somebody means it."""
 #     return "{label}" if row.text.isupper() else None
 '''
 
 
-def infer_project(name: str, file: Path) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Found:
+    """What the columns of a file are for."""
+
+    text: str
+    key: str | None
+    label: str | None
+    day: str | None
+    classes: dict[str, str]  # value of the label column -> class
+    rename: dict[str, str] = field(default_factory=dict)
+    contract: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def infer_project(name: str, file: Path, folder: Path | None = None) -> dict[str, str]:
     """Return file name -> text of a new project for the rows of `file`.
 
     The text column is the one called so, else the one with the longest values. A column of few
-    different values called `label`, `class` or the like becomes gold. Declared columns are those
-    whose every value has one type.
+    different values called `label`, `class` or the like becomes gold; its values become class
+    names. Declared columns get the first type that all their values have.
 
     Args:
         name: Project name.
         file: CSV, JSON Lines or Parquet.
+        folder: Folder of the new project; a file in the same checkout is named from there.
 
     Raises:
         SourceFormatError: If the file cannot be read, holds no rows, or has no text column.
     """
     if not file.is_file():
         raise SourceFormatError("there is no such file", where=file)
-    rows = read_head(file, _ROWS)
-    if not rows:
-        raise SourceFormatError("the file holds no rows", where=file)
-    columns = [str(column) for column in rows[0]]
-    text = _text_column(columns, rows, file)
-    key = _named(columns, _KEY_NAMES, lambda c: _all_different(rows, c))
-    label = _named(columns, _LABEL_NAMES, lambda c: 2 <= len(_values(rows, c)) <= _MOST_CLASSES)
-    day = _named(columns, _DATE_NAMES, lambda c: all(as_day(row.get(c)) for row in rows))
-    classes = [_as_name(v) for v in _values(rows, label)] if label else ["negative", "positive"]
-    if label and classes != _values(rows, label):
-        label, classes = None, ["negative", "positive"]  # its values are no class names
-    used = {text, key, label, day}
-    contract = {"text": {"type": "string", "max_chars": 20_000}}
-    contract |= {
-        c: _column(rows, c) for c in columns if c not in used and c.isidentifier() and c.islower()
-    }
-    options: dict[str, Any] = {"path": str(file.resolve())}
-    for option, column in (("text_column", text), ("key_column", key), ("date_column", day)):
-        if column is not None and column != "text":
-            options[option] = column
-    days = sorted(as_day(row.get(day)) or "" for row in rows) if day else []
-    calendar: dict[str, Any] = {"start": days[0] if days else date.today().isoformat()}
-    calendar["end"] = days[-1] if days else calendar["start"]
-    lines = _yaml(name, classes, calendar, options, contract, label, _examples(rows, text, label))
+    sample = sample_file(file)
+    if not sample.rows:
+        raise SourceFormatError(
+            "the file holds no rows that can be read", where=file,
+            found=sample.first_damage or "no rows",
+        )  # fmt: skip
+    found = _look(sample, file)
+    classes = list(found.classes.values()) or ["negative", "positive"]
+    settings = _settings(sample, found, file, folder)
+    text = _yaml(name, classes, _calendar(sample, found.day), settings, found, sample)
     return {
-        "defs.yaml": lines,
+        "defs.yaml": text,
         "labeling_functions.py": FUNCTIONS.format(name=name, label=classes[0]),
     }
+
+
+def _look(sample: Sample, file: Path) -> _Found:
+    """Say what each column is for."""
+    rows, columns = sample.rows, sample.columns
+    text = _text_column(columns, rows, file)
+    rest = [column for column in columns if column != text]
+    key = _named(rest, _KEY_NAMES, lambda c: len(_values(rows, c)) == len(rows))
+    label = _named(rest, _LABEL_NAMES, lambda c: _few_values(sample.distinct(c), len(rows)))
+    day = _named(rest, _DATE_NAMES, lambda c: _readable_dates(sample, c))
+    classes = _class_names(sample.distinct(label)) if label else {}
+    rename: dict[str, str] = {}
+    contract: dict[str, dict[str, Any]] = {}
+    for column in [c for c in rest if c not in (key, label, day)][:_MOST_COLUMNS]:
+        new = _free_name(_slug(column, "column"), contract)
+        if new != column:
+            rename[column] = new
+        contract[new] = _column(rows, column)
+    return _Found(text, key, label, day, classes, rename, contract)
+
+
+def _settings(sample: Sample, found: _Found, file: Path, folder: Path | None) -> dict[str, Any]:
+    """Return the settings of the `files` connector."""
+    settings: dict[str, Any] = {"path": glob.escape(_path_from(file, folder))}
+    for setting, column in (
+        ("text_column", found.text), ("key_column", found.key), ("date_column", found.day),
+    ):  # fmt: skip
+        if column is not None and (setting, column) != ("text_column", "text"):
+            settings[setting] = column
+    if found.rename:
+        settings["rename"] = found.rename
+    if sample.delimiter != ",":
+        settings["delimiter"] = sample.delimiter
+    return settings
+
+
+def _path_from(file: Path, folder: Path | None) -> str:
+    whole = file.resolve()
+    if folder is not None:
+        root = folder.resolve().parents[2]  # of <root>/assets/defs/<name>
+        if whole.is_relative_to(root):
+            return Path(os.path.relpath(whole, folder.resolve())).as_posix()
+    return str(whole)
+
+
+def _calendar(sample: Sample, day: str | None) -> dict[str, str]:
+    """Return the days from the first to the last row, up to today; today without dates."""
+    today = date.today().isoformat()
+    days = [d for d in sample.days(day) if d <= today] if day else []
+    return {"start": min(days, default=today), "end": max(days, default=today)}
 
 
 def _yaml(
     name: str,
     classes: Sequence[str],
     calendar: Mapping[str, Any],
-    options: Mapping[str, Any],
-    contract: Mapping[str, Any],
-    label: str | None,
-    words: Mapping[str, Sequence[str]],
+    settings: Mapping[str, Any],
+    found: _Found,
+    sample: Sample,
 ) -> str:
     """Return the project file, one part a line: at most 25 lines."""
+    contract = {"text": {"type": "string", "max_chars": 20_000}, **found.contract}
     out = [
         "type: assets.project.ContinuousTraining",
         "attributes:",
@@ -102,98 +163,134 @@ def _yaml(
         f"  taxonomy: {_flow({'classes': list(classes)})}",
         f"  calendar: {_flow(calendar)}",
         "  sources:",
-        f"    - {_flow({'name': 'main', 'connector': 'files', 'options': dict(options)})}",
-        f"  contract: {_flow({'columns': dict(contract)})}",
+        f"    - {_flow({'name': 'main', 'connector': 'files', 'options': dict(settings)})}",
+        f"  contract: {_flow({'columns': contract})}",
     ]
-    if label:
-        out.append(f"  gold: {_flow({'column': label})}")
-    out += ["  labeling:", "    functions:  # replace these words by your own"]
-    for number, (class_name, found) in enumerate(list(words.items())[:8] or [(classes[0], [])]):
-        entry = {"kind": "keyword", "name": f"words_{number + 1}", "words": list(found) or ["?"],
+    if found.label:
+        values = {value: new for value, new in found.classes.items() if value != new}
+        out.append(
+            f"  gold: {_flow({'column': found.label} | ({'values': values} if values else {}))}"
+        )
+    out += [
+        "  labeling:",
+        "    minimum_coverage: 0.1  # share of rows with a vote; raise it as your functions grow",
+        "    functions:  # replace these words by your own",
+    ]
+    words = _examples(sample.rows, found) or {new: [new] for new in classes}
+    for number, (class_name, chosen) in enumerate(list(words.items())[:_MOST_FUNCTIONS]):
+        entry = {"kind": "keyword", "name": f"words_{number + 1}", "words": list(chosen),
                  "label": class_name}  # fmt: skip
         out.append(f"      - {_flow(entry)}")
+    if found.label:
+        nearest = {"kind": "exemplars", "name": "nearest", "per_source": False}
+        out.append(f"      - {_flow(nearest)}  # reads up to {_MOST_EXAMPLES} labeled dev rows")
     return "\n".join(out) + "\n"
 
 
 def _flow(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000,
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1 << 20,
                           allow_unicode=True)  # fmt: skip
     return text.strip()
 
 
-def _text_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], file: Path) -> str:
-    for name in _TEXT_NAMES:
-        if name in columns:
-            return name
-    lengths = {c: sum(len(str(row.get(c) or "")) for row in rows) / len(rows) for c in columns}
-    best = max(sorted(lengths), key=lambda c: lengths[c])
-    if lengths[best] < 3:
+def _text_column(columns: Sequence[str], rows: Sequence[Row], file: Path) -> str:
+    named = _named(columns, _TEXT_NAMES, lambda c: True)
+    if named is not None:
+        return named
+    lengths = {
+        column: sum(len(row[column]) for row in rows if isinstance(row.get(column), str))
+        for column in columns
+    }
+    best = max(sorted(lengths), key=lambda c: lengths[c], default="")
+    if not best or lengths[best] < 3 * len(rows):
         raise SourceFormatError(
             "no column looks like text", where=file.name, found=", ".join(columns)
         )
     return best
 
 
-def _named(columns: Sequence[str], names: Sequence[str], fits: Any) -> str | None:
-    return next((name for name in names if name in columns and fits(name)), None)
+def _named(columns: Sequence[str], names: Sequence[str], fits: Callable[[str], bool]) -> str | None:
+    plain = {column.strip().casefold(): column for column in reversed(columns)}
+    return next((plain[name] for name in names if name in plain and fits(plain[name])), None)
 
 
-def _values(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
-    return sorted({str(row.get(column)) for row in rows if row.get(column) not in (None, "")})
+def _few_values(values: Sequence[str], rows: int) -> bool:
+    """Whether a column can be the classes: few values, each on more than one row on average."""
+    return 2 <= len(values) <= min(_MOST_CLASSES, rows // 2)
 
 
-def _all_different(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
-    return len(_values(rows, column)) == len(rows)
+def _readable_dates(sample: Sample, column: str) -> bool:
+    days = sample.days(column)
+    return bool(days) and sum(days.values()) >= _READABLE_SHARE * sample.count
 
 
-def _as_name(value: str) -> str:
-    """Return a value if it can be a class name, else the empty string."""
-    plain = value.isascii() and value.isidentifier() and value.islower() and value[0] != "_"
-    return value if plain else ""
+def _values(rows: Sequence[Row], column: str) -> set[str]:
+    return {as_text(row[column]) for row in rows if row.get(column) not in (None, "")}
 
 
-def _column(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, Any]:
+def _class_names(values: Sequence[str]) -> dict[str, str]:
+    """Return value -> class name; values that give one name get a number behind it."""
+    names: dict[str, str] = {}
+    for value in values:
+        names[value] = _free_name(_slug(value, "class"), names.values(), ())
+    return names
+
+
+def _slug(value: str, prefix: str) -> str:
+    slug = _NO_NAME.sub("_", value.strip().casefold()).strip("_")[:48]
+    return slug if slug[:1].isalpha() else f"{prefix}_{slug}".rstrip("_")
+
+
+def _free_name(name: str, taken: Any, words: Sequence[str] = (*COLUMN_WORDS, "text")) -> str:
+    free = f"{name}_column" if name in words else name
+    number = 1
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
+
+
+def _column(rows: Sequence[Row], column: str) -> dict[str, Any]:
     """Return the contract of a column: the first type that all its values have."""
-    present = [str(row[column]) for row in rows if row.get(column) not in (None, "")]
-    kind = next((k for k, fits in _TYPES if present and all(fits(v) for v in present)), "string")
-    return {"type": kind, "nullable": True}
+    present = [as_text(row[column]) for row in rows if row.get(column) not in (None, "")]
+    kind = next((k for k, fits in _TYPES if present and all(map(fits, present))), "string")
+    return {"type": kind} | ({"nullable": True} if len(present) < len(rows) else {})
 
 
-def _number(value: str) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
-
-
-_TYPES = (
-    ("integer", lambda v: v.lstrip("-").isdecimal()),
-    ("number", _number),
-    ("boolean", lambda v: v.lower() in ("true", "false")),
-    ("date", lambda v: len(v) == 10 and as_day(v) is not None),
+_TYPES: tuple[tuple[str, Callable[[str], Any]], ...] = (
+    ("integer", re.compile(r"-?\d{1,18}").fullmatch),
+    ("number", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?").fullmatch),
+    ("boolean", re.compile(r"(?i:true|false)").fullmatch),
+    ("date", re.compile(r"\d{4}-[01]\d-[0-3]\d").fullmatch),
+    ("timestamp", re.compile(r"\d{4}-[01]\d-[0-3]\d[T ][0-2]\d:[0-5]\d.*").fullmatch),
 )
 
 
-def _examples(
-    rows: Sequence[Mapping[str, Any]], text: str, label: str | None
-) -> dict[str, list[str]]:
-    """Return for each class up to three words that stand in it and in no other class.
+def _examples(rows: Sequence[Row], found: _Found) -> dict[str, list[str]]:
+    """Return for each class up to five words that stand in it and in no other class.
 
-    They come from the first tenth of the labeled rows and are a start for a person, no more.
+    They come from labeled rows of the train and dev sides, never of the test side, and are a
+    start for a person, no more.
     """
-    if label is None:
+    if found.label is None:
         return {}
-    head = rows[: max(10, len(rows) // 10)]
     counts: dict[str, Counter[str]] = {}
-    for row in head:
-        words = {w for w in str(row.get(text) or "").lower().split() if w.isalpha() and len(w) > 3}
-        counts.setdefault(str(row.get(label)), Counter()).update(words)
-    found = {}
+    read = 0
+    for row in rows:
+        key = as_text(row[found.key]) if found.key else as_text(row.get(found.text))
+        value = as_text(row.get(found.label))
+        if value not in found.classes or split_of(row_id("main", key), Split()) == "test":
+            continue
+        words = set(_WORD.findall(as_text(row.get(found.text)).casefold()))
+        counts.setdefault(found.classes[value], Counter()).update(words)
+        read += 1
+        if read == _MOST_EXAMPLES:
+            break
+    chosen = {}
     for name in sorted(counts):
-        others = {w for other, c in counts.items() if other != name for w in c}
-        best = sorted((w for w in counts[name] if w not in others),
-                      key=lambda w: (-counts[name][w], w))  # fmt: skip
-        if name and best:
-            found[name] = best[:3]
-    return found
+        others = {word for other, c in counts.items() if other != name for word in c}
+        own = [word for word in counts[name] if word not in others]
+        best = sorted(own, key=lambda w: (-counts[name][w], w))[:5]
+        if best:
+            chosen[name] = best
+    return chosen

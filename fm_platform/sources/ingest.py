@@ -30,8 +30,8 @@ class Rejected(Protocol):
         """Which rule it breaks."""
 
     @property
-    def column(self) -> str:
-        """Which column is at fault."""
+    def column(self) -> str | None:
+        """Which column is at fault; None for the row as a whole."""
 
     @property
     def reason(self) -> str:
@@ -42,10 +42,11 @@ class Rejected(Protocol):
         """The value, shortened."""
 
 
-Reason = tuple[str, str, str, str | None]
+Reason = tuple[str, str | None, str, str | None]
 """Rule, column, reason, value before."""
 
-Check = Callable[[pa.RecordBatch, Contract], tuple[pa.RecordBatch, "Sequence[Rejected]"]]
+Check = Callable[[pa.RecordBatch, Contract, str], tuple[pa.RecordBatch, "Sequence[Rejected]"]]
+"""Batch, contract and day -> the batch with typed columns, and what is wrong with which row."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Ingest:
     def __init__(self, spec: ProjectSpec, day: str, check: Check) -> None:
         self.spec, self.day, self.check = spec, day, check
         self._seen: set[str] = set()
+        self._read: dict[str, int] = {}
         self._unique: dict[str, set[object]] = {
             name: set() for name, column in spec.contract.columns.items() if column.unique
         }
@@ -92,12 +94,13 @@ class Ingest:
             yield self._batch(name, batch)
 
     def _batch(self, source: str, batch: pa.RecordBatch) -> Ingested:
-        typed, rejections = self.check(batch, self.spec.contract)
+        typed, rejections = self.check(batch, self.spec.contract, self.day)
         refused = {rejection.row: rejection for rejection in rejections}
         out = Ingested([], [], [])
-        texts = batch.column("text").to_pylist()
-        keys = batch.column(KEY).to_pylist() if KEY in batch.schema.names else texts
-        labels = _optional(batch, GOLD_LABEL)
+        # the text as the contract has it: always a string
+        texts = typed.column("text").to_pylist()
+        keys = self._keys(source, batch, texts)
+        labels = [self._class_of(value) for value in _optional(batch, GOLD_LABEL)]
         raters = _optional(batch, GOLD_RATERS)
         declared = {
             name: typed.column(name).to_pylist()
@@ -105,26 +108,29 @@ class Ingest:
             if name != "text"
         }
         for i, (text, key) in enumerate(zip(texts, keys, strict=True)):
-            identity = row_id(source, str(key) if key is not None else f"{self.day}\0{i}\0{text}")
+            identity = row_id(source, key)
             problem = refused.get(i)
+            values = {name: column[i] for name, column in declared.items()}
             reason: Reason | None
             if problem is not None:
                 reason = (problem.rule, problem.column, problem.reason, problem.before)
             else:
-                values = {name: column[i] for name, column in declared.items()}
-                reason = self._duplicate(identity, key, values) or self._unknown_class(labels[i])
+                reason = (
+                    self._no_id(batch, i)
+                    or self._duplicate(identity, key, {"text": text, **values})
+                    or self._unknown_class(labels[i])
+                )
             if reason is not None:
                 out.quarantine.append(self._refusal(identity, source, *reason))
                 continue
             self._seen.add(identity)
             for name, known in self._unique.items():
-                known.add(declared[name][i])
+                known.add(text if name == "text" else values[name])
             split = split_of(identity, self.spec.split)
             out.rows.append(
                 {
                     "row_id": identity, "day": self.day, "source": source, "split": split,
-                    "text": text, "text_key": text_key(text),
-                    **{name: values[i] for name, values in declared.items()},
+                    "text": text, "text_key": text_key(text), **values,
                 }
             )  # fmt: skip
             if labels[i] is not None:
@@ -138,7 +144,28 @@ class Ingest:
                 )  # fmt: skip
         return out
 
-    def _duplicate(self, identity: str, key: object, values: dict[str, object]) -> Reason | None:
+    def _keys(self, source: str, batch: pa.RecordBatch, texts: list[str | None]) -> list[str]:
+        """Return what each row is known by: its key, else its text, else its place in the day."""
+        given = batch.column(KEY).to_pylist() if KEY in batch.schema.names else texts
+        first = self._read.get(source, 0)
+        self._read[source] = first + batch.num_rows
+        return [
+            str(key) if key is not None else f"{self.day}\0{first + i}\0{text}"
+            for i, (key, text) in enumerate(zip(given, texts, strict=True))
+        ]
+
+    def _no_id(self, batch: pa.RecordBatch, i: int) -> Reason | None:
+        if KEY in batch.schema.names and not batch.column(KEY)[i].is_valid:
+            return ("null", KEY, "no id, where the source names a column of ids", None)
+        return None
+
+    def _class_of(self, value: object) -> object:
+        """Return the class that a gold value means; None where there is none."""
+        if value is None or value == "":
+            return None
+        return self.spec.gold.values.get(str(value), str(value))
+
+    def _duplicate(self, identity: str, key: str, values: dict[str, object]) -> Reason | None:
         if identity in self._seen:
             return ("duplicate_id", KEY, "a row with this id came before on this day", _short(key))
         for name, seen in self._unique.items():
@@ -154,7 +181,13 @@ class Ingest:
         return ("gold_class", column, f"not one of {', '.join(classes)}", _short(label))
 
     def _refusal(
-        self, identity: str, source: str, rule: str, column: str, reason: str, before: str | None
+        self,
+        identity: str,
+        source: str,
+        rule: str,
+        column: str | None,
+        reason: str,
+        before: str | None,
     ) -> dict[str, object]:
         return {
             "row_id": identity, "day": self.day, "stage": "raw", "source": source, "rule": rule,

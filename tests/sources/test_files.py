@@ -18,7 +18,7 @@ from fm_platform.errors import SourceFormatError, SourceUnavailableError, SpecEr
 from fm_platform.hashing import sha256_hex
 from fm_platform.sources.connectors import connect
 from fm_platform.sources.ingest import Ingest, row_id, split_of, text_key
-from fm_platform.spec.models import ProjectSpec, Split
+from fm_platform.spec.models import Column, Contract, ProjectSpec, Split
 
 DAY = "2026-01-01"
 
@@ -129,12 +129,13 @@ def test_an_empty_file_gives_no_rows(tmp_path: Path) -> None:
     assert ingest(tmp_path, spec()) == ([], [], [])
 
 
-def test_nul_bytes_do_not_stop_a_file(tmp_path: Path) -> None:
+def test_nul_characters_go_to_quarantine(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b"id,text,stars,label\n1,a\0b,1,\n2,ok,2,\n")
 
     rows, _, refused = ingest(tmp_path, spec())
 
-    assert len(rows) + len(refused) == 2
+    assert [row["text"] for row in rows] == ["ok"]
+    assert refused[0]["before"] is not None
 
 
 def test_lone_surrogates_in_json_are_marked_and_quarantined(tmp_path: Path) -> None:
@@ -145,10 +146,39 @@ def test_lone_surrogates_in_json_are_marked_and_quarantined(tmp_path: Path) -> N
     assert (rows, refused[0]["rule"]) == ([], "encoding")
 
 
-def test_a_line_that_is_not_json_names_file_and_line(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text('{"id": 1, "text": "x", "stars": 1}\n{oops\n')
+@pytest.mark.parametrize(
+    ("line", "rule", "before"),
+    [
+        ("{oops", "format", "{oops"),
+        ("[1]", "format", "[1]"),
+        ("[" * 100_000, "format", "[[[["),
+        ('{"id": 2, "text": 5}', "type", "5"),
+        ('{"id": 2, "text": ["a"]}', "type", '["a"]'),
+        ('{"id": 2, "text": "x", "stars": NaN}', "type", "nan"),
+        ('{"id": 2, "text": "x", "stars": 1e999}', "type", "inf"),
+        ('{"id": 2, "text": "x", "stars": [1]}', "type", "[1]"),
+        ('{"id": 2}', "null", None),
+        ('{"id": null, "text": "x"}', "null", None),
+        ('{"id": 2, "text": "a\\u0000b"}', "control", "a\0b"),
+    ],
+)
+def test_a_bad_line_of_json_is_quarantined_and_the_rest_goes_on(
+    tmp_path: Path, line: str, rule: str, before: str | None
+) -> None:
+    good = [json.dumps({"id": i, "text": f"row {i}", "stars": 2}) for i in (1, 3)]
+    (tmp_path / "rows.jsonl").write_text("\n".join([good[0], line, good[1]]) + "\n")
 
-    with pytest.raises(SourceFormatError, match=r"rows.jsonl, line 2"):
+    rows, _, refused = ingest(tmp_path, spec("rows.jsonl"))
+
+    assert [row["text"] for row in rows] == ["row 1", "row 3"]
+    assert [r["rule"] for r in refused] == [rule]
+    assert (refused[0]["before"] or "").startswith(before or "")
+
+
+def test_a_file_without_any_json_names_itself_and_the_line(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{oops\n")
+
+    with pytest.raises(SourceFormatError, match=r"(?s)rows.jsonl.*line 1 is not JSON"):
         ingest(tmp_path, spec("rows.jsonl"))
 
 
@@ -223,3 +253,138 @@ def test_split_shares_are_near_what_is_declared() -> None:
 
     assert abs(sides.count("train") / 5000 - 0.7) < 0.03
     assert abs(sides.count("test") / 5000 - 0.2) < 0.03
+
+
+def test_a_damaged_part_of_a_parquet_file_names_the_file(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": [1], "text": ["x" * 5000], "stars": [1]}),
+                   tmp_path / "rows.parquet", compression="zstd")  # fmt: skip
+    data = bytearray((tmp_path / "rows.parquet").read_bytes())
+    data[4:40] = b"\xff" * 36
+    (tmp_path / "rows.parquet").write_bytes(bytes(data))
+
+    with pytest.raises(SourceFormatError, match=r"(?s)not readable Parquet.*rows.parquet"):
+        ingest(tmp_path, spec("rows.parquet"))
+
+
+def test_parquet_keeps_types_and_marks_bytes_that_are_no_text(tmp_path: Path) -> None:
+    damaged = pa.array([b"fine", b"caf\xe9", None], pa.binary()).view(pa.string())
+    pq.write_table(
+        pa.table({"id": [1, 2, 3], "text": damaged, "stars": pa.array([4, 5, 1])}),
+        tmp_path / "rows.parquet",
+    )
+
+    rows, _, refused = ingest(tmp_path, spec("rows.parquet"))
+
+    assert [(row["text"], row["stars"]) for row in rows] == [("fine", 4)]
+    assert [(r["rule"], r["before"]) for r in refused] == [
+        ("encoding", "caf\\xe9"), ("null", None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_a_row_without_a_readable_date_is_quarantined_on_the_first_day(
+    tmp_path: Path, name: str
+) -> None:
+    rows = [(1, DAY), (2, "soon"), (3, ""), (4, "2026-01-02"), (5, "2026-02-31")]
+    if name.endswith("csv"):
+        write_csv(tmp_path, [[i, f"t{i}", 1, "", day] for i, day in rows],
+                  head=("id", "text", "stars", "label", "day"))  # fmt: skip
+    else:
+        lines = [json.dumps({"id": i, "text": f"t{i}", "day": day}) for i, day in rows]
+        (tmp_path / name).write_text("\n".join(lines))
+
+    good, _, refused = ingest(tmp_path, spec(name, date_column="day"))
+
+    assert [row["text"] for row in good] == ["t1"]
+    assert {(r["rule"], r["column"], r["before"]) for r in refused} == {
+        ("date", "day", "soon"), ("date", "day", None), ("date", "day", "2026-02-31"),
+    }  # fmt: skip
+
+
+def test_a_declared_date_after_the_day_of_its_row_is_quarantined(tmp_path: Path) -> None:
+    write_csv(tmp_path, [[1, "a b", "2026-01-02"], [2, "c d", "2999-01-01"]],
+              head=("id", "text", "written"))  # fmt: skip
+    made = spec()
+    columns = {**made.contract.columns, "written": Column(type="date")}
+    made = made.model_copy(update={"contract": Contract(columns=columns)})
+
+    rows, _, refused = ingest(tmp_path, made)
+
+    assert [row["text"] for row in rows] == ["a b"]
+    assert (refused[0]["rule"], refused[0]["before"]) == ("future", "2999-01-01")
+
+
+def test_a_file_that_grows_by_a_day_leaves_the_days_before_as_they_are(tmp_path: Path) -> None:
+    head = ("id", "text", "stars", "label", "day")
+    made = spec(date_column="day")
+    write_csv(tmp_path, [[1, "a b", 1, "", DAY]], head=head)
+    one = connect(made.sources[0], made, tmp_path, tmp_path / "cache").content_id(DAY)
+
+    write_csv(tmp_path, [[1, "a b", 1, "", DAY], [2, "c d", 1, "", "2026-01-02"]], head=head)
+    connector = connect(made.sources[0], made, tmp_path, tmp_path / "cache")
+
+    assert connector.content_id(DAY) == one
+    assert connector.content_id("2026-01-02") != one
+    write_csv(tmp_path, [[1, "a c", 1, "", DAY], [2, "c d", 1, "", "2026-01-02"]], head=head)
+    assert connector.content_id(DAY) != one
+
+
+def test_a_damaged_index_of_days_is_made_again(tmp_path: Path) -> None:
+    write_csv(tmp_path, [[1, "a b", 1, "", DAY]], head=("id", "text", "stars", "label", "day"))
+    made = spec(date_column="day")
+    one = connect(made.sources[0], made, tmp_path, tmp_path / "cache").content_id(DAY)
+    for path in (tmp_path / "cache" / "files").iterdir():
+        path.write_text("{")
+
+    assert connect(made.sources[0], made, tmp_path, tmp_path / "cache").content_id(DAY) == one
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_taken(tmp_path: Path) -> None:
+    write_csv(tmp_path, [[1, "a b", 1, ""]])
+    made = spec()
+    batches = connect(made.sources[0], made, tmp_path, tmp_path).read(DAY)
+    next(batches)
+    write_csv(tmp_path, [[1, "a b", 1, ""], [2, "late", 1, ""]])
+
+    with pytest.raises(SourceUnavailableError, match="changed while it was read"):
+        list(batches)
+
+
+def test_gold_values_are_named_classes(tmp_path: Path) -> None:
+    write_csv(tmp_path, [[1, "a", 1, "1"], [2, "b", 1, "-1"], [3, "c", 1, "bad"], [4, "d", 1, "2"]])
+    made = spec()
+    gold = made.gold.model_copy(update={"values": {"1": "good", "-1": "bad"}})
+
+    _, found, refused = ingest(tmp_path, made.model_copy(update={"gold": gold}))
+
+    assert [row["label"] for row in found] == ["good", "bad", "bad"]
+    assert refused[0]["before"] == "2"
+
+
+def test_a_unique_column_refuses_the_second_value(tmp_path: Path) -> None:
+    write_csv(tmp_path, [[1, "same", 1, ""], [2, "same", 1, ""]])
+    made = spec()
+    contract = Contract(columns={"text": Column(unique=True)})
+
+    rows, _, refused = ingest(tmp_path, made.model_copy(update={"contract": contract}))
+
+    assert (len(rows), refused[0]["rule"], refused[0]["column"]) == (1, "unique", "text")
+
+
+def test_a_stream_of_a_shared_file_takes_its_own_rows(tmp_path: Path) -> None:
+    write_csv(tmp_path, [[1, "a", 1, "", "x"], [2, "b", 1, "", "y"]],
+              head=("id", "text", "stars", "label", "kind"))  # fmt: skip
+
+    rows, _, refused = ingest(tmp_path, spec(source_column="kind", source_value="y"))
+
+    assert ([row["text"] for row in rows], refused) == (["b"], [])
+
+
+def test_a_pattern_with_parent_folders_and_an_absolute_one_find_the_file(tmp_path: Path) -> None:
+    write_csv(tmp_path, [[1, "a", 1, ""]])
+    below = tmp_path / "assets" / "defs"
+    below.mkdir(parents=True)
+
+    for pattern in ("../../rows.csv", str(tmp_path / "r*.csv")):
+        made = spec(pattern)
+        assert connect(made.sources[0], made, below, tmp_path).days() == [DAY]
