@@ -13,6 +13,7 @@ import dagster as dg
 
 from assets.resources import WorkspaceResource
 from assets.sensors import failed_runs
+from fm_platform.sources.connectors import options_problems
 from fm_platform.spec.load import discover, load_spec
 from fm_platform.workspace import project_root
 
@@ -43,7 +44,8 @@ def _components(root: Path) -> dg.Definitions:
     if not folder.is_dir():
         return dg.Definitions()
     for file in discover(root):
-        load_spec(file)  # says every mistake with its line, before Dagster names the first one
+        # says every mistake with its line, before Dagster names the first one
+        load_spec(file, [options_problems])
     module = ModuleType("assets.defs")
     module.__file__ = None
     module.__path__ = [str(folder)]

@@ -162,6 +162,7 @@ def find_project(name: str) -> LoadedProject:
             expected=", ".join(sorted(files)) or "a folder with a defs.yaml",
             next_step=f"fm init {name} --from data.csv makes one",
         )
+    from fm_platform.sources.connectors import options_problems
     from fm_platform.spec.load import load_spec
 
-    return load_spec(files[name])
+    return load_spec(files[name], [options_problems])

@@ -111,7 +111,7 @@ def test_a_wrong_file_stops_loading_with_every_mistake_and_its_line(root: Path) 
 def test_the_component_by_itself_finds_contradictions(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(definitions_module, "load_spec", lambda file: None)
+    monkeypatch.setattr(definitions_module, "load_spec", lambda *_: None)
     file = root / "assets" / "defs" / "shop" / "defs.yaml"
     file.write_text(DEFS.replace("sources: [mail]", "sources: [post]"))
 
