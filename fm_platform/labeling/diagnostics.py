@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fm_platform.labeling.label_model import Ints, Votes
+from fm_platform.labeling.patterns import Ints, Votes
 
 _Z95 = 1.959963984540054
 

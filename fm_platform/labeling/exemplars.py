@@ -19,6 +19,9 @@ from fm_platform.labeling.functions import (
 )
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+_FOLDS = 10
+_ROWS = 16_384
 
 
 def exemplar_function(declared: Any, directory: Path) -> LabelingFunction:
@@ -33,7 +36,6 @@ def exemplar_function(declared: Any, directory: Path) -> LabelingFunction:
         labels = context.exemplar_labels
         if labels is None or len(labels) == 0 or context.row_embeddings is None:
             return Outcome(votes)
-        rows = _features(context.row_embeddings, context.row_votes, len(classes), declared)
         exemplars = _features(
             np.asarray(context.exemplar_embeddings), context.exemplar_votes, len(classes), declared
         )
@@ -41,23 +43,24 @@ def exemplar_function(declared: Any, directory: Path) -> LabelingFunction:
         sources = np.array(context.exemplar_sources, dtype=object)
         groups = sorted(set(context.row_sources)) if declared.per_source else [None]
         position = {identity: i for i, identity in enumerate(context.row_ids)}
+
+        def judge(members: Ints, rows: Ints) -> None:
+            """Let a classifier fitted on `members` vote on `rows`; one class alone abstains."""
+            votes[rows] = ABSTAIN
+            if len(set(labels[members].tolist())) < 2:
+                return
+            fit = _fit(exemplars[members], labels[members], declared.inverse_regularization)
+            for start in range(0, len(rows), _ROWS):  # features of a whole day would not fit
+                part = rows[start : start + _ROWS]
+                told = _predict(fit, _features_of(context, part, classes, declared), len(classes))
+                votes[part] = _votes(told, declared.minimum_confidence)
+
         for group in groups:
-            inside = np.ones(len(rows), bool) if group is None else row_sources == group
-            chosen = np.ones(len(labels), bool) if group is None else sources == group
-            if len(set(labels[chosen].tolist())) < 2:
-                continue
-            fit = _fit(exemplars[chosen], labels[chosen], declared.inverse_regularization)
-            probabilities = _predict(fit, rows[inside], len(classes))
-            votes[inside] = _votes(probabilities, declared.minimum_confidence)
-            members = np.flatnonzero(chosen)
-            for held_out, out in _left_out(members, context.exemplar_ids, position):
-                rest = np.setdiff1d(members, held_out)
-                if len(set(labels[rest].tolist())) < 2:
-                    votes[out] = ABSTAIN
-                    continue
-                again = _fit(exemplars[rest], labels[rest], declared.inverse_regularization)
-                own = _predict(again, rows[out], len(classes))
-                votes[out] = _votes(own, declared.minimum_confidence)
+            everyone = group is None
+            members = np.flatnonzero(everyone | (sources == group))
+            judge(members, np.flatnonzero(everyone | (row_sources == group)))
+            for held_out, rows in _left_out(members, context.exemplar_ids, position):
+                judge(np.setdiff1d(members, held_out), rows)
         return Outcome(votes)
 
     definition = declared.model_dump(mode="json", exclude={"name"})
@@ -67,12 +70,9 @@ def exemplar_function(declared: Any, directory: Path) -> LabelingFunction:
     )  # fmt: skip
 
 
-_FOLDS = 10
-
-
 def _left_out(
-    members: npt.NDArray[np.int64], ids: Sequence[str], position: dict[str, int]
-) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    members: Ints, ids: Sequence[str], position: dict[str, int]
+) -> list[tuple[Ints, Ints]]:
     """Return (exemplars left out, their rows of this batch) for each of ten folds."""
     folds = []
     for fold in range(_FOLDS):
@@ -81,6 +81,13 @@ def _left_out(
         if out:
             folds.append((held_out, np.array(out, np.int64)))
     return folds
+
+
+def _features_of(
+    context: LabelingContext, rows: Ints, classes: Sequence[str], declared: Any
+) -> Floats:
+    votes = None if context.row_votes is None else context.row_votes[rows]
+    return _features(np.asarray(context.row_embeddings)[rows], votes, len(classes), declared)
 
 
 def _features(
@@ -98,7 +105,7 @@ def _features(
     return both
 
 
-def _fit(x: Floats, y: npt.NDArray[np.int64], inverse_regularization: float) -> Any:
+def _fit(x: Floats, y: Ints, inverse_regularization: float) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=inverse_regularization, max_iter=500).fit(x, y)

@@ -6,24 +6,19 @@ labeling functions, label models and the tables.
 
 from __future__ import annotations
 
-import ast
-import inspect
-import re
-import sys
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
-from types import ModuleType, SimpleNamespace
+from functools import cached_property
+from types import FunctionType, SimpleNamespace
 from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fm_platform.errors import FunctionFailureError
-from fm_platform.hashing import fingerprint, sha256_hex
+from fm_platform.errors import FunctionFailureError, LabelingError
+from fm_platform.hashing import fingerprint
+from fm_platform.labeling.definition import columns_used, definition_of, text_of
 
 ABSTAIN = -1
 Votes = npt.NDArray[np.int8]
@@ -113,51 +108,85 @@ def labeling_function(
         function: The function, when used without parentheses.
         name: Its name; that of the function without it.
         batch: Whether it takes whole batches.
-        resources: JSON values that it uses; they are given as keyword arguments and belong to
-            the fingerprint. Word lists belong here.
+        resources: Values that it uses; they are given as keyword arguments and belong to the
+            fingerprint. Word lists belong here.
+
+    Raises:
+        LabelingError: If it is no Python function, or a resource cannot be hashed.
     """
 
     def make(inner: Callable[..., Any]) -> LabelingFunction:
+        if not isinstance(inner, FunctionType):
+            raise LabelingError(
+                "labeling_function decorates Python functions",
+                found=type(inner).__name__,
+                next_step="wrap it in a function that calls it",
+            )
         label = name or inner.__name__
         given = dict(resources or {})
-        definition = {
-            "code": _code_of(inner),
-            "resources": {key: _plain_resource(value) for key, value in sorted(given.items())},
-            "packages": _packages_of(inner),
-        }
+        definition = definition_of(inner, given)
         runner = _batch_runner(label, inner, given) if batch else _row_runner(label, inner, given)
         return LabelingFunction(
             name=label,
             kind="batch" if batch else "python",
             definition=definition,
             run=runner,
-            source=_text_of(inner),
+            source=text_of(inner) or "",
         )
 
     return make if function is None else make(function)
 
 
 def _row_runner(
-    name: str, function: Callable[..., Any], resources: Mapping[str, Any]
+    name: str, function: FunctionType, resources: Mapping[str, Any]
 ) -> Callable[[pa.RecordBatch, Sequence[str], LabelingContext], Outcome]:
+    used = columns_used(function)
+
     def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
         votes = np.full(batch.num_rows, ABSTAIN, np.int8)
         failures: dict[int, str] = {}
         index = {label: i for i, label in enumerate(classes)}
-        for i, values in enumerate(batch.to_pylist()):
+        for rows, values in _distinct(batch, used):
             try:
-                votes[i] = _vote(function(SimpleNamespace(**values), **resources), name, index)
+                vote = _vote(function(SimpleNamespace(**values), **resources), name, index)
             except FunctionFailureError:
                 raise
             except Exception as error:  # a row must not stop a day: it abstains and is counted
-                failures[i] = type(error).__name__
+                failures.update(dict.fromkeys(rows, type(error).__name__))
+            else:
+                votes[rows] = vote
         return Outcome(votes, failures)
 
     return run
 
 
+def _distinct(
+    batch: pa.RecordBatch, used: frozenset[str] | None
+) -> Iterator[tuple[list[int], dict[str, Any]]]:
+    """Yield (positions, values) of rows that look the same to a function.
+
+    Equal texts are then judged once. A function that may look at all of a row (`used` is None)
+    sees every row.
+    """
+    columns = [name for name in batch.schema.names if used is None or name in used]
+    values = [batch.column(name).to_pylist() for name in columns]
+    rows: Iterator[tuple[Any, ...]] = zip(*values, strict=True) if columns else iter(
+        [()] * batch.num_rows
+    )  # fmt: skip
+    nested = any(pa.types.is_nested(batch.schema.field(name).type) for name in columns)
+    if used is None or nested:
+        for i, row in enumerate(rows):
+            yield [i], dict(zip(columns, row, strict=True))
+        return
+    same: dict[tuple[Any, ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        same.setdefault(row, []).append(i)
+    for row, positions in same.items():
+        yield positions, dict(zip(columns, row, strict=True))
+
+
 def _batch_runner(
-    name: str, function: Callable[..., Any], resources: Mapping[str, Any]
+    name: str, function: FunctionType, resources: Mapping[str, Any]
 ) -> Callable[[pa.RecordBatch, Sequence[str], LabelingContext], Outcome]:
     def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
         import polars as pl
@@ -165,27 +194,38 @@ def _batch_runner(
         frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
         try:
             answer = function(frame, **resources)
-            series = frame.select(answer.alias("vote"))["vote"] if isinstance(
-                answer, pl.Expr
-            ) else pl.Series(answer)  # fmt: skip
+            if isinstance(answer, pl.Expr):  # a literal is meant for every row
+                series = frame.with_columns(answer.alias("vote"))["vote"]
+            else:
+                series = pl.Series([] if answer is None else answer)
         except Exception as error:  # the batch abstains and is counted
             reason = type(error).__name__
             return Outcome(
                 np.full(batch.num_rows, ABSTAIN, np.int8), dict.fromkeys(range(len(frame)), reason)
             )
-        return Outcome(votes_of_names(series.cast(pl.String).to_list(), name, classes))
+        if len(series) != batch.num_rows:
+            raise FunctionFailureError(
+                f"labeling function {name!r} did not answer every row",
+                expected=f"{batch.num_rows} answers, null to abstain",
+                found=f"{type(answer).__name__} of {len(series)}",
+            )
+        return Outcome(votes_of_names(series.to_list(), name, classes))
 
     return run
 
 
-def votes_of_names(names: Sequence[str | None], function: str, classes: Sequence[str]) -> Votes:
-    """Return class names as votes; None abstains.
+def votes_of_names(names: Sequence[object], function: str, classes: Sequence[str]) -> Votes:
+    """Return class names as votes; None and -1 abstain.
 
     Raises:
         FunctionFailureError: If a name is no class.
     """
     index = {label: i for i, label in enumerate(classes)}
-    return np.array([_vote(label, function, index) for label in names], np.int8)
+    votes = np.full(len(names), ABSTAIN, np.int8)
+    for i, label in enumerate(names):
+        if label is not None:
+            votes[i] = _vote(label, function, index)
+    return votes
 
 
 def _vote(answer: object, function: str, index: Mapping[str, int]) -> int:
@@ -203,113 +243,3 @@ def _vote(answer: object, function: str, index: Mapping[str, int]) -> int:
         found=repr(answer)[:80],
         next_step="mend the function, or add the class to the taxonomy",
     )
-
-
-def normal_code(text: str) -> str:
-    """Return code without comments, docstrings and formatting, as a syntax tree dump."""
-    tree = ast.parse(textwrap.dedent(text))
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            node.decorator_list = []
-            first = node.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                node.body = node.body[1:] or [ast.Pass()]
-    return ast.dump(tree, annotate_fields=False)
-
-
-def _text_of(function: Callable[..., Any]) -> str:
-    try:
-        return textwrap.dedent(inspect.getsource(function))
-    except (OSError, TypeError):
-        return repr(function)
-
-
-def _reachable(function: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
-    """Return a function and those of its own module that it uses, directly or not, by name."""
-    found = {function.__name__: function}
-    todo = [function]
-    while todo:
-        current = todo.pop()
-        for name in sorted(_global_names(current.__code__)):
-            # functools.lru_cache keeps the function itself as __wrapped__
-            value: Any = current.__globals__.get(name)
-            value = getattr(value, "__wrapped__", value)
-            own = inspect.isfunction(value) and value.__module__ == function.__module__
-            if own and name not in found:
-                found[name] = value
-                todo.append(value)
-    return found
-
-
-def _code_of(function: Callable[..., Any]) -> dict[str, str]:
-    """Return hashes of the code, constants and patterns that a function uses, by name."""
-    found: dict[str, str] = {}
-    for name, part in _reachable(function).items():
-        found[name] = sha256_hex(normal_code(_text_of(part)).encode())
-        for used in sorted(_global_names(part.__code__)):
-            value = part.__globals__.get(used)
-            if isinstance(value, (str, int, float, bool, list, tuple, dict, set, frozenset)):
-                found[used] = fingerprint(_plain_resource(value))
-            elif isinstance(value, re.Pattern):
-                found[used] = fingerprint([value.pattern, value.flags])
-    return found
-
-
-def _global_names(code: Any) -> set[str]:
-    """Return the names a code object and those inside it refer to."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if inspect.iscode(constant):
-            names |= _global_names(constant)
-    return names
-
-
-def _packages_of(function: Callable[..., Any]) -> dict[str, str]:
-    """Return the installed versions of the third-party packages that a function uses."""
-    roots: set[str] = set()
-    for part in _reachable(function).values():
-        roots |= _imported_roots(part)
-        for name in _global_names(part.__code__):
-            value = part.__globals__.get(name)
-            module = value if isinstance(value, ModuleType) else inspect.getmodule(value)
-            if value is not None and module is not None:
-                roots.add(module.__name__.split(".")[0])
-    own = function.__module__.split(".")[0]
-    found = {name: _version(name) for name in sorted(roots - {"fm_platform", own})}
-    return {name: number for name, number in found.items() if number is not None}
-
-
-def _imported_roots(function: Callable[..., Any]) -> set[str]:
-    """Return the top-level packages that the body of a function imports."""
-    roots: set[str] = set()
-    for node in ast.walk(ast.parse(_text_of(function))):
-        if isinstance(node, ast.Import):
-            roots.update(alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            roots.add(node.module.split(".")[0])
-    return roots
-
-
-@cache
-def _version(module: str) -> str | None:
-    """Return the version of the distribution that holds a top-level module; None for Python's."""
-    if module in sys.stdlib_module_names:
-        return None
-    try:
-        return version(module)  # most distributions are called like their module
-    except PackageNotFoundError:
-        # the full map reads every installed package: seconds, so only where it is needed
-        names = packages_distributions().get(module)
-        return version(names[0]) if names else None
-
-
-def _plain_resource(value: Any) -> Any:
-    if isinstance(value, ModuleType):
-        return value.__name__
-    if isinstance(value, Mapping):
-        return {str(key): _plain_resource(item) for key, item in value.items()}
-    if isinstance(value, (set, frozenset)):
-        return sorted(str(item) for item in value)
-    if isinstance(value, (list, tuple)):
-        return [_plain_resource(item) for item in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)

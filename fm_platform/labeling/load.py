@@ -19,7 +19,7 @@ def load_functions(spec: ProjectSpec, directory: Path) -> tuple[LabelingFunction
     """Return the labeling functions in the order of their names.
 
     Raises:
-        FunctionImportError: If the module does not import; the message has file and line.
+        FunctionImportError: If the module does not import, with file and line; or is not there.
         LabelingError: If two functions share a name, or there is none.
     """
     found = [compile_declared(declared, directory) for declared in spec.labeling.functions]
@@ -66,10 +66,12 @@ def _import(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # a file that ends Python must not end a run
         del sys.modules[name]
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-        line = getattr(error, "lineno", None) or (frames[-1].lineno if frames else None)
+        line = frames[-1].lineno if frames else None
+        if isinstance(error, SyntaxError) and error.filename == str(path):
+            line = error.lineno
         raise FunctionImportError(
             "the labeling functions do not import",
             where=f"{path}:{line}" if line else path,

@@ -252,9 +252,14 @@ DeclaredFunction = Annotated[
 
 
 class LabelModelSpec(Part):
-    """How votes become probabilities. All `candidates` are fitted; dev chooses."""
+    """How votes become probabilities. All `candidates` are fitted; dev chooses.
 
-    candidates: tuple[Literal["majority_vote", "em"], ...] = ("majority_vote", "em")
+    `em_collapsed` lets functions that copy one another count as one.
+    """
+
+    candidates: tuple[Literal["majority_vote", "em", "em_collapsed"], ...] = Field(
+        default=("majority_vote", "em"), min_length=1
+    )
     per_source: bool = True
     window_days: int = Field(default=28, ge=1)
     max_iterations: int = Field(default=100, ge=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,158 @@ def test_a_pattern_that_polars_cannot_compile_is_refused() -> None:
 
     with pytest.raises(LabelingError, match="no look-around"):
         compile_declared(declared, Path())
+
+
+@pytest.mark.parametrize(
+    ("declared", "problem"),
+    [
+        (KeywordFunction(kind="keyword", name="k", words=("a",), label="good", column="stars"),
+         "'k' does not fit.*Int64"),
+        (LexiconFunction(kind="lexicon", name="k", weights={"a": 1}, above="good", below="bad",
+                         column="stars"), "'k' does not fit.*Int64"),
+        (LexiconFunction(kind="lexicon", name="k", weights={"a": 1}, above="good", below="bad",
+                         column="none"), "'k' looks at a column"),
+        (RuleFunction(kind="rule", name="k", column="text", operator="<", value=3, label="good"),
+         "'k' does not fit.*String"),
+    ],
+)  # fmt: skip
+def test_a_function_that_does_not_fit_its_column_says_so(declared: Any, problem: str) -> None:
+    with pytest.raises(FunctionFailureError, match=f"(?s){problem}"):
+        votes(compile_declared(declared, Path()), ["a"], stars=[1])
+
+
+def test_case_is_ignored_beyond_ascii() -> None:
+    for whole in (True, False):
+        declared = KeywordFunction(
+            kind="keyword", name="k", words=("ärger",), label="bad", whole_words=whole
+        )
+        assert votes(compile_declared(declared, Path()), ["ÄRGER!", "x"]) == [0, ABSTAIN]
+
+
+def test_a_missing_text_abstains() -> None:
+    declared = KeywordFunction(kind="keyword", name="k", words=("a",), label="good")
+    rows = pa.record_batch({"row_id": ["1", "2"], "text": [None, "a"]})
+
+    assert apply_function(compile_declared(declared, Path()), [rows], CLASSES).votes.tolist() == [
+        ABSTAIN, 1
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["word\tnan", "word\tinf", "word 3"])
+def test_a_bad_lexicon_file_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "words.tsv").write_text(f"fine\t1.5\n{line}\n")
+    declared = LexiconFunction(
+        kind="lexicon", name="l", file="words.tsv", above="good", below="bad"
+    )
+
+    with pytest.raises(LabelingError, match=r"words.tsv:2|not a finite number"):
+        compile_declared(declared, tmp_path)
+
+
+def test_a_changed_lexicon_file_changes_the_fingerprint(tmp_path: Path) -> None:
+    declared = LexiconFunction(
+        kind="lexicon", name="l", file="words.tsv", above="good", below="bad"
+    )
+    found = set()
+    for weight in (1, 2):
+        (tmp_path / "words.tsv").write_text(f"fine\t{weight}\n")
+        found.add(compile_declared(declared, tmp_path).fingerprint)
+
+    assert len(found) == 2
+
+
+def test_a_function_that_always_raises_abstains_everywhere_and_names_three_rows() -> None:
+    @labeling_function
+    def broken(row: Any) -> str:
+        raise ValueError(row.text)
+
+    column = apply_function(broken, [batch(TEXTS), batch(TEXTS)], CLASSES)
+
+    assert (column.votes == ABSTAIN).all()
+    assert column.failed_rows == 2 * len(TEXTS)
+    assert len(column.first_failures) == 3
+    assert all(failure.endswith(": ValueError") for failure in column.first_failures)
+
+
+def test_equal_texts_are_judged_once() -> None:
+    seen: list[str] = []
+
+    @labeling_function
+    def says_good(row: Any) -> str | None:
+        seen.append(row.text)
+        return "good" if "good" in row.text else None
+
+    assert votes(says_good, ["good", "x", "good"]) == [1, ABSTAIN, 1]
+    assert seen == ["good", "x"]
+
+
+def test_a_function_that_may_look_at_all_of_a_row_sees_every_row() -> None:
+    seen: list[str] = []
+
+    @labeling_function
+    def by_id(row: Any) -> str | None:
+        seen.append(vars(row)["row_id"])
+        return None
+
+    votes(by_id, ["same", "same"])
+
+    assert len(seen) == 2
+
+
+def test_a_failure_of_equal_texts_counts_every_row() -> None:
+    @labeling_function
+    def first_letter(row: Any) -> str:
+        return "good" if row.text[0] == "G" else "bad"
+
+    column = apply_function(first_letter, [batch(["", "G", ""])], CLASSES)
+
+    assert (column.failed_rows, column.votes.tolist()) == (2, [ABSTAIN, 1, ABSTAIN])
+
+
+def test_a_literal_of_a_batch_function_is_meant_for_every_row() -> None:
+    @labeling_function(batch=True)
+    def always(frame: Any) -> Any:
+        import polars as pl
+
+        return pl.lit("good")
+
+    assert votes(always, ["a", "b"]) == [1, 1]
+
+
+@pytest.mark.parametrize("answer", [["good"], None, ["good"] * 3])
+def test_a_batch_function_must_answer_every_row(answer: Any) -> None:
+    @labeling_function(batch=True)
+    def short(frame: Any) -> Any:
+        return answer
+
+    with pytest.raises(FunctionFailureError, match=r"(?s)'short'.*expected: 2 answers"):
+        votes(short, ["a", "b"])
+
+
+@pytest.mark.parametrize("answer", [["good", "ugly"], [0.0, float("nan")], [["good"], ["bad"]]])
+def test_an_unknown_class_of_a_batch_function_is_refused(answer: Any) -> None:
+    @labeling_function(batch=True)
+    def wrong(frame: Any) -> Any:
+        return answer
+
+    with pytest.raises(FunctionFailureError, match=r"'wrong' returned an unknown class"):
+        votes(wrong, ["a", "b"])
+
+
+def test_a_batch_function_that_raises_abstains_and_is_counted() -> None:
+    @labeling_function(batch=True)
+    def broken(frame: Any) -> Any:
+        return frame["no such column"]
+
+    column = apply_function(broken, [batch(["a", "b"])], CLASSES)
+
+    assert (column.failed_rows, column.votes.tolist()) == (2, [ABSTAIN, ABSTAIN])
+    assert column.first_failures[0] == f"{0:032x}: ColumnNotFoundError"
+
+
+def test_only_functions_can_be_decorated() -> None:
+    with pytest.raises(LabelingError, match="partial"):
+        labeling_function(functools.partial(str, "x"))
 
 
 MODULE = """
