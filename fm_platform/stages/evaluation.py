@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fm_platform.evaluation.table import EvaluationTable
 
 ABSTAIN = -1
+_REFERENCE_ROWS = 2_000  # training rows that the report shows the model's answers on
 
 
 def previous_champion(
@@ -124,18 +125,23 @@ class _Evaluation:
 
     def _model(self, version: ArtifactVersion) -> SystemPredictions:
         from fm_platform.evaluation.metrics import SystemPredictions
+
+        probabilities = self._probabilities(version, self.rows["text"].to_pylist())
+        return SystemPredictions(probabilities.argmax(axis=1), probabilities)
+
+    def _probabilities(self, version: ArtifactVersion, texts: list[str]) -> Any:
+        """Return what a model says of texts, float32[n, k]."""
         from fm_platform.stages.predict import classifier
         from fm_platform.training.predict import predict_probabilities
 
-        probabilities = predict_probabilities(
+        return predict_probabilities(
             classifier(self.ws, self.project, version),
-            self.rows["text"].to_pylist(),
+            texts,
             max_tokens=self.spec.training.max_tokens,
             on_progress=lambda done, total: self.log.progress(
                 f"evaluate {version.name}", done, total
             ),
         )
-        return SystemPredictions(probabilities.argmax(axis=1), probabilities)
 
     def _weak(self) -> dict[str, SystemPredictions]:
         from fm_platform.evaluation.metrics import SystemPredictions
@@ -245,16 +251,29 @@ class _Evaluation:
         from fm_platform.evaluation.report import write_report
 
         train = rows_of(self.ws, training_days(self.ws, self.spec), "train")
-        reference = train.select(["text", "source"]).append_column("target", train["label"])
-        predicted = pa.array([self.classes[i] for i in merged.labels], pa.string())
-        current = (
-            self.rows.select(["text", "source"])
-            .append_column("target", self.rows["gold"])
-            .append_column("prediction", predicted)
-        )
-        reference = reference.append_column("prediction", train["label"])
+        seen = _sample(train, _REFERENCE_ROWS, self.spec.evaluation.seed)
+        on_seen = self._probabilities(self.merged, seen["text"].to_pylist()).argmax(axis=1)
+
+        def with_answers(rows: pa.Table, target: str, labels: Any) -> pa.Table:
+            answers = pa.array([self.classes[i] for i in labels], pa.string())
+            return (
+                rows.select(["text", "source"])
+                .append_column("target", rows[target])
+                .append_column("prediction", answers)
+            )
+
+        reference = with_answers(seen, "label", on_seen)
+        current = with_answers(self.rows, "gold", merged.labels)
         path = self.ws.home.reports / content[:16] / "report.html"
         write_report(reference, current, path, seed=self.spec.evaluation.seed)
+
+
+def _sample(rows: pa.Table, most: int, seed: int) -> pa.Table:
+    """Return at most so many rows, drawn by a generator of their own, in their order."""
+    if rows.num_rows <= most:
+        return rows
+    chosen = np.random.default_rng(seed).choice(rows.num_rows, most, replace=False)
+    return rows.take(pa.array(np.sort(chosen)))
 
 
 def _test_rows(
