@@ -59,7 +59,7 @@ def build_merged_model(
             {"expert": name, "weight": round(weight, 6)}
             for name, weight in sorted(merged.weights.items())
         ]
-        gap = float(merged.report["max_abs_logit_difference"])
+        gap = float(merged.report["max_logit_difference"])
         return Produced(
             content_hash=ref.content_hash,
             location={"model": ref.content_hash},
@@ -71,7 +71,7 @@ def build_merged_model(
                         "experts": len(adapters),
                         "model_bytes": ref.bytes,
                         "sign_conflict_rate": float(merged.report["sign_conflict_rate"]),
-                        "max_abs_logit_difference": gap,
+                        "max_logit_difference": gap,
                     },
                     {"weights": weights, "layers": merged.report["layers"][:24]},
                     (
@@ -80,7 +80,7 @@ def build_merged_model(
                             True,
                             "the dense model computes what base + weighted adapters compute: "
                             f"logits differ by {gap:.1e} at most.",
-                            {"max_abs_logit_difference": gap},
+                            {"max_logit_difference": gap},
                         ),
                     ),
                 ),
