@@ -15,6 +15,7 @@
     │   ├── LedgerBusyError           locked for too long, or not reachable (retryable)
     │   ├── FencedError               a newer run holds the lease; this one must stop
     │   ├── NonReproducibleError      one recipe gave two contents
+    │   ├── RefError                  a reference names no version, or several
     │   └── AliasConflictError        somebody else moved the alias first
     ├── SourceError               raw rows could not be read
     │   ├── SourceUnavailableError    not reachable now (retryable)
@@ -182,6 +183,16 @@ class FencedError(LedgerError):
 
 class NonReproducibleError(LedgerError):
     """The same recipe gave a different content: a bug that must be seen."""
+
+
+class RefError(LedgerError, LookupError):
+    """A reference names no version, or more than one.
+
+    Attributes:
+        candidates: Ids of the versions that it may mean, newest first.
+    """
+
+    candidates: tuple[int, ...] = ()
 
 
 class AliasConflictError(LedgerError):

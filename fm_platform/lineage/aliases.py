@@ -31,12 +31,13 @@ class Aliases(Database):
             moves = _moves(connection, project, alias, at, last=True)
         return moves[0].version_id if moves else None
 
-    def aliases(self, project: str) -> dict[str, int]:
-        """Return alias -> id of the version it names now."""
+    def aliases(self, project: str, *, at: datetime | None = None) -> dict[str, int]:
+        """Return alias -> id of the version it names now, or named at a time."""
         a = schema.aliases.c
+        moved = [a.project == project] if at is None else [a.project == project, a.set_at <= at]
         newest = (
             sa.select(a.alias, sa.func.max(a.number).label("number"))
-            .where(a.project == project)
+            .where(*moved)
             .group_by(a.alias)
             .subquery()
         )

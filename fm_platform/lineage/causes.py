@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fm_platform.lineage.records import ArtifactVersion, Input, Recipe
+from fm_platform.lineage.records import ArtifactVersion, Input, Recipe, Slot
 
 Describe = Callable[[str], Any]
 _SHOWN = 3
@@ -42,11 +42,11 @@ def differences(before: Before, recipe: Recipe, describe: Describe = nothing_kno
         recipe: What is wanted now.
         describe: Fingerprint -> what it stands for, e.g. `ledger.document`.
     """
-    causes = [] if before.inputs is None else list(_inputs(before.inputs, recipe.inputs))
+    causes = [] if before.inputs is None else list(input_changes(before.inputs, recipe.inputs))
     causes += _config(before.config, recipe)
     if before.code != recipe.code:
         modules = _differing(describe(before.code), describe(recipe.code))
-        causes.append("its code changed" + (f" ({_some(sorted(modules))})" if modules else ""))
+        causes.append("its code changed" + (f" ({some(sorted(modules))})" if modules else ""))
     if before.environment != recipe.environment:
         causes.append(_environment(describe(before.environment), describe(recipe.environment)))
     if before.seed != recipe.seed:
@@ -54,7 +54,8 @@ def differences(before: Before, recipe: Recipe, describe: Describe = nothing_kno
     return "; ".join(causes) or "its recipe changed"
 
 
-def _inputs(old: Iterable[Input], new: Iterable[Input]) -> Iterable[str]:
+def input_changes(old: Iterable[Input], new: Iterable[Input]) -> Iterable[str]:
+    """Yield e.g. `raw 2026-01-02 changed`, for inputs that changed, came and went."""
     before = {(i.role, i.name, i.partition, i.part): i.content_hash for i in old}
     after = {(i.role, i.name, i.partition, i.part): i.content_hash for i in new}
     changed = [key for key in after if key in before and before[key] != after[key]]
@@ -62,7 +63,7 @@ def _inputs(old: Iterable[Input], new: Iterable[Input]) -> Iterable[str]:
     went = [key for key in before if key not in after]
     for verb, keys in (("changed", changed), ("is new", came), ("is gone", went)):
         if keys:
-            named = _some([_named(*key) for key in sorted(keys, key=_order)])
+            named = some([input_name(*key) for key in sorted(keys, key=_order)])
             yield f"{named} {verb}"
 
 
@@ -71,7 +72,8 @@ def _order(key: tuple[str, str, str | None, str | None]) -> tuple[str, str, str,
     return (partition or "", role, name, part or "")
 
 
-def _named(role: str, name: str, partition: str | None, part: str | None) -> str:
+def input_name(role: str, name: str, partition: str | None, part: str | None) -> str:
+    """Return e.g. `votes vader 2026-01-02 part mail`."""
     words = [name if name == role else f"{role} {name}"]
     if partition:
         words.append(partition)
@@ -89,7 +91,7 @@ def _config(before: Mapping[str, Any], recipe: Recipe) -> list[str]:
     changes = _leaves(before, after)
     if not changes:  # equal as JSON, e.g. a tuple and a list
         return []
-    return [f"configuration changed ({_some(changes)})"]
+    return [f"configuration changed ({some(changes)})"]
 
 
 def _leaves(old: Any, new: Any, path: str = "") -> list[str]:
@@ -120,7 +122,7 @@ def _environment(old: Any, new: Any) -> str:
         {**old, **dict(old.get("packages", {})), "packages": None},
         {**new, **dict(new.get("packages", {})), "packages": None},
     )
-    return f"environment changed ({_some(changes)})"
+    return f"environment changed ({some(changes)})"
 
 
 def _differing(old: Any, new: Any) -> set[str]:
@@ -129,6 +131,22 @@ def _differing(old: Any, new: Any) -> set[str]:
     return {name for name in {*old, *new} if old.get(name) != new.get(name)}
 
 
-def _some(items: list[str]) -> str:
+def some(items: Sequence[str]) -> str:
+    """Return the first few of some words, and how many more there are."""
     more = len(items) - _SHOWN
     return ", ".join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def sentence(path: list[str], root: str, more: str) -> str:
+    """Return e.g. `cleaned 2026-01-02 is stale, through weak_labels, raw: … changed`."""
+    if not path:
+        return root + (more if root.endswith("not built") else "")
+    through = f", through {', '.join(path[1:])}" if path[1:] else ""
+    return f"{path[0]}{more} is stale{through}: {root}"
+
+
+def label(slot: Slot, below: Slot) -> str:
+    """Name a slot; its day only where it is not that of the slot below."""
+    kind, name, partition = slot
+    shown = name if kind == name or name.endswith(f"_{kind}") else f"{kind} {name}"
+    return f"{shown} {partition}" if partition and partition != below[2] else shown

@@ -51,9 +51,12 @@ class Database:
         return self.engine.url.render_as_string(hide_password=True)
 
     @contextmanager
-    def _read(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection for questions that no method asks; its errors are told in words."""
         with self._words(), self.engine.connect() as connection:
             yield connection
+
+    _read = reading
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:

@@ -25,6 +25,7 @@ from fm_platform.lineage.records import (
     Readable,
     Recipe,
     RunContext,
+    Slot,
     Use,
 )
 
@@ -145,6 +146,31 @@ class Ledger(Aliases, Documents, Leases):
         if kind is not None:
             query = query.where(used.c.kind == kind)
         return self._many(query, with_inputs=with_inputs)
+
+    def slots_in_use(
+        self, project: str, *, at: datetime | None = None, named: Sequence[str] | None = None
+    ) -> dict[Slot, int]:
+        """Return slot -> id of the version in use, now or at a time, in order of the slots.
+
+        With `named` only those slots whose kind or name is one of these words.
+        """
+        c = (used := _in_use(at)).c
+        query = (
+            sa.select(c.kind, c.name, c.partition, c.version_id)
+            .select_from(used)
+            .where(c.project == project, *_span(at))
+            .order_by(c.kind, c.name, c.partition)
+        )
+        if named is not None:
+            query = query.where(c.kind.in_(named) | c.name.in_(named))
+        with self._read() as connection:
+            return {(r[0], r[1], r[2] or None): r[3] for r in connection.execute(query)}
+
+    def used(self, project: str, at: datetime | None = None) -> sa.CTE:
+        """Return a table expression of one column, `id`: the versions in use, for queries."""
+        c = (table := _in_use(at)).c
+        chosen = sa.select(c.version_id.label("id")).select_from(table)
+        return chosen.where(c.project == project, *_span(at)).cte("used")
 
     def heads(self, project: str) -> list[Head]:
         """Return the versions in use of a project without their larger fields."""

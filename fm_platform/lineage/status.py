@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cache
 from typing import Literal
 
-from fm_platform.lineage.causes import Before, differences
+from fm_platform.lineage.causes import Before, differences, label, sentence
 from fm_platform.lineage.fingerprints import code_stands_still
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
@@ -159,10 +159,10 @@ class _Status:
                 break  # what is above is stale; this was never built
             below, verdict = verdict.slot, above
             if above.head is None:
-                root = f"{_label(self._topmost_unbuilt(above), below)} is not built"
-                return _sentence(path, root, self._more(slot))
-            path.append(_label(verdict.slot, below))
-        return _sentence(path, self._root(verdict), self._more(slot))
+                root = f"{label(self._topmost_unbuilt(above), below)} is not built"
+                return sentence(path, root, self._more(slot))
+            path.append(label(verdict.slot, below))
+        return sentence(path, self._root(verdict), self._more(slot))
 
     def _root(self, verdict: _Verdict) -> str:
         if verdict.head is None:
@@ -182,21 +182,6 @@ class _Status:
         while verdict.above is not None and self.verdicts[verdict.above].head is None:
             verdict = self.verdicts[verdict.above]
         return verdict.slot
-
-
-def _sentence(path: list[str], root: str, more: str) -> str:
-    """Return e.g. `cleaned 2026-01-02 is stale, through weak_labels, raw: … changed`."""
-    if not path:
-        return root + (more if root.endswith("not built") else "")
-    through = f", through {', '.join(path[1:])}" if path[1:] else ""
-    return f"{path[0]}{more} is stale{through}: {root}"
-
-
-def _label(slot: Slot, below: Slot) -> str:
-    """Name a slot; its day only where it is not that of the slot below."""
-    kind, name, partition = slot
-    shown = name if kind == name or name.endswith(f"_{kind}") else f"{kind} {name}"
-    return f"{shown} {partition}" if partition and partition != below[2] else shown
 
 
 def _made_from(ledger: Ledger, verdicts: Iterable[_Verdict]) -> dict[int, Before]:

@@ -1,0 +1,283 @@
+"""The graph of versions at any moment, and what follows from what.
+
+An edge is a pair (id of the version read, id of the version made from it), as recorded. Nodes of
+the graph of a moment are the versions that were in use then: also of assets that no spec declares
+any more. Nothing here looks at today's files: history is told from the ledger alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import sqlalchemy as sa
+
+from fm_platform.lineage import schema
+from fm_platform.lineage.ledger import Ledger
+from fm_platform.lineage.records import Slot
+from fm_platform.lineage.refs import slot_name
+from fm_platform.lineage.staleness import Verdict, verdicts
+from fm_platform.lineage.status import StatusRow
+
+__all__ = ["Edge", "Graph", "Node", "downstream", "graph_at", "lineage", "upstream", "with_status"]
+
+NodeState = Literal["fresh", "stale", "unbuilt", "replaced"]
+Edge = tuple[int, int]
+_AT_ONCE = 500
+
+
+class Node(NamedTuple):
+    """One version (or one wanted slot without any).
+
+    Attributes:
+        id: Of the version in the ledger: `ledger.get(id)` is its whole record. Negative for a
+            slot that is not built.
+        state: `fresh`; `stale`: made from something else than is in use at this moment;
+            `unbuilt`: wanted, never made; `replaced`: another version of its slot is in use.
+        why: The cause, with the path to it; empty where fresh.
+        path: Ids along that path, nearest first; the last one is where the cause lies.
+        aliases: Those that name it at this moment.
+    """
+
+    id: int
+    kind: str
+    name: str
+    partition: str | None
+    number: int
+    recipe_hash: str
+    content_hash: str
+    rows: int | None
+    bytes: int | None
+    created_at: datetime | None
+    state: NodeState = "fresh"
+    why: str = ""
+    path: tuple[int, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def slot(self) -> Slot:
+        """What it is a version of."""
+        return (self.kind, self.name, self.partition)
+
+    @property
+    def label(self) -> str:
+        """Its reference, e.g. `votes/vader/2026-01-05`."""
+        return slot_name(self.slot)
+
+
+_FIELDS = Node._fields[:10]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Versions and what they are made from, in order of their ids.
+
+    Attributes:
+        project: Whose.
+        at: The moment; None: now.
+        nodes: Versions.
+        edges: (from, to) for every pair of nodes of which one reads the other, each once.
+    """
+
+    project: str
+    at: datetime | None
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+
+    @cached_property
+    def by_id(self) -> dict[int, Node]:
+        """Id -> node."""
+        return {node.id: node for node in self.nodes}
+
+    @cached_property
+    def by_slot(self) -> dict[Slot, Node]:
+        """Slot -> node in use of it (a replaced one only where none is in use)."""
+        found = {node.slot: node for node in self.nodes if node.state == "replaced"}
+        found.update((node.slot, node) for node in self.nodes if node.state != "replaced")
+        return found
+
+    @cached_property
+    def reads(self) -> dict[int, list[int]]:
+        """Id -> ids of the nodes it reads."""
+        return _grouped(self.edges, 1, 0)
+
+    @cached_property
+    def readers(self) -> dict[int, list[int]]:
+        """Id -> ids of the nodes that read it."""
+        return _grouped(self.edges, 0, 1)
+
+
+def graph_at(ledger: Ledger, project: str, at: datetime | None = None) -> Graph:
+    """Return the graph that was true at a time, or is true now.
+
+    An edge leads from the version that is in use where content allows it: a day that was rebuilt
+    with equal content is still what its readers are made from.
+    """
+    rows = _heads(ledger, project, at)
+    recorded = _edges_into_heads(ledger, project, at)
+    found = verdicts(ledger, project, at, rows, recorded)
+    aliases = _aliases(ledger, project, at)
+    nodes = tuple(
+        _node(row, found.states.get(row[0]), aliases.get(row[0], ()), replaced=False)
+        for row in rows
+    )
+    return Graph(project, at, nodes, tuple(found.edges))
+
+
+def upstream(ledger: Ledger, ids: Iterable[int]) -> list[int]:
+    """Return the ids of all that some versions are made from, themselves included, sorted."""
+    i = schema.inputs.c
+    return _closure(ledger, ids, i.version_id, i.from_version_id)
+
+
+def downstream(ledger: Ledger, ids: Iterable[int]) -> list[int]:
+    """Return the ids of all that is made from some versions, themselves included, sorted."""
+    i = schema.inputs.c
+    return _closure(ledger, ids, i.from_version_id, i.version_id)
+
+
+def lineage(
+    ledger: Ledger,
+    project: str,
+    ids: Sequence[int],
+    *,
+    up: bool = True,
+    down: bool = False,
+    at: datetime | None = None,
+) -> Graph:
+    """Return the versions that some are made from and/or that are made from them.
+
+    With `at`, only what had been made by then; states and aliases are those of that moment.
+    """
+    wanted: set[int] = set(ids)
+    if up:
+        wanted.update(upstream(ledger, ids))
+    if down:
+        wanted.update(downstream(ledger, ids))
+    now = graph_at(ledger, project, at)
+    aliases = _aliases(ledger, project, at)
+    past = _rows(ledger, sorted(wanted - now.by_id.keys()), at)
+    nodes = [now.by_id[i] for i in wanted if i in now.by_id]
+    nodes += [_node(row, None, aliases.get(row[0], ()), replaced=True) for row in past]
+    nodes.sort(key=lambda node: node.id)
+    return Graph(project, at, tuple(nodes), tuple(_edges_among(ledger, [n.id for n in nodes])))
+
+
+def with_status(graph: Graph, rows: Iterable[StatusRow]) -> Graph:
+    """Return the graph of now with the states of `status`, which looks at the world as well.
+
+    Slots that are wanted and not built become nodes with negative ids.
+    """
+    told = {(row.kind, row.name, row.partition): row for row in rows}
+    ids = {node.slot: node.id for node in graph.nodes if node.state != "replaced"}
+    nodes = []
+    for node in graph.nodes:
+        row = told.get(node.slot)
+        if row is not None and ids.get(node.slot) == node.id:
+            path = node.path if row.state == node.state else ()
+            node = node._replace(state=row.state, why=row.why, path=path)
+        nodes.append(node)
+    missing = [row for slot, row in told.items() if slot not in ids]
+    for number, row in enumerate(missing, start=1):
+        nodes.append(
+            Node(
+                -number, row.kind, row.name, row.partition, 0, "", "", None, None, None,
+                row.state, row.why,
+            )
+        )  # fmt: skip
+    return replace(graph, nodes=tuple(nodes))
+
+
+def _node(
+    row: Sequence[Any], verdict: Verdict | None, aliases: Sequence[str], *, replaced: bool
+) -> Node:
+    state: NodeState = "replaced" if replaced else "fresh" if verdict is None else "stale"
+    why = "another version is in use" if replaced else "" if verdict is None else verdict.why
+    return Node._make((*row, state, why, verdict.path if verdict else (), tuple(aliases)))
+
+
+def _grouped(edges: Iterable[Edge], key: int, value: int) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for edge in edges:
+        found.setdefault(edge[key], []).append(edge[value])
+    return found
+
+
+def _aliases(ledger: Ledger, project: str, at: datetime | None) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for alias, version_id in ledger.aliases(project, at=at).items():
+        found.setdefault(version_id, []).append(alias)
+    return found
+
+
+def _columns() -> list[Any]:
+    v = schema.versions.c
+    return [sa.func.nullif(v.partition, "") if f == "partition" else v[f] for f in _FIELDS]
+
+
+def _heads(ledger: Ledger, project: str, at: datetime | None) -> list[Sequence[Any]]:
+    v = schema.versions.c
+    used = ledger.used(project, at)
+    query = sa.select(*_columns()).join(used, used.c.id == v.id).order_by(v.id)
+    with ledger.reading() as connection:
+        return list(connection.execute(query).all())
+
+
+def _rows(ledger: Ledger, ids: Sequence[int], at: datetime | None) -> list[Sequence[Any]]:
+    v = schema.versions.c
+    found: list[Sequence[Any]] = []
+    with ledger.reading() as connection:
+        for start in range(0, len(ids), _AT_ONCE):
+            query = sa.select(*_columns()).where(v.id.in_(ids[start : start + _AT_ONCE]))
+            if at is not None:
+                query = query.where(v.created_at <= at)
+            found += connection.execute(query).all()
+    return found
+
+
+def _edges_into_heads(ledger: Ledger, project: str, at: datetime | None) -> list[Edge]:
+    i, used = schema.inputs.c, ledger.used(project, at)
+    query = (
+        sa.select(i.from_version_id, i.version_id)
+        .join(used, used.c.id == i.version_id)
+        .where(i.from_version_id.is_not(None))
+    )
+    with ledger.reading() as connection:
+        return [tuple(row) for row in connection.execute(query)]
+
+
+def _edges_among(ledger: Ledger, ids: Sequence[int]) -> list[Edge]:
+    i, known = schema.inputs.c, set(ids)
+    found: dict[Edge, None] = {}
+    with ledger.reading() as connection:
+        for start in range(0, len(ids), _AT_ONCE):
+            query = (
+                sa.select(i.from_version_id, i.version_id)
+                .where(i.version_id.in_(ids[start : start + _AT_ONCE]))
+                .order_by(i.version_id, i.position)
+            )
+            found.update((tuple(r), None) for r in connection.execute(query) if r[0] in known)
+    return list(found)
+
+
+def _closure(
+    ledger: Ledger, ids: Iterable[int], given: sa.Column[Any], wanted: sa.Column[Any]
+) -> list[int]:
+    """Follow the inputs from `given` to `wanted`, in the database."""
+    found: set[int] = set()
+    todo = sorted(set(ids))
+    v = schema.versions.c
+    with ledger.reading() as connection:
+        while todo:
+            some, todo = todo[:_AT_ONCE], todo[_AT_ONCE:]
+            seeds = [i for i in some if i not in found]
+            if not seeds:
+                continue
+            reached = sa.select(v.id).where(v.id.in_(seeds)).cte("reached", recursive=True)
+            step = sa.select(wanted).join(reached, given == reached.c.id)
+            reached = reached.union(step.where(wanted.is_not(None)))
+            found.update(connection.scalars(sa.select(reached.c.id)))
+    return sorted(found)
