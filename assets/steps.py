@@ -42,6 +42,12 @@ _ASKED_BY = (
     ("dagster/sensor_name", "sensor"),
     ("dagster/from_automation_condition", "sensor"),
 )
+# Which one it was; the condition's tag says only that there was one.
+_WHICH = ("dagster/backfill", "dagster/schedule_name", "dagster/sensor_name")
+_ALERT = "alert_id"
+
+_defined: set[str] = set()
+"""Runs of this process whose definition is in the ledger."""
 
 
 def build_days(
@@ -60,7 +66,7 @@ def build_days(
     results: dict[str | None, StageResult] = {}
     with only_retryable_errors_are_retried(context):
         workspace = resource.open()
-        run = run_of(context)
+        run = begin(context, workspace, project)
         for day in days:
             reporter.started(day, len(days))
             try:
@@ -89,7 +95,7 @@ def build_one(
     with only_retryable_errors_are_retried(context):
         workspace = resource.open()
         reporter.started(None, 1)
-        result = build(workspace, run_of(context), reporter)
+        result = build(workspace, begin(context, workspace, project), reporter)
         reporter.finished(None, result)
     results: dict[str | None, StageResult] = {None: result}
     metadata = artifact_metadata(project.spec, stage, result, workspace.home)
@@ -124,6 +130,19 @@ def _report_finished_days(
         )
 
 
+def begin(
+    context: dg.AssetExecutionContext, workspace: Workspace, project: LoadedProject
+) -> RunContext:
+    """Return who asked for this run; what the project declares is recorded once a run."""
+    run = run_of(context)
+    if context.run.run_id not in _defined:
+        from fm_platform.stages.definition import record_definition
+
+        record_definition(workspace, project, run)
+        _defined.add(context.run.run_id)
+    return run
+
+
 def run_of(context: dg.AssetExecutionContext) -> RunContext:
     """Return who asked for this run, for the ledger."""
     from fm_platform.workspace import run_context
@@ -132,11 +151,17 @@ def run_of(context: dg.AssetExecutionContext) -> RunContext:
 
 
 def asked_by(tags: dict[str, str] | Any) -> str:
-    """Return `person`, `schedule`, `sensor` or `backfill` from the tags of a run."""
-    for tag, meaning in _ASKED_BY:
-        if tag in tags:
-            return meaning or str(tags[tag])
-    return "person"
+    """Return who asked, from the tags of a run: a person, or what and which one.
+
+    Example:
+        >>> asked_by({"dagster/sensor_name": "missing_days", "alert_id": "12"})
+        'sensor:missing_days alert:12'
+    """
+    found = next((meaning or str(tags[tag]) for tag, meaning in _ASKED_BY if tag in tags), "person")
+    which = next((str(tags[tag]) for tag in _WHICH if tag in tags), "")
+    words = [f"{found}:{which}" if which and found != "person" else found]
+    words += [f"alert:{tags[_ALERT]}"] if _ALERT in tags else []
+    return " ".join(words)[:128]
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from fm_platform.hashing import sha256_hex
+from fm_platform.lineage import configs
 from fm_platform.lineage.fingerprints import (
     MODEL_PACKAGES,
     TABLE_PACKAGES,
@@ -54,43 +55,62 @@ CODE: dict[str, tuple[str, ...]] = {
 }
 
 
+# The packages that can alter the content of each kind, and whether the machine type can, too.
+PACKAGES: dict[str, tuple[tuple[str, ...], bool]] = {
+    "raw": (TABLE_PACKAGES, False),
+    "embeddings": (MODEL_PACKAGES, True),
+    "votes": (TABLE_PACKAGES, False),
+    "exemplar_votes": (EXEMPLAR_PACKAGES, True),
+    "label_model": (TABLE_PACKAGES, True),
+    "weak_labels": (TABLE_PACKAGES, True),
+    "cleaned": ((*TABLE_PACKAGES, "py3langid"), False),
+    "start": (MODEL_PACKAGES, True),
+    "adapter": (MODEL_PACKAGES, True),
+    "merged_model": (MODEL_PACKAGES, True),
+    "evaluation": (MODEL_PACKAGES, True),
+}
+
+
 def code_version(kind: str) -> str:
     """Return the code fingerprint of one kind of artifact."""
     return code_fingerprint(*CODE[kind])
 
 
-def spec_recipe(spec: ProjectSpec) -> Recipe:
-    """Return the recipe of the project file itself, so that history holds every spec."""
-    return _recipe(spec, "spec", "spec", None, (), spec.model_dump(mode="json"), "-")
+def environment_of(kind: str) -> str:
+    """Return the fingerprint of the packages, and machine type, that matter to a kind."""
+    names, machine = PACKAGES[kind]
+    return environment_fingerprint(names, machine)
+
+
+def spec_recipe(spec: ProjectSpec, declared: Sequence[Input] = ()) -> Recipe:
+    """Return the recipe of what a project declares, so that history holds every definition.
+
+    `declared` is what the spec alone does not say: files, labeling functions, base model, and
+    what `machinery` gives.
+    """
+    config = spec.model_dump(mode="json")
+    return _recipe(spec, "spec", "spec", None, tuple(declared), config, "-")
+
+
+def machinery() -> list[Input]:
+    """Return the code and the packages that would compute each kind of artifact now."""
+    code = [Input("code", kind, None, code_version(kind)) for kind in CODE if CODE[kind]]
+    packages = [Input("environment", kind, None, environment_of(kind)) for kind in PACKAGES]
+    return [*code, *packages]
 
 
 def raw_recipe(spec: ProjectSpec, day: str, source_ids: Mapping[str, str]) -> Recipe:
     """Return the recipe of one day of raw rows; `source_ids` tells what each source holds."""
-    config = {
-        "contract": spec.contract.model_dump(mode="json"),
-        "split": spec.split.model_dump(mode="json"),
-        "gold": {
-            "column": spec.gold.column,
-            "values": spec.gold.values,
-            "annotator": spec.gold.annotator,
-            "guideline_version": spec.gold.guideline_version,
-        },
-        "classes": list(spec.taxonomy.classes),
-        "sources": {
-            source.name: source.model_dump(mode="json", include={"connector", "options"})
-            for source in spec.sources
-            if source.name in source_ids
-        },
-    }
+    config = configs.raw(spec, source_ids)
     inputs = tuple(Input("source", name, day, source_ids[name]) for name in sorted(source_ids))
-    return _recipe(spec, "raw", "raw", day, inputs, config, environment_fingerprint(TABLE_PACKAGES))
+    return _recipe(spec, "raw", "raw", day, inputs, config, environment_of("raw"))
 
 
 def embeddings_recipe(spec: ProjectSpec, day: str, raw: Readable, base: str) -> Recipe:
     """Return the recipe of the frozen embeddings of one day, for base model `base`."""
-    config = {"max_tokens": spec.training.max_tokens}
+    config = configs.embeddings(spec)
     inputs = (raw.as_input("raw"), Input("base_model", "base_model", None, base))
-    environment = environment_fingerprint(MODEL_PACKAGES, machine=True)
+    environment = environment_of("embeddings")
     return _recipe(spec, "embeddings", "embeddings", day, inputs, config, environment)
 
 
@@ -107,19 +127,16 @@ def votes_recipe(
     With `extra_inputs` (embeddings, exemplars, other votes) it is a function that learns: then
     the machine type, more packages and the seed count, too.
     """
-    config = {"function": function_fingerprint, "classes": list(spec.taxonomy.classes)}
-    inputs = (raw.as_input("raw"), *extra_inputs)
+    kind = "exemplar_votes" if extra_inputs else "votes"
     return Recipe(
         project=spec.name,
         kind="votes",
         name=function_name,
         partition=day,
-        inputs=inputs,
-        code=code_version("exemplar_votes" if extra_inputs else "votes"),
-        config=config,
-        environment=environment_fingerprint(EXEMPLAR_PACKAGES, machine=True)
-        if extra_inputs
-        else environment_fingerprint(TABLE_PACKAGES),
+        inputs=(raw.as_input("raw"), *extra_inputs),
+        code=code_version(kind),
+        config=configs.votes(spec, function_fingerprint),
+        environment=environment_of(kind),
         seed=spec.training.seed if extra_inputs else None,
     )
 
@@ -181,16 +198,12 @@ def label_model_recipe(
     spec: ProjectSpec, day: str, votes: Sequence[Readable], gold_hash: str
 ) -> Recipe:
     """Return the recipe of the label model of `day`, fitted on the votes of its window."""
-    config = {
-        "label_model": spec.labeling.label_model.model_dump(mode="json", exclude={"window_days"}),
-        "classes": list(spec.taxonomy.classes),
-        "functions": [version.name for version in votes if version.partition == day],
-    }
+    config = configs.label_model(spec, [v.name for v in votes if v.partition == day])
     inputs = (
         *(version.as_input("votes") for version in votes),
         Input("gold", "gold", day, gold_hash),
     )
-    environment = environment_fingerprint(TABLE_PACKAGES, machine=True)
+    environment = environment_of("label_model")
     return _recipe(spec, "label_model", "label_model", day, inputs, config, environment)
 
 
@@ -202,18 +215,13 @@ def weak_labels_recipe(
     label_model: Readable,
 ) -> Recipe:
     """Return the recipe of one day of weakly labeled rows."""
-    config = {
-        "classes": list(spec.taxonomy.classes),
-        "minimum_coverage": spec.labeling.minimum_coverage,
-        "max_failed_share": spec.labeling.max_failed_share,
-        "functions": [version.name for version in votes],  # the order of the votes of a row
-    }
+    config = configs.weak_labels(spec, [version.name for version in votes])
     inputs = (
         raw.as_input("raw"),
         *(version.as_input("votes") for version in votes),
         label_model.as_input("label_model"),
     )
-    environment = environment_fingerprint(TABLE_PACKAGES, machine=True)
+    environment = environment_of("weak_labels")
     return _recipe(spec, "weak_labels", "weak_labels", day, inputs, config, environment)
 
 
@@ -223,12 +231,9 @@ def cleaned_recipe(spec: ProjectSpec, day: str, weak_labels: Readable, seen_hash
     `seen_hash` stands for those of today's texts that earlier days of the window hold: only what
     matters of the past is an input, so a change of an old day stops here unless it matters.
     """
-    config = {
-        "rules": [rule.model_dump(mode="json") for rule in spec.cleaning],
-        "classes": list(spec.taxonomy.classes),
-    }
+    config = configs.cleaned(spec)
     inputs = (weak_labels.as_input("weak_labels"), Input("seen", "seen", day, seen_hash))
-    environment = environment_fingerprint((*TABLE_PACKAGES, "py3langid"))
+    environment = environment_of("cleaned")
     return _recipe(spec, "cleaned", "cleaned", day, inputs, config, environment)
 
 
@@ -268,14 +273,7 @@ def merged_recipe(
 
     Its model card names the description, the days and the settings: they count, too.
     """
-    ties = spec.merge.method == "ties"
-    config = {
-        "merge": spec.merge.model_dump(mode="json", exclude=None if ties else {"density"}),
-        "classes": list(spec.taxonomy.classes),
-        "training": _training(spec),
-        "description": spec.description,
-        "base_model": spec.base_model.location,
-    }
+    config = configs.merged_model(spec)
     dev = cleaned if spec.merge.weights is None and len(adapters) > 1 else ()
     inputs = (
         *(adapter.as_input("adapter") for adapter in adapters),
@@ -284,7 +282,7 @@ def merged_recipe(
         *(day.as_input("data") for day in cleaned if day.rows),
         Input("base_model", "base_model", None, base),
     )
-    environment = environment_fingerprint(MODEL_PACKAGES, machine=True)
+    environment = environment_of("merged_model")
     seed = spec.training.seed
     return _recipe(spec, "merged_model", "merged_model", None, inputs, config, environment, seed)
 
@@ -298,12 +296,7 @@ def evaluation_recipe(
     raw: Sequence[Readable],
 ) -> Recipe:
     """Return the recipe of an evaluation on the gold test rows of the window."""
-    config = {
-        "evaluation": spec.evaluation.model_dump(mode="json"),
-        "gate": spec.gate.model_dump(mode="json"),
-        "classes": list(spec.taxonomy.classes),
-        "max_tokens": spec.training.max_tokens,
-    }
+    config = configs.evaluation(spec)
     inputs = (
         merged.as_input("merged_model"),
         *(adapter.as_input("adapter") for adapter in adapters),
@@ -311,20 +304,14 @@ def evaluation_recipe(
         *(day.as_input("weak_labels", part="test") for day in weak_labels if "test" in day.parts),
         *(day.as_input("gold", part="gold") for day in raw if "gold" in day.parts),
     )
-    environment = environment_fingerprint(MODEL_PACKAGES, machine=True)
+    environment = environment_of("evaluation")
     seed = spec.evaluation.seed
     return _recipe(spec, "evaluation", "evaluation", None, inputs, config, environment, seed)
 
 
 def _model_recipe(spec: ProjectSpec, kind: str, name: str, inputs: tuple[Input, ...]) -> Recipe:
-    config = {"training": _training(spec), "classes": list(spec.taxonomy.classes)}
-    environment = environment_fingerprint(MODEL_PACKAGES, machine=True)
+    config, environment = configs.trained(spec), environment_of(kind)
     return _recipe(spec, kind, name, None, inputs, config, environment, spec.training.seed)
-
-
-def _training(spec: ProjectSpec) -> dict[str, object]:
-    """Return the training settings that alter a model: which days count is in the inputs."""
-    return spec.training.model_dump(mode="json", exclude={"window_days", "checkpoint_every_steps"})
 
 
 def _recipe(

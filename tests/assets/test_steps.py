@@ -163,8 +163,11 @@ def test_model_assets_run_after_one_another(
     [
         ({}, "person"),
         ({"asked_by": "sensor"}, "sensor"),
-        ({"dagster/schedule_name": "x"}, "schedule"),
-        ({"dagster/backfill": "x", "dagster/sensor_name": "y"}, "backfill"),
+        ({"dagster/schedule_name": "x"}, "schedule:x"),
+        ({"asked_by": "schedule", "dagster/schedule_name": "x"}, "schedule:x"),
+        ({"dagster/backfill": "x", "dagster/sensor_name": "y"}, "backfill:x"),
+        ({"dagster/sensor_name": "drift", "alert_id": "12"}, "sensor:drift alert:12"),
+        ({"dagster/sensor_name": "s" * 200}, "sensor:" + "s" * 121),
         ({"dagster/from_automation_condition": "true"}, "sensor"),
     ],
 )

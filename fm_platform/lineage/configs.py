@@ -1,0 +1,107 @@
+"""Which settings of the spec matter to each kind of artifact: the `config` of its recipe.
+
+A change of a setting that is not here rebuilds nothing of that kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from fm_platform.spec.models import ProjectSpec
+
+Config = dict[str, Any]
+
+
+def raw(spec: ProjectSpec, sources: Collection[str]) -> Config:
+    """Return what matters to one day of raw rows of these sources."""
+    return {
+        "contract": spec.contract.model_dump(mode="json"),
+        "split": spec.split.model_dump(mode="json"),
+        "gold": {
+            "column": spec.gold.column,
+            "values": spec.gold.values,
+            "annotator": spec.gold.annotator,
+            "guideline_version": spec.gold.guideline_version,
+        },
+        "classes": classes(spec),
+        "sources": {
+            source.name: source.model_dump(mode="json", include={"connector", "options"})
+            for source in spec.sources
+            if source.name in sources
+        },
+    }
+
+
+def embeddings(spec: ProjectSpec) -> Config:
+    """Return what matters to frozen embeddings."""
+    return {"max_tokens": spec.training.max_tokens}
+
+
+def votes(spec: ProjectSpec, function: str) -> Config:
+    """Return what matters to the votes of a labeling function with this fingerprint."""
+    return {"function": function, "classes": classes(spec)}
+
+
+def label_model(spec: ProjectSpec, functions: Sequence[str]) -> Config:
+    """Return what matters to the label model over these functions."""
+    return {
+        "label_model": spec.labeling.label_model.model_dump(mode="json", exclude={"window_days"}),
+        "classes": classes(spec),
+        "functions": list(functions),
+    }
+
+
+def weak_labels(spec: ProjectSpec, functions: Sequence[str]) -> Config:
+    """Return what matters to weak labels; the order of the functions is that of a row's votes."""
+    return {
+        "classes": classes(spec),
+        "minimum_coverage": spec.labeling.minimum_coverage,
+        "max_failed_share": spec.labeling.max_failed_share,
+        "functions": list(functions),
+    }
+
+
+def cleaned(spec: ProjectSpec) -> Config:
+    """Return what matters to cleaned rows."""
+    return {
+        "rules": [rule.model_dump(mode="json") for rule in spec.cleaning],
+        "classes": classes(spec),
+    }
+
+
+def trained(spec: ProjectSpec) -> Config:
+    """Return what matters to a trained model."""
+    return {"training": training(spec), "classes": classes(spec)}
+
+
+def merged_model(spec: ProjectSpec) -> Config:
+    """Return what matters to a merged model; its card names description and settings."""
+    ties = spec.merge.method == "ties"
+    return {
+        "merge": spec.merge.model_dump(mode="json", exclude=None if ties else {"density"}),
+        "classes": classes(spec),
+        "training": training(spec),
+        "description": spec.description,
+        "base_model": spec.base_model.location,
+    }
+
+
+def evaluation(spec: ProjectSpec) -> Config:
+    """Return what matters to an evaluation and its gate."""
+    return {
+        "evaluation": spec.evaluation.model_dump(mode="json"),
+        "gate": spec.gate.model_dump(mode="json"),
+        "classes": classes(spec),
+        "max_tokens": spec.training.max_tokens,
+    }
+
+
+def classes(spec: ProjectSpec) -> list[str]:
+    """Return the classes in their order."""
+    return list(spec.taxonomy.classes)
+
+
+def training(spec: ProjectSpec) -> Config:
+    """Return the training settings that alter a model: which days count is in the inputs."""
+    return spec.training.model_dump(mode="json", exclude={"window_days", "checkpoint_every_steps"})
