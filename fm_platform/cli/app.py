@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from fm_platform.cli import render
+from fm_platform.cli.diff import diff
 from fm_platform.errors import FMError
 
 app = typer.Typer(
@@ -127,6 +128,9 @@ def _run(project: str, first: str | None, last: str | None) -> int:
     words += ["--from", first] if first else []
     words += ["--to", last] if last else []
     return subprocess.run(words, check=False).returncode
+
+
+app.command()(diff)
 
 
 @app.command()
