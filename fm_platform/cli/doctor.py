@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from fm_platform.errors import FMError
 from fm_platform.home import Home
+from fm_platform.tracking.spool import Spool
 
 # Security floors, read on 2026-11-21: below them an advisory applies.
 FLOORS = {
@@ -34,7 +35,7 @@ class Check(NamedTuple):
 
 def examine() -> list[Check]:
     """Return all checks of this environment and FM_HOME."""
-    return [*_versions(), _home(), _disk(), _daemon(), _pickle()]
+    return [*_versions(), _home(), _disk(), _daemon(), _pickle(), _spool()]
 
 
 def _versions() -> list[Check]:
@@ -80,3 +81,9 @@ def _daemon() -> Check:
 def _pickle() -> Check:
     allowed = os.environ.get("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false").lower() == "true"
     return Check("pickled models", not allowed, "allowed" if allowed else "refused")
+
+
+def _spool() -> Check:
+    waiting = len(Spool(Home.from_environment().mlflow / "spool").entries())
+    detail = f"{waiting} record(s) wait for MLflow; the next run sends them" if waiting else "empty"
+    return Check("MLflow spool", waiting == 0, detail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def quiet() -> None:
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # PEFT still asks by the old name; nothing that a person could do about it
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", category=FutureWarning)
 
 
 def load_checked(

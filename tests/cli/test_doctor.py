@@ -82,3 +82,14 @@ def test_a_daemon_that_runs_is_named(fm: CliRunner, home: Path) -> None:
     assert str(os.getpid()) in str(by_name(fm)[1]["daemon"]["detail"])
     lock.write_text("half a no")
     assert "not running" in str(by_name(fm)[1]["daemon"]["detail"])
+
+
+def test_records_that_wait_for_mlflow_are_told(fm: CliRunner, home: Path) -> None:
+    spool = home / "mlflow" / "spool"
+    spool.mkdir(parents=True)
+    (spool / f"{1:012d}-champion-{'0' * 64}.json").write_text("{}")
+
+    code, checks = by_name(fm)
+
+    assert code == 1
+    assert "1 record(s) wait" in str(checks["MLflow spool"]["detail"])
