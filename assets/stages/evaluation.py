@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets.automation import daily_selection, follow_model_condition
 from assets.catalog import asset, unpartitioned
-from assets.keys import expert_keys, stage_key
+from assets.keys import expert_keys, stage_key, start_key
 from assets.resources import WorkspaceResource
 from assets.steps import Materialized, build_one
 from fm_platform.spec.load import LoadedProject
@@ -16,7 +16,12 @@ def evaluation_asset(project: LoadedProject) -> dg.AssetsDefinition:
 
     @asset(
         **unpartitioned(spec, "evaluation", {"mlflow", "report"}, group="model"),
-        deps=[stage_key(spec, "weak_labels"), *expert_keys(spec), stage_key(spec, "merged_model")],
+        deps=[
+            stage_key(spec, "weak_labels"),
+            start_key(spec),
+            *expert_keys(spec),
+            stage_key(spec, "merged_model"),
+        ],
         automation_condition=follow_model_condition(daily_selection(spec)),
     )
     def evaluation(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> Materialized:

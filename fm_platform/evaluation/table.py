@@ -20,6 +20,7 @@ CHAMPION = "champion"
 EXPERT_PREFIX = "expert:"
 LABEL_MODEL = "label_model"
 MAJORITY_VOTE = "majority_vote"
+SHARED_START = "shared_start"
 HUMAN = "human"
 
 _TITLES = {
@@ -214,8 +215,8 @@ def evaluate(
     """Measure every system on the same gold rows and the same resamples.
 
     Args:
-        systems: `merged_model`, `champion`, `expert:<name>`, `label_model`, `majority_vote`,
-            baselines by name, `human`; each with answers for all n rows.
+        systems: `merged_model`, `champion`, `expert:<name>`, `shared_start`, `label_model`,
+            `majority_vote`, baselines by name, `human`; each with answers for all n rows.
         gold: int[n] class indices.
         sources: n source names.
         classes: Class names, by index.
@@ -253,8 +254,9 @@ def evaluate(
 def _rank(system: str) -> tuple[int, str]:
     if system.startswith(EXPERT_PREFIX):
         return 2, system
-    fixed = {MERGED_MODEL: 0, CHAMPION: 1, LABEL_MODEL: 3, MAJORITY_VOTE: 4, HUMAN: 6}
-    return fixed.get(system, 5), system
+    fixed = {MERGED_MODEL: 0, CHAMPION: 1, SHARED_START: 3, LABEL_MODEL: 4, MAJORITY_VOTE: 5,
+             HUMAN: 7}  # fmt: skip
+    return fixed.get(system, 6), system
 
 
 def _number(value: Interval | None) -> str:

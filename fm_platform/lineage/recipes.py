@@ -290,6 +290,7 @@ def merged_recipe(
 def evaluation_recipe(
     spec: ProjectSpec,
     merged: Readable,
+    start: Readable,
     adapters: Sequence[Readable],
     champion: Readable | None,
     weak_labels: Sequence[Readable],
@@ -299,6 +300,7 @@ def evaluation_recipe(
     config = configs.evaluation(spec)
     inputs = (
         merged.as_input("merged_model"),
+        start.as_input("start"),
         *(adapter.as_input("adapter") for adapter in adapters),
         *(() if champion is None else (champion.as_input("champion"),)),
         *(day.as_input("weak_labels", part="test") for day in weak_labels if "test" in day.parts),

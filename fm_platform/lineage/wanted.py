@@ -314,12 +314,13 @@ class Wants:
         merged_slot: Slot = ("merged_model", "merged_model", None)
         adapters, _ = self._adapters()
         merged, last = self.heads.get(merged_slot), self._last("weak_labels")
-        if merged is None or not adapters or last is None:
+        start = self.heads.get(("start", "shared_start", None))
+        if merged is None or start is None or not adapters or last is None:
             return Wanted(slot, lambda: (merged_slot,))
         days = self._window(last, self.spec.training.window_days)
         labels, raw = self._have("weak_labels", "weak_labels", days), self._have("raw", "raw", days)
         recipe = recipes.evaluation_recipe(
-            self.spec, merged, adapters, self.champion(merged), labels, raw
+            self.spec, merged, start, adapters, self.champion(merged), labels, raw
         )
         target = self._window(self.days[-1], self.spec.training.window_days)
 

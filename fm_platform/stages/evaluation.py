@@ -62,15 +62,16 @@ def build_evaluation(
         required(ws, spec, "adapter", expert.name, f"the adapter of expert {expert.name}")
         for expert in spec.experts
     ]
+    start = required(ws, spec, "start", "shared_start", "the shared start of the experts")
     champion = previous_champion(ws, spec.name, merged)
     last = last_built_day(ws, spec, "weak_labels", "weak_labels") or ""
     width = spec.training.window_days
     labels = window(ws, spec, "weak_labels", "weak_labels", last, width)
     raws = window(ws, spec, "raw", "raw", last, width)
-    recipe = evaluation_recipe(spec, merged, adapters, champion, labels, raws)
+    recipe = evaluation_recipe(spec, merged, start, adapters, champion, labels, raws)
 
     def compute(lease: Lease) -> Produced:
-        return _Evaluation(ws, project, merged, adapters, champion, labels, raws, log).write(
+        return _Evaluation(ws, project, merged, start, adapters, champion, labels, raws, log).write(
             recipe, lease
         )
 
@@ -87,6 +88,7 @@ class _Evaluation:
         ws: Workspace,
         project: LoadedProject,
         merged: ArtifactVersion,
+        start: ArtifactVersion,
         adapters: list[ArtifactVersion],
         champion: ArtifactVersion | None,
         labels: list[ArtifactVersion],
@@ -94,7 +96,7 @@ class _Evaluation:
         log: Reporter,
     ) -> None:
         self.ws, self.project, self.spec = ws, project, project.spec
-        self.merged, self.adapters, self.champion = merged, adapters, champion
+        self.merged, self.start, self.adapters, self.champion = merged, start, adapters, champion
         self.labels, self.log = labels, log
         self.classes = list(self.spec.taxonomy.classes)
         self.rows = _test_rows(ws, self.spec, labels, raws)
@@ -118,6 +120,7 @@ class _Evaluation:
             found["champion"] = self._model(self.champion)
         for adapter in self.adapters:
             found[f"expert:{adapter.name}"] = self._model(adapter)
+        found["shared_start"] = self._model(self.start)  # one model trained on every source
         found |= self._weak()
         found |= self._baselines()
         human = self._human()

@@ -63,7 +63,9 @@ def all_recipes(spec: ProjectSpec) -> dict[str, Recipe]:
         "start": recipes.start_recipe(spec, DAYS, "base"),
         "adapter": recipes.adapter_recipe(spec, spec.experts[0], DAYS, START),
         "merged_model": recipes.merged_recipe(spec, adapters, START, DAYS, "base"),
-        "evaluation": recipes.evaluation_recipe(spec, merged, adapters, None, [LABELS], [RAW]),
+        "evaluation": recipes.evaluation_recipe(
+            spec, merged, START, adapters, None, [LABELS], [RAW]
+        ),
     }
 
 
@@ -223,9 +225,10 @@ def test_evaluation_reads_test_rows_and_gold_only() -> None:
 def test_champion_is_an_input_of_the_evaluation() -> None:
     spec = make_spec()
     merged, champion = head("merged_model", "new"), head("merged_model", "old")
-    with_champion = recipes.evaluation_recipe(spec, merged, [], champion, [], [])
+    with_champion = recipes.evaluation_recipe(spec, merged, START, [], champion, [], [])
 
-    assert with_champion.hash != recipes.evaluation_recipe(spec, merged, [], None, [], []).hash
+    without = recipes.evaluation_recipe(spec, merged, START, [], None, [], [])
+    assert with_champion.hash != without.hash
 
 
 # --- summaries ------------------------------------------------------------------------------
