@@ -106,10 +106,11 @@ class Aliases(Database):
         version_id: int | None,
         numbers: Mapping[str, Any],
         reason: str,
+        actor: str = "person",
     ) -> int:
-        """Record a promotion, refusal or rollback with its numbers; return its id."""
+        """Record a promotion, refusal, rollback or acceptance with its numbers; return its id."""
         row = {
-            "project": project, "kind": kind, "version_id": version_id,
+            "project": project, "kind": kind, "version_id": version_id, "actor": actor,
             "numbers": dict(numbers), "reason": reason, "decided_at": now(),
         }  # fmt: skip
         with self._write() as connection:

@@ -78,23 +78,13 @@ class Database:
             raise _in_words(error, self.address) from error
 
     def create(self) -> None:
-        """Create the tables where they are missing.
+        """Create the tables where they are missing; bring an older ledger up to date.
 
         Raises:
             LedgerError: If the ledger was written by a newer version of the platform.
         """
-        version = schema.schema_version.c.version
-        with self._read() as connection:
-            exists = sa.inspect(connection).has_table("schema_version")
-            found = connection.scalar(sa.select(sa.func.max(version))) if exists else None
-        if found is None:
-            with self._write() as connection:
-                schema.metadata.create_all(connection)
-                found = connection.scalar(sa.select(sa.func.max(version)))
-                if found is None:
-                    found = schema.SCHEMA_VERSION
-                    connection.execute(schema.schema_version.insert(), {"version": found})
-        if found > schema.SCHEMA_VERSION:
+        found = self._schema_found()
+        if found is not None and found > schema.SCHEMA_VERSION:
             raise LedgerError(
                 "the ledger was written by a newer version of fm-platform",
                 where=self.address,
@@ -102,6 +92,39 @@ class Database:
                 found=f"schema {found}",
                 next_step="upgrade fm-platform",
             )
+        if found != schema.SCHEMA_VERSION:
+            with self._write() as connection:
+                upgrade(connection)
+
+    def _schema_found(self) -> int | None:
+        """Return the schema of the ledger; None where a table is missing."""
+        with self._read() as connection:
+            missing = schema.metadata.tables.keys() - set(sa.inspect(connection).get_table_names())
+            if "schema_version" in missing:
+                return None
+            found = connection.scalar(sa.select(sa.func.max(schema.schema_version.c.version)))
+        newer = found is not None and found > schema.SCHEMA_VERSION
+        return None if missing and not newer else found
+
+
+def upgrade(connection: Connection) -> None:
+    """Add the tables, columns and indexes that are missing, and note the schema."""
+    schema.metadata.create_all(connection)
+    inspector = sa.inspect(connection)
+    dialect = connection.dialect
+    for table in schema.metadata.sorted_tables:
+        columns = {column["name"] for column in inspector.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in columns:
+                kind = column.type.compile(dialect)
+                name = dialect.identifier_preparer.quote(column.name)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {kind}")
+        for index in sorted(table.indexes, key=lambda index: str(index.name)):
+            index.create(connection, checkfirst=True)
+    version = schema.schema_version.c.version
+    if connection.scalar(sa.select(sa.func.max(version))) != schema.SCHEMA_VERSION:
+        connection.execute(schema.schema_version.delete())
+        connection.execute(schema.schema_version.insert(), {"version": schema.SCHEMA_VERSION})
 
 
 def connect(url: str) -> Engine:

@@ -347,6 +347,16 @@ class Ledger(Aliases, Documents, Leases):
         with self._write() as connection:
             rows.put_in_use(connection, recipe, version.id)
 
+    def note_mlflow_run(self, version_id: int, run_id: str) -> None:
+        """Note under which run MLflow shows a version; what is noted once stays."""
+        v = schema.versions.c
+        with self._write() as connection:
+            connection.execute(
+                schema.versions.update()
+                .where(v.id == version_id, v.mlflow_run_id.is_(None))
+                .values(mlflow_run_id=run_id)
+            )
+
     # --- reading ----------------------------------------------------------------------------
 
     def _one(self, condition: sa.ColumnElement[bool]) -> ArtifactVersion | None:

@@ -1,5 +1,8 @@
 """Tables of the ledger. SQLite in WAL mode by default, PostgreSQL by URL.
 
+New tables, new columns that may be null and new indexes are added to an older ledger when it is
+opened (`database.upgrade`); `SCHEMA_VERSION` says that an older platform must not write it.
+
 History is append-only: `versions`, `inputs`, `aliases`, `decisions`, `conflicts` and `documents`
 are never rewritten (a version rebuilt after damage may move: its `location` follows). Rows of
 `uses` are closed once, by setting `until`. `current` and `leases` hold the state of now.
@@ -17,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 metadata = sa.MetaData()
 
 
@@ -97,12 +100,15 @@ inputs = sa.Table(
     sa.Column("version_id", sa.ForeignKey("versions.id"), primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True),
     # None where the input is no version of the ledger: source files, the base model, a summary
-    sa.Column("from_version_id", sa.ForeignKey("versions.id"), index=True),
+    sa.Column("from_version_id", sa.ForeignKey("versions.id")),
     sa.Column("role", sa.String(32), nullable=False),
     sa.Column("name", sa.String(128), nullable=False),
     sa.Column("partition", sa.String(64), nullable=False, default=""),
     sa.Column("part", sa.String(128), nullable=False, default=""),
     sa.Column("content_hash", sa.String(64), nullable=False, index=True),
+    # both directions of the graph are answered by an index alone
+    sa.Index("inputs_by_origin", "from_version_id", "version_id"),
+    sa.Index("inputs_by_reader", "version_id", "from_version_id"),
 )
 
 # Which version of a slot is in use, and since when: a reuse of an old recipe is a new line here.
@@ -128,6 +134,7 @@ current = sa.Table(
     sa.Column("partition", sa.String(64), primary_key=True, default=""),
     sa.Column("version_id", sa.ForeignKey("versions.id"), nullable=False),
     sa.Column("use_id", sa.ForeignKey("uses.id"), nullable=False),
+    sa.Index("current_by_version", "version_id"),
 )
 
 aliases = sa.Table(
@@ -155,6 +162,7 @@ decisions = sa.Table(
     sa.Column("numbers", sa.JSON, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("decided_at", UtcTime, nullable=False),
+    sa.Column("actor", sa.String(128)),  # None: decided before actors were recorded
     sa.Index("decisions_by_time", "project", "decided_at"),
 )
 

@@ -10,7 +10,14 @@ from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import adapter_recipe, start_recipe
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
-from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
+from fm_platform.stages.common import (
+    CheckResult,
+    Reporter,
+    StageResult,
+    noted,
+    stage_result,
+    summary,
+)
 from fm_platform.stages.models import (
     load_plot,
     required,
@@ -156,7 +163,7 @@ def _track(
     """Log curves and parameters; a tracking server that is away never fails a training."""
     from fm_platform.tracking.records import TrainingRecord
 
-    ws.tracker.log_training(
+    published = ws.tracker.log_training(
         TrainingRecord(
             **tables.tracked(version, run),
             params={k: v for k, v in version.config["training"].items() if v is not None},
@@ -164,6 +171,7 @@ def _track(
             history=curves(version.metrics["history"]),
         )
     )
+    noted(ws.ledger, version, published.run_id)
 
 
 def curves(history: list[dict[str, float | int]]) -> dict[str, list[tuple[int, float]]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from fm_platform.lineage.build import BuildResult
-from fm_platform.lineage.ledger import ArtifactVersion
+from fm_platform.lineage.ledger import ArtifactVersion, Ledger
 
 Number = int | float
 
@@ -117,3 +117,9 @@ def stage_result(built: BuildResult, plot_png: bytes | None = None) -> StageResu
         plot_png=plot_png,
         links=metrics.get("links", {}),
     )
+
+
+def noted(ledger: Ledger, version: ArtifactVersion, mlflow_run_id: str | None) -> None:
+    """Note in the ledger which MLflow run shows a version, where there is one."""
+    if mlflow_run_id is not None and version.mlflow_run_id is None:
+        ledger.note_mlflow_run(version.id, mlflow_run_id)

@@ -17,7 +17,14 @@ from fm_platform.lineage.recipes import evaluation_recipe
 from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
-from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
+from fm_platform.stages.common import (
+    CheckResult,
+    Reporter,
+    StageResult,
+    noted,
+    stage_result,
+    summary,
+)
 from fm_platform.stages.models import load_plot, required, rows_of, save_plot, training_days
 from fm_platform.stages.window import last_built_day, window
 from fm_platform.workspace import Workspace
@@ -347,7 +354,7 @@ def _decide(
     _publish(ws, version, merged, run)
     kind = "promotion" if decision["promote"] else "refusal"
     numbers = {**decision, "evaluation": version.content_hash}
-    ws.ledger.record_decision(name, kind, merged.id, numbers, decision["reason"])
+    ws.ledger.record_decision(name, kind, merged.id, numbers, decision["reason"], run.asked_by)
 
 
 def _publish(
@@ -360,7 +367,7 @@ def _publish(
     table = EvaluationTable.from_json(version.metrics["evaluation"])
     folder = ws.home.reports / version.content_hash[:16]
     picture = folder / "plot.png"
-    ws.tracker.log_evaluation(
+    published = ws.tracker.log_evaluation(
         EvaluationRecord(
             **tables.tracked(version, run),
             model_recipe_hash=merged.recipe_hash,
@@ -370,6 +377,7 @@ def _publish(
             images={"f1_by_source": picture.read_bytes()} if picture.is_file() else {},
         )
     )
+    noted(ws.ledger, version, published.run_id)
     decision = version.metrics["gate"]
     if decision["promote"]:
         ws.tracker.set_champion(version.project, merged.recipe_hash, decision["reason"])

@@ -7,7 +7,14 @@ from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import merged_recipe
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
-from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
+from fm_platform.stages.common import (
+    CheckResult,
+    Reporter,
+    StageResult,
+    noted,
+    stage_result,
+    summary,
+)
 from fm_platform.stages.models import required, rows_of, training_days, work_folder
 from fm_platform.training.base_model import resolve_base_model
 from fm_platform.workspace import Workspace
@@ -163,7 +170,7 @@ def _register(
     before = ws.ledger.alias(name, "challenger")
     if before is not None and before.id == version.id:
         return
-    ws.tracker.log_merged_model(
+    published = ws.tracker.log_merged_model(
         ModelRecord(
             **tables.tracked(version, run),
             params={f"weight {k}": v for k, v in version.metrics["weights"].items()},
@@ -171,6 +178,7 @@ def _register(
             description=project.spec.description,
         )
     )
+    noted(ws.ledger, version, published.run_id)
     # last: a run that died before it is finished by the next one
     ws.ledger.set_alias(
         name,

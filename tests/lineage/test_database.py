@@ -142,7 +142,7 @@ def test_time_travel_and_heads_use_their_indexes(ledger: Ledger) -> None:
     queries = {
         "select * from uses where project='p' and since <= '2026' and until > '2026'":
             "uses_by_time",
-        "select * from inputs where from_version_id = 3": "ix_inputs_from_version_id",
+        "select * from inputs where from_version_id = 3": "inputs_by_origin",
         "select * from versions where content_hash between 'ab' and 'abg' "
         "or recipe_hash between 'ab' and 'abg'": "ix_versions_content_hash",
         "select * from current where project='p' and kind='k' and name='n'":

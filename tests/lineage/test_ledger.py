@@ -236,6 +236,38 @@ def test_newer_schema_is_refused(ledger: Ledger, ledger_url: str) -> None:
         Ledger.open(ledger_url)
 
 
+def test_older_ledger_is_brought_up_to_date_and_keeps_everything(
+    ledger: Ledger, ledger_url: str
+) -> None:
+    made = record(ledger, make_recipe())
+    ledger.record_decision("shop", "promotion", made.id, {}, "better")
+    with ledger.engine.begin() as connection:
+        connection.exec_driver_sql("DROP INDEX current_by_version")
+        connection.exec_driver_sql("DROP TABLE conflicts")
+        connection.exec_driver_sql("ALTER TABLE decisions DROP COLUMN actor")
+        connection.execute(schema.schema_version.update().values(version=1))
+
+    again = Ledger.open(ledger_url)
+    again.record_decision("shop", "refusal", made.id, {}, "worse", "gate")
+
+    assert again.get(made.id) == made
+    assert again.conflicts("shop") == []
+    assert [d["actor"] for d in again.decisions("shop")] == [None, "gate"]
+    with again.reading() as connection:
+        indexes = {i["name"] for i in sa.inspect(connection).get_indexes("current")}
+        versions = list(connection.scalars(sa.select(schema.schema_version.c.version)))
+    assert "current_by_version" in indexes
+    assert versions == [schema.SCHEMA_VERSION]
+
+
+def test_mlflow_run_is_noted_once(ledger: Ledger) -> None:
+    made = record(ledger, make_recipe())
+    ledger.note_mlflow_run(made.id, "run-a")
+    ledger.note_mlflow_run(made.id, "run-b")
+
+    assert ledger.get(made.id).mlflow_run_id == "run-a"
+
+
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(HomeError, match="cannot be opened"):
         Ledger.open(f"sqlite:///{tmp_path / 'nowhere' / 'ledger.db'}")
