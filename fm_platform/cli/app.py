@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fm_platform.cli import render
+from fm_platform.cli import history, render
 from fm_platform.cli.diff import diff
 from fm_platform.errors import FMError
 
@@ -233,3 +233,6 @@ def ui(
 def daemon() -> None:
     """Run the one Dagster daemon of this FM_HOME."""
     os.execv(sys.executable, [sys.executable, "-m", "assets.daemon"])  # noqa: S606
+
+
+history.add_to(app)

@@ -85,6 +85,17 @@ class LabelingFunction:
         return fingerprint({"kind": self.kind, "definition": self.definition})
 
 
+def told(function: LabelingFunction) -> dict[str, str]:
+    """Return what history keeps of a function under its fingerprint."""
+    return {
+        "name": function.name,
+        "kind": function.kind,
+        "needs": function.needs,
+        "fingerprint": function.fingerprint,
+        "source": function.source,
+    }
+
+
 @overload
 def labeling_function(function: RowFunction) -> LabelingFunction: ...
 @overload

@@ -31,6 +31,13 @@ class Aliases(Database):
             moves = _moves(connection, project, alias, at, last=True)
         return moves[0].version_id if moves else None
 
+    def alias_names(self, project: str) -> list[str]:
+        """Return every alias that a project ever had, sorted."""
+        a = schema.aliases.c
+        query = sa.select(a.alias).distinct().where(a.project == project).order_by(a.alias)
+        with self._read() as connection:
+            return list(connection.scalars(query))
+
     def aliases(self, project: str, *, at: datetime | None = None) -> dict[str, int]:
         """Return alias -> id of the version it names now, or named at a time."""
         a = schema.aliases.c

@@ -34,12 +34,14 @@ def nothing_known(_hash: str) -> Any:
     return None
 
 
-def differences(before: Before, recipe: Recipe, describe: Describe = nothing_known) -> str:
+def differences(
+    before: Before, recipe: Recipe | ArtifactVersion, describe: Describe = nothing_known
+) -> str:
     """Return the causes for which `recipe` is not what was built, most telling first.
 
     Args:
         before: What the version in use was made from.
-        recipe: What is wanted now.
+        recipe: What is wanted now, or a later version.
         describe: Fingerprint -> what it stands for, e.g. `ledger.document`.
     """
     causes = [] if before.inputs is None else list(input_changes(before.inputs, recipe.inputs))
@@ -82,7 +84,7 @@ def input_name(role: str, name: str, partition: str | None, part: str | None) ->
     return " ".join(words)
 
 
-def _config(before: Mapping[str, Any], recipe: Recipe) -> list[str]:
+def _config(before: Mapping[str, Any], recipe: Recipe | ArtifactVersion) -> list[str]:
     after = dict(recipe.config)
     if before == after:
         return []

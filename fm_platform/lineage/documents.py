@@ -22,6 +22,11 @@ class Documents(Database):
             with self._write() as connection:
                 self._remember(connection, [(hash_, kind, body)])
 
+    def describe(self, hash_: str, kind: str, body: Callable[[], Any]) -> None:
+        """Keep what `hash_` stands for; `body` is asked only where that is not known yet."""
+        if hash_ not in self._known_documents and self.document(hash_) is None:
+            self.remember(hash_, kind, body())
+
     def document(self, hash_: str) -> Any | None:
         """Return what `hash_` stands for (JSON), or None where it was not kept."""
         d = schema.documents.c

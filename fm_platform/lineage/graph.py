@@ -7,7 +7,7 @@ any more. Nothing here looks at today's files: history is told from the ledger a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -120,10 +120,7 @@ def graph_at(ledger: Ledger, project: str, at: datetime | None = None) -> Graph:
     recorded = _edges_into_heads(ledger, project, at)
     found = verdicts(ledger, project, at, rows, recorded)
     aliases = _aliases(ledger, project, at)
-    nodes = tuple(
-        _node(row, found.states.get(row[0]), aliases.get(row[0], ()), replaced=False)
-        for row in rows
-    )
+    nodes = tuple(_node(row, found.states.get(row[0]), aliases.get(row[0], ())) for row in rows)
     return Graph(project, at, nodes, tuple(found.edges))
 
 
@@ -161,7 +158,7 @@ def lineage(
     aliases = _aliases(ledger, project, at)
     past = _rows(ledger, sorted(wanted - now.by_id.keys()), at)
     nodes = [now.by_id[i] for i in wanted if i in now.by_id]
-    nodes += [_node(row, None, aliases.get(row[0], ()), replaced=True) for row in past]
+    nodes += [_past_node(row, now.by_slot, aliases.get(row[0], ())) for row in past]
     nodes.sort(key=lambda node: node.id)
     return Graph(project, at, tuple(nodes), tuple(_edges_among(ledger, [n.id for n in nodes])))
 
@@ -191,12 +188,18 @@ def with_status(graph: Graph, rows: Iterable[StatusRow]) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
-def _node(
-    row: Sequence[Any], verdict: Verdict | None, aliases: Sequence[str], *, replaced: bool
-) -> Node:
-    state: NodeState = "replaced" if replaced else "fresh" if verdict is None else "stale"
-    why = "another version is in use" if replaced else "" if verdict is None else verdict.why
-    return Node._make((*row, state, why, verdict.path if verdict else (), tuple(aliases)))
+def _node(row: Sequence[Any], verdict: Verdict | None, aliases: Sequence[str]) -> Node:
+    if verdict is None:
+        return Node._make((*row, "fresh", "", (), tuple(aliases)))
+    return Node._make((*row, "stale", verdict.why, verdict.path, tuple(aliases)))
+
+
+def _past_node(row: Sequence[Any], in_use: Mapping[Slot, Node], aliases: Sequence[str]) -> Node:
+    head = in_use.get((row[1], row[2], row[3]))
+    why = "nothing is in use in its place" if head is None else "another version is in use"
+    if head is not None and head.content_hash == row[6]:
+        why += ", with equal content"
+    return Node._make((*row, "replaced", why, (), tuple(aliases)))
 
 
 def _grouped(edges: Iterable[Edge], key: int, value: int) -> dict[int, list[int]]:

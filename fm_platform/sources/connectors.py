@@ -26,7 +26,8 @@ class Connector(Protocol):
     """Brings the rows of one source.
 
     A connector class may name the model of its settings as `options_model`: then mistakes in
-    them are told together with all others of the project file.
+    them are told together with all others of the project file. With `origin(day)` it may tell
+    from which files the rows of a day come (see `origin_of`).
     """
 
     def days(self) -> list[str]:
@@ -116,6 +117,15 @@ def connect(source: Source, spec: ProjectSpec, directory: Path, cache: Path) -> 
     """
     _register_built_ins()
     return CONNECTORS.get(source.connector)(ConnectorContext(source, spec, directory, cache))
+
+
+def origin_of(connector: Connector, day: str) -> dict[str, Any]:
+    """Return what the content id of a day stands for, e.g. `files`: path and sha256 of each.
+
+    Empty where the connector does not tell.
+    """
+    tell = getattr(connector, "origin", None)
+    return dict(tell(day)) if tell is not None else {}
 
 
 def options_problems(spec: ProjectSpec) -> list[Problem]:

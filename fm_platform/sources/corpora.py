@@ -17,7 +17,7 @@ import tarfile
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -75,6 +75,11 @@ class CorporaConnector:
         return fingerprint(
             [ARCHIVE_SHA256, self.options.corpus, self.options.seed, position, len(days)]
         )
+
+    def origin(self, day: str) -> dict[str, Any]:
+        """Return the archive, and the file of it that holds the sentences."""
+        member = f"{FILES[self.options.corpus]}_GroundTruth.txt"
+        return {"files": [{"path": f"{ARCHIVE}/{INNER}/{member}", "sha256": ARCHIVE_SHA256}]}
 
     def read(self, day: str) -> Iterator[pa.RecordBatch]:
         """Yield the rows that come on `day`."""

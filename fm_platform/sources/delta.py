@@ -151,6 +151,13 @@ class DeltaConnector:
         fragments = dataset.get_fragments(self._filter(dataset, day))
         return fingerprint(sorted(Path(fragment.path).name for fragment in fragments))
 
+    def origin(self, day: str) -> dict[str, Any]:
+        """Return the files of the table that hold rows of a day; Delta never changes one."""
+        dataset = self._dataset()
+        fragments = dataset.get_fragments(self._filter(dataset, day))
+        names = sorted(Path(fragment.path).name for fragment in fragments)
+        return {"files": [{"path": name, "sha256": None} for name in names]}
+
     def read(self, day: str) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a day."""
         dataset = self._dataset()

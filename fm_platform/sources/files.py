@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -127,6 +127,14 @@ class FilesConnector:
             return fingerprint([[path.name, _file_hash(path)] for path in chosen])
         indexes = [self._index(path) for path in self.files()]
         return fingerprint([index[day] for index in indexes if day in index])
+
+    def origin(self, day: str) -> dict[str, Any]:
+        """Return name and hash of every file that holds rows of a day."""
+        if self.options.date_column is None:
+            chosen = [path for path in self.files() if self._day_of_file(path) == day]
+        else:
+            chosen = [path for path in self.files() if day in self._index(path)]
+        return {"files": [{"path": path.name, "sha256": _file_hash(path)} for path in chosen]}
 
     def read(self, day: str) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a day; their types are judged later, by the contract."""

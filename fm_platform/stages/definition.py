@@ -12,10 +12,11 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from fm_platform.errors import FMError
 from fm_platform.hashing import canonical_json, fingerprint, sha256_hex
+from fm_platform.labeling.functions import told
 from fm_platform.labeling.load import load_functions
 from fm_platform.lineage.fingerprints import described
 from fm_platform.lineage.ledger import Lease
@@ -26,9 +27,6 @@ from fm_platform.spec.models import LexiconFunction, ProjectSpec
 from fm_platform.stages import tables
 from fm_platform.training.base_model import resolve_base_model
 from fm_platform.workspace import Workspace
-
-if TYPE_CHECKING:
-    from fm_platform.labeling.functions import LabelingFunction
 
 FILE = "definition.json"
 _MAX_FILE_BYTES = 4 * 1024 * 1024
@@ -74,7 +72,7 @@ def record_definition(ws: Workspace, project: LoadedProject, run: RunContext) ->
     ]
     documents: list[tuple[str, str, Any]] = [
         *((sha256_hex(t.encode()), "file", {"name": n, "text": t}) for n, t in files.items()),
-        *((f.fingerprint, "function", _told(f)) for f in functions),
+        *((f.fingerprint, "function", told(f)) for f in functions),
         (fingerprint(taxonomy), "taxonomy", taxonomy),
         *described(i.content_hash for i in inputs if i.role in ("code", "environment")),
     ]
@@ -82,7 +80,7 @@ def record_definition(ws: Workspace, project: LoadedProject, run: RunContext) ->
     whole = {
         "spec": dict(recipe.config),
         "files": files,
-        "functions": [_told(function) for function in functions],
+        "functions": [told(function) for function in functions],
         "base_model": base,
         "documents": {hash_: body for hash_, kind, body in documents if kind != "file"},
         "inputs": [[i.role, i.name, i.content_hash] for i in inputs],
@@ -174,16 +172,6 @@ def project_files(project: LoadedProject) -> dict[str, str]:
 
 def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith((".", "__pycache__")) for part in path.relative_to(folder).parts)
-
-
-def _told(function: LabelingFunction) -> dict[str, str]:
-    return {
-        "name": function.name,
-        "kind": function.kind,
-        "needs": function.needs,
-        "fingerprint": function.fingerprint,
-        "source": function.source,
-    }
 
 
 def _if_readable(read: Callable[[], T]) -> T | None:

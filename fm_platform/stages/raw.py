@@ -6,6 +6,7 @@ Writes three tables: `raw`, `gold` (human labels, kept apart from the text) and 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from fm_platform.cleaning.contracts import check_batch
 from fm_platform.lineage import Produced, RunContext
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import raw_recipe
-from fm_platform.sources.connectors import Connector, connect
+from fm_platform.sources.connectors import Connector, connect, origin_of
 from fm_platform.sources.ingest import Ingest
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
@@ -45,6 +46,8 @@ def build_raw(
     sources = connectors(ws, project, day)
     ids = {name: connector.content_id(day) for name, connector in sources.items()}
     recipe = raw_recipe(spec, day, ids)
+    for name, connector in sources.items():
+        ws.ledger.describe(ids[name], "source", partial(origin_of, connector, day))
 
     def compute(lease: Lease) -> Produced:
         ingest = Ingest(spec, day, check_batch)

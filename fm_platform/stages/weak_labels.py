@@ -17,7 +17,7 @@ from fm_platform.errors import MissingArtifactError
 from fm_platform.hashing import fingerprint
 from fm_platform.labeling.apply import LabelingContext, apply_function
 from fm_platform.labeling.diagnostics import diagnose
-from fm_platform.labeling.functions import LabelingFunction
+from fm_platform.labeling.functions import LabelingFunction, told
 from fm_platform.labeling.label_model import LabelModelFit, fit_label_model, majority_vote
 from fm_platform.labeling.load import load_functions
 from fm_platform.lineage import ArtifactVersion, Input, Produced, Recipe, RunContext
@@ -97,6 +97,8 @@ class _Day:
         recipe = votes_recipe(
             self.spec, self.day, function.name, function.fingerprint, self.raw, extra
         )
+
+        self.ws.ledger.describe(function.fingerprint, "function", lambda: told(function))
 
         def compute(lease: Lease) -> Produced:
             context = self.context(plain) if function.needs == "exemplars" else LabelingContext()
