@@ -7,6 +7,7 @@ replaced by their lengths, and the page may not fetch anything.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,23 +165,45 @@ def _common_columns(reference: pd.DataFrame, current: pd.DataFrame) -> list[str]
 
 
 def _run(reference: pd.DataFrame, current: pd.DataFrame) -> Any:
-    from evidently import DataDefinition, Dataset, MulticlassClassification, Report
+    from evidently import DataDefinition, Dataset, Report
     from evidently.presets import ClassificationPreset, DataDriftPreset, DataSummaryPreset
+    from sklearn.exceptions import UndefinedMetricWarning
 
-    judged = TARGET in reference.columns and PREDICTION in reference.columns
+    task = _task(reference, current)
     definition = DataDefinition(
         numerical_columns=[name for name in reference if reference[name].dtype.kind == "f"],
         categorical_columns=[name for name in reference if reference[name].dtype.kind != "f"],
-        classification=(
-            [MulticlassClassification(target=TARGET, prediction_labels=PREDICTION)]
-            if judged
-            else None
-        ),
+        classification=[task] if task else None,
     )
     presets: list[Any] = [DataSummaryPreset(), DataDriftPreset()]
-    if judged:
+    if task:
         presets.insert(0, ClassificationPreset())
     datasets = [
         Dataset.from_pandas(frame, data_definition=definition) for frame in (reference, current)
     ]
-    return Report(presets).run(datasets[1], datasets[0])
+    with warnings.catch_warnings():
+        # classes without an answer and empty bins: the report shows them as such
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return Report(presets).run(datasets[1], datasets[0])
+
+
+def _task(reference: pd.DataFrame, current: pd.DataFrame) -> Any:
+    """Return Evidently's kind of task, or None where it has no classification part.
+
+    It takes a side on which two classes are answered for a binary task, whatever it is told, and
+    then stops at the third class; and it stops where a class is known to one side only.
+    """
+    from evidently import BinaryClassification, MulticlassClassification
+
+    if not {TARGET, PREDICTION} <= set(reference.columns):
+        return None
+    answered = [set(side[PREDICTION]) for side in (reference, current)]
+    known, other = (set(side[TARGET]) | set(side[PREDICTION]) for side in (reference, current))
+    if known != other:
+        return None
+    if all(len(labels) != 2 for labels in answered):
+        return MulticlassClassification(target=TARGET, prediction_labels=PREDICTION)
+    if len(known) > 2:
+        return None
+    return BinaryClassification(target=TARGET, prediction_labels=PREDICTION, pos_label=max(known))

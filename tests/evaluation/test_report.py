@@ -103,3 +103,36 @@ def test_inert_string_opens_no_tag_and_no_markdown_image() -> None:
     assert "</" not in shown
     assert "![" not in shown
     assert "](" not in shown
+
+
+def answers(target: str, prediction: str) -> pa.Table:
+    """Return ten rows per letter: the first letters of classes, repeated."""
+    target, prediction = target * 10, prediction * 10
+    return pa.table(
+        {
+            "text": [f"row {i}" for i in range(len(target))],
+            "target": list(target),
+            "prediction": list(prediction),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("reference", "current", "judged"),
+    [
+        (("abc", "abc"), ("abc", "acb"), True),
+        (("ab", "ab"), ("ab", "bb"), True),  # a task of two classes, one of them never answered
+        (("ab", "ba"), ("ab", "ab"), True),
+        (("abc", "abb"), ("abc", "abc"), False),  # a model that answers two of three classes
+        (("aba", "aba"), ("abc", "abc"), False),
+        (("aaa", "aaa"), ("abc", "aaa"), False),  # training rows of one class only
+        (("abc", "aaa"), ("abc", "aaa"), True),
+        (("aaa", "aaa"), ("aaa", "aaa"), True),
+    ],
+)
+def test_every_number_of_answered_classes_has_a_report(
+    tmp_path: Path, reference: tuple[str, str], current: tuple[str, str], judged: bool
+) -> None:
+    report = write_report(answers(*reference), answers(*current), tmp_path / "r.html")
+
+    assert ("Confusion Matrix" in report.path.read_text("utf-8")) is judged
