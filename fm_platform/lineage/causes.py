@@ -9,6 +9,8 @@ from typing import Any
 from fm_platform.lineage.records import ArtifactVersion, Input, Recipe, Slot
 
 Describe = Callable[[str], Any]
+Where = Callable[[str], str]
+"""`inputs`, `project` or `code` -> e.g. ` at commit 0a1b2c3`: where a change of it was made."""
 _SHOWN = 3
 _VALUE_CHARS = 40
 
@@ -34,8 +36,16 @@ def nothing_known(_hash: str) -> Any:
     return None
 
 
+def nowhere(_what: str) -> str:
+    """Tell of no place."""
+    return ""
+
+
 def differences(
-    before: Before, recipe: Recipe | ArtifactVersion, describe: Describe = nothing_known
+    before: Before,
+    recipe: Recipe | ArtifactVersion,
+    describe: Describe = nothing_known,
+    where: Where = nowhere,
 ) -> str:
     """Return the causes for which `recipe` is not what was built, most telling first.
 
@@ -43,12 +53,15 @@ def differences(
         before: What the version in use was made from.
         recipe: What is wanted now, or a later version.
         describe: Fingerprint -> what it stands for, e.g. `ledger.document`.
+        where: Tells where a change of inputs, project or code was made.
     """
-    causes = [] if before.inputs is None else list(input_changes(before.inputs, recipe.inputs))
-    causes += _config(before.config, recipe)
+    moved = [] if before.inputs is None else input_changes(before.inputs, recipe.inputs)
+    causes = [change + where("inputs") for change in moved]
+    causes += [cause + where("project") for cause in _config(before.config, recipe)]
     if before.code != recipe.code:
         modules = _differing(describe(before.code), describe(recipe.code))
-        causes.append("its code changed" + (f" ({some(sorted(modules))})" if modules else ""))
+        named = f" ({some(sorted(modules))})" if modules else ""
+        causes.append(f"its code changed{named}{where('code')}")
     if before.environment != recipe.environment:
         causes.append(_environment(describe(before.environment), describe(recipe.environment)))
     if before.seed != recipe.seed:

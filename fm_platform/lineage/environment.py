@@ -129,19 +129,26 @@ def environment_hash() -> str:
 
 def git_state(root: Path) -> tuple[str | None, bool | None]:
     """Return (commit, has uncommitted changes), or (None, None) outside a git checkout."""
-
-    def ask(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10,
-                check=False,
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = ask("rev-parse", "HEAD")
+    commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return None, None
-    status = ask("status", "--porcelain", "--untracked-files=no")
-    return commit, bool(status)
+    return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+
+
+def last_change(folder: Path) -> str:
+    """Return in words which commit changed a folder last; empty outside a git checkout."""
+    if _git(folder, "status", "--porcelain", "--", "."):
+        return " in uncommitted changes"
+    commit = _git(folder, "log", "-1", "--format=%H", "--", ".")
+    return f" at commit {commit[:7]}" if commit else ""
+
+
+def _git(root: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10,
+            check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,14 +1,16 @@
 """Stale, from the ledger alone: at any moment, for every version in use, with the path of causes.
 
 `status` asks the declared project what it wants now and looks at the world. This module asks
-history: was what a version is made from still in use then?
+history: was what a version is made from still in use then, had days come that belong to it, and
+had something been declared otherwise since it was made? (A day that is filled in later within the
+window of another day is left to `status`.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +18,7 @@ import sqlalchemy as sa
 
 from fm_platform.lineage import schema
 from fm_platform.lineage.causes import input_name, label, sentence, some
+from fm_platform.lineage.declarations import Declarations, Declared
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.records import Slot
 
@@ -54,7 +57,8 @@ def verdicts(
         ledger: The record.
         project: Whose versions.
         at: The moment; None: now.
-        heads: (id, kind, name, partition, number, recipe hash, content hash, …) of each.
+        heads: (id, kind, name, partition, number, recipe hash, content hash, rows, bytes,
+            time it was made) of each.
         recorded: (from, to) for every input of a version in use that is a version itself.
     """
     slots: dict[int, Slot] = {row[0]: (row[1], row[2], row[3]) for row in heads}
@@ -65,9 +69,16 @@ def verdicts(
             kept[edge] = None
         else:
             strayed = True
+    declared = Declarations(ledger, project, at)
     causes: dict[int, list[str]] = {}
+    for row in heads:
+        if changed := declared.changes(slots[row[0]], row[9]):
+            causes[row[0]] = [changed]
     if strayed:
-        causes = _strays(ledger, project, at, heads, slots, kept)
+        for reader, told in _strays(ledger, project, at, heads, slots, kept).items():
+            causes.setdefault(reader, []).extend(told)
+    for reader, told in _windows(ledger, slots, kept, declared.now).items():
+        causes.setdefault(reader, []).extend(told)
     found = Verdicts(edges=list(kept))
     if causes:
         found.states = _spread(causes, kept, slots)
@@ -132,6 +143,75 @@ def _stray_inputs(ledger: Ledger, project: str, at: datetime | None) -> list[_St
             _Stray(r[0], r[1], r[2], r[3] or None, r[4], (r[5], r[6], r[7] or None))
             for r in connection.execute(query)
         ]
+
+
+def _windows(
+    ledger: Ledger,
+    slots: dict[int, Slot],
+    edges: Iterable[tuple[int, int]],
+    declared: Declared | None,
+) -> dict[int, list[str]]:
+    """Tell of days that came into the window of a model after it was made.
+
+    A day counts where it holds what the model reads of the others: rows, or the same parts.
+    """
+    reads: dict[tuple[int, str, str], set[str]] = {}
+    for source, target in edges:
+        kind, name, day = slots[source]
+        if day is not None and slots[target][2] is None:
+            reads.setdefault((target, kind, name), set()).add(day)
+    if not reads:
+        return {}
+    groups = {(kind, name) for _, kind, name in reads}
+    days: dict[tuple[str, str], dict[str, int]] = {}
+    for version_id, (kind, name, day) in slots.items():
+        if (kind, name) in groups and day is not None:
+            days.setdefault((kind, name), {})[day] = version_id
+    width = declared.spec.training.window_days if declared else None
+    new: dict[int, list[tuple[str, str, int]]] = {}
+    causes: dict[int, list[str]] = {}
+    for (target, kind, name), read in reads.items():
+        there = days[kind, name]
+        first = _days_before(max(there), width - 1) if width else min(read)
+        came = [(name, d, i) for d, i in there.items() if d not in read and d >= first]
+        left = sorted(f"{name} {day}" for day in read if day < first)
+        if came:
+            new.setdefault(target, []).extend(sorted(came))
+        if left:
+            verb = "is" if len(left) == 1 else "are"
+            causes[target] = [f"{some(left)} {verb} no longer in the window"]
+    for reader, told in _with_something_to_read(ledger, new).items():
+        causes[reader] = [*told, *causes.get(reader, ())]
+    return causes
+
+
+def _days_before(day: str, count: int) -> str:
+    return (date.fromisoformat(day) - timedelta(days=count)).isoformat()
+
+
+def _with_something_to_read(
+    ledger: Ledger, new: Mapping[int, Sequence[tuple[str, str, int]]]
+) -> dict[int, list[str]]:
+    """Keep the new days that hold what their reader reads of the days it knows."""
+    candidates = {i for listed in new.values() for _, _, i in listed}
+    made = ledger.get_many(sorted(candidates), with_inputs=False)
+    parts = {version.id: set(version.parts) for version in made}
+    filled = {version.id for version in made if version.rows}
+    inputs = ledger.inputs(sorted(new))
+    causes: dict[int, list[str]] = {}
+    for reader, listed in new.items():
+        wanted: dict[str, set[str | None]] = {}
+        for item in inputs.get(reader, ()):
+            if item.partition is not None:
+                wanted.setdefault(item.name, set()).add(item.part)
+        named = [
+            f"{name} {day}"
+            for name, day, i in listed
+            if (parts[i] & wanted[name]) or (None in wanted[name] and i in filled)
+        ]
+        if named:
+            causes[reader] = [f"{some(named)} {'is' if len(named) == 1 else 'are'} new"]
+    return causes
 
 
 def _parts(ledger: Ledger, ids: set[int]) -> dict[int, dict[str, str]]:

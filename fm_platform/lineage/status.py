@@ -89,7 +89,7 @@ class _Verdict:
 
 class _Status:
     def __init__(self, ledger: Ledger, spec: ProjectSpec, probe: Probe) -> None:
-        self.ledger, self.spec = ledger, spec
+        self.ledger, self.spec, self.where = ledger, spec, cache(probe.where)
         self.heads: dict[Slot, Head] = {head.slot: head for head in ledger.heads(spec.name)}
         self.wanted = list(Wants(spec, self.heads, probe, self._champion))
         self.derived = ledger.known_derived(w.derive[0] for w in self.wanted if w.derive)
@@ -170,7 +170,9 @@ class _Status:
         if verdict.recipe is not None:
             if verdict.slot not in self._roots:
                 before = self.before[verdict.head.id]
-                self._roots[verdict.slot] = differences(before, verdict.recipe, self.describe)
+                self._roots[verdict.slot] = differences(
+                    before, verdict.recipe, self.describe, self.where
+                )
             return self._roots[verdict.slot]
         return f"{verdict.waits or 'what it was made from'} may have changed"
 

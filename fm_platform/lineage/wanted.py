@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Protocol
 
 from fm_platform.lineage import recipes
+from fm_platform.lineage.causes import Where, nowhere
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
 from fm_platform.spec.models import ExactDuplicatesRule, ProjectSpec
 
@@ -42,12 +43,14 @@ class Probe:
         source_ids: Day -> source name -> id of what it holds.
         functions: The labeling functions, in order.
         base: Content hash of the base model.
+        where: Where a change of the project, or of the code, was made; see `causes.Where`.
     """
 
     days: Callable[[], Sequence[str]]
     source_ids: Callable[[str], Mapping[str, str]]
     functions: Callable[[], Sequence[Function]]
     base: Callable[[], str]
+    where: Where = nowhere
 
 
 @dataclass(frozen=True)

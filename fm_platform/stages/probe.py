@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from functools import cache
+from pathlib import Path
 
 from fm_platform.labeling.functions import LabelingFunction
 from fm_platform.labeling.load import load_functions
+from fm_platform.lineage.environment import last_change
 from fm_platform.lineage.status import Probe
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages.raw import connectors
@@ -37,6 +39,11 @@ def probe(ws: Workspace, project: LoadedProject) -> Probe:
     def source_ids(day: str) -> Mapping[str, str]:
         return {name: c.content_id(day) for name, c in connectors(ws, project, day).items()}
 
+    def where(what: str) -> str:
+        folders = {"project": project.directory, "code": Path(__file__).resolve().parents[1]}
+        return last_change(folders[what]) if what in folders else ""
+
     return Probe(
-        days=lambda: project_days(project), source_ids=source_ids, functions=functions, base=base
-    )
+        days=lambda: project_days(project), source_ids=source_ids, functions=functions, base=base,
+        where=where,
+    )  # fmt: skip

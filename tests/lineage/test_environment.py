@@ -11,6 +11,7 @@ from fm_platform.lineage.environment import (
     environment,
     environment_fingerprint,
     git_state,
+    last_change,
     machine_type,
     packages,
     relevant_environment,
@@ -71,3 +72,31 @@ def test_git_state_tells_commit_and_changes(tmp_path: Path) -> None:
     assert (len(commit or ""), dirty) == (40, False)
     (tmp_path / "a").write_text("2")
     assert git_state(tmp_path) == (commit, True)
+
+
+def test_the_last_change_of_a_folder_is_told(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(tmp_path), *words],
+            check=True, capture_output=True,
+        )  # fmt: skip
+
+    folder, other = tmp_path / "a", tmp_path / "b"
+    folder.mkdir()
+    other.mkdir()
+    assert last_change(folder) == ""
+    git("init")
+    (folder / "x").write_text("1")
+    assert last_change(folder) == " in uncommitted changes"
+    git("add", "-A")
+    git("commit", "-m", "one")
+    first = git_state(tmp_path)[0]
+    (other / "y").write_text("1")
+    git("add", "-A")
+    git("commit", "-m", "two")
+
+    assert first is not None
+    assert last_change(folder) == f" at commit {first[:7]}"
+    (folder / "x").write_text("2")
+    assert last_change(folder) == " in uncommitted changes"
+    assert last_change(other) != " in uncommitted changes"
