@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 from fm_platform.lineage.causes import Before, differences, label, sentence
-from fm_platform.lineage.fingerprints import code_stands_still
+from fm_platform.lineage.fingerprints import code_stands_still, described
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
 from fm_platform.lineage.wanted import Probe, Wanted, Wants
@@ -108,11 +108,16 @@ class _Status:
             if verdict.state != "fresh":
                 not_fresh.add(wanted.slot)
         self.before = _made_from(self.ledger, self.verdicts.values())
-        self.describe = cache(self.ledger.document)
+        self.describe = cache(self._describe)
         names: dict[int, list[str]] = {}
         for alias, version_id in self.ledger.aliases(self.spec.name).items():
             names.setdefault(version_id, []).append(alias)
         return [self._row(verdict, names) for verdict in self.verdicts.values()]
+
+    def _describe(self, hash_: str) -> Any:
+        """Return what a fingerprint stands for: recorded, or of the code and packages of now."""
+        known = self.ledger.document(hash_)
+        return known if known is not None else next((b for *_, b in described([hash_])), None)
 
     def _judge(self, wanted: Wanted, not_fresh: set[Slot]) -> _Verdict:
         head = self.heads.get(wanted.slot)
