@@ -14,6 +14,7 @@ import typer
 
 from fm_platform.cli import history, render
 from fm_platform.cli.diff import diff
+from fm_platform.cli.ledger import ledger
 from fm_platform.errors import FMError
 
 app = typer.Typer(
@@ -236,3 +237,4 @@ def daemon() -> None:
 
 
 history.add_to(app)
+app.add_typer(ledger, name="ledger")

@@ -35,10 +35,12 @@ def diff(
     from fm_platform.lineage.refs import resolve, version_name
     from fm_platform.stages.diff import Wanted
     from fm_platform.stages.diff import diff as compare
+    from fm_platform.stages.trace import row_finder
     from fm_platform.workspace import Workspace
 
     ws = Workspace.open()
-    named = resolve(ws.ledger, project, first)
+    find_row = row_finder(ws)
+    named = resolve(ws.ledger, project, first, find_row=find_row)
     if second is None:
         after = named
         found = ws.ledger.versions(named.project, named.kind, named.name, named.partition or "")
@@ -50,6 +52,9 @@ def diff(
             )
         before = ws.ledger.get(earlier[-1].id)
     else:
-        before, after = named, resolve(ws.ledger, project or named.project, second)
+        before, after = (
+            named,
+            resolve(ws.ledger, project or named.project, second, find_row=find_row),
+        )
     told = compare(ws, before, after, Wanted(examples=rows, text=text, contents=contents))
     typer.echo(json.dumps(told.to_json(), indent=1) if as_json else diff_text(told))

