@@ -35,26 +35,23 @@ def artifact_metadata(
 ) -> dict[str, dg.MetadataValue]:
     """Return all metadata of one artifact: what it is, why it was built, and its numbers."""
     version = result.version
-    shown: dict[str, dg.MetadataValue] = {
-        name: scalar(value) for name, value in sorted(result.metrics.items())
-    }
+    shown: dict[str, dg.MetadataValue] = {}
+    # the page keeps this order: what a person looks for first
+    if result.plot_png and len(result.plot_png) <= _MAX_PLOT_BYTES:
+        shown["plot"] = plot(result.plot_png)
+    shown |= {title: table(rows) for title, rows in sorted(result.tables.items()) if rows}
+    shown |= {title: link(address) for title, address in sorted(result.links.items())}
     shown["reused"] = dg.MetadataValue.bool(result.reused)
     shown["reason"] = dg.MetadataValue.text(result.reason)
     shown["content_hash"] = dg.MetadataValue.text(version.content_hash)
     shown["recipe_hash"] = dg.MetadataValue.text(version.recipe_hash)
     shown["version"] = dg.MetadataValue.int(version.number)
+    shown |= {name: scalar(value) for name, value in sorted(result.metrics.items())}
     if version.rows is not None:
         key = "dagster/partition_row_count" if version.partition else "dagster/row_count"
         shown[key] = dg.MetadataValue.int(version.rows)
     if version.bytes is not None:
         shown["dagster/size_bytes"] = dg.MetadataValue.int(version.bytes)
-    for title, rows in sorted(result.tables.items()):
-        if rows:
-            shown[title] = table(rows)
-    if result.plot_png and len(result.plot_png) <= _MAX_PLOT_BYTES:
-        shown["plot"] = plot(result.plot_png)
-    for title, address in sorted(result.links.items()):
-        shown[title] = link(address)
     return shown | _place(stage, version.location, home) | _columns(spec, stage)
 
 
