@@ -68,6 +68,11 @@ class Home:
         return self.root / "reports"
 
     @property
+    def logs(self) -> Path:
+        """What the servers of `fm ui` write, one file each."""
+        return self.root / "logs"
+
+    @property
     def ledger_url(self) -> str:
         """SQLAlchemy URL of the ledger: FM_LEDGER_URL, or SQLite in this folder."""
         return os.environ.get("FM_LEDGER_URL", f"sqlite:///{self.root / 'ledger.db'}")
@@ -85,7 +90,7 @@ class Home:
         """
         folders = (
             self.lake, self.models, self.cache, self.work, self.keys, self.mlflow,
-            self.dagster, self.reports,
+            self.dagster, self.reports, self.logs,
         )  # fmt: skip
         probe = self.root / f".write-probe-{os.getpid()}"
         try:

@@ -10,9 +10,11 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import typer
 
+from fm_platform.display import plain
 from fm_platform.errors import FMError
 from fm_platform.home import Home
 
@@ -45,25 +47,37 @@ def serve(port: int) -> int:
         ],
     }  # fmt: skip
     running: dict[str, subprocess.Popen[bytes]] = {}
+    # a service manager stops with TERM; a shell starts background jobs with INT ignored
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     try:
         for name, words in commands.items():
-            running[name] = subprocess.Popen(
-                [sys.executable, *words], env=environment, start_new_session=True
-            )
-        _wait_for(running, [port, port + 1])
+            with _log(home, name).open("wb") as log:
+                running[name] = subprocess.Popen(
+                    [sys.executable, *words], env=environment, start_new_session=True,
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                )  # fmt: skip
+        typer.echo("starting ...")
+        _wait_for(running, [port, port + 1], home)
         typer.echo(f"Dagster   http://{LOOPBACK}:{port}")
         typer.echo(f"MLflow    http://{LOOPBACK}:{port + 1}")
+        typer.echo(f"logs      {home.logs}")
         typer.echo("Ctrl-C stops them")
         while True:
             for name, process in running.items():
                 if process.poll() is not None:
                     typer.echo(f"{name} ended with code {process.returncode}", err=True)
+                    typer.echo(_last_lines(_log(home, name)), err=True)
                     return 1
             time.sleep(0.5)
     except KeyboardInterrupt:
         return 0
     finally:
         _stop(running)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def prepare_dagster_home(home: Home) -> None:
@@ -82,13 +96,27 @@ def _free(port: int) -> None:
             raise FMError(f"port {port} is in use", next_step="fm ui --port N, or make ui PORT=N")
 
 
-def _wait_for(running: dict[str, subprocess.Popen[bytes]], ports: list[int]) -> None:
+def _log(home: Home, name: str) -> Path:
+    return home.logs / f"{name.lower()}.log"
+
+
+def _last_lines(path: Path, count: int = 15) -> str:
+    """Return the end of a log, safe for a terminal."""
+    lines = path.read_text("utf-8", errors="replace").splitlines()[-count:]
+    return "\n".join(plain(line, 300) for line in lines)
+
+
+def _wait_for(running: dict[str, subprocess.Popen[bytes]], ports: list[int], home: Home) -> None:
     deadline = time.monotonic() + 120
     waiting = list(ports)
     while waiting:
         for name, process in running.items():
             if process.poll() is not None:
-                raise FMError(f"{name} did not start", found=f"exit code {process.returncode}")
+                raise FMError(
+                    f"{name} did not start",
+                    found=f"exit code {process.returncode}\n{_last_lines(_log(home, name))}",
+                    where=_log(home, name),
+                )
         if time.monotonic() > deadline:
             raise FMError("the servers did not answer within two minutes", found=waiting)
         waiting = [port for port in waiting if not _answers(port)]

@@ -42,14 +42,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, psut
         cwd=ROOT, env={**os.environ, "FM_HOME": str(home)}, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
-    first = process.stdout.readline()
-    assert first.startswith("Dagster"), first
     try:
+        said = [process.stdout.readline() for _ in range(3)]
+        assert said[1] == f"Dagster   http://127.0.0.1:{port}\n", said
         yield f"http://127.0.0.1:{port}", psutil.Process(process.pid), home
     finally:
-        process.send_signal(signal.SIGINT)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)  # as a service manager does
         process.wait(60)
         process.stdout.close()
+        _, alive = psutil.wait_procs(family, timeout=30)
+        assert alive == []
 
 
 def test_every_listening_socket_is_on_loopback(
