@@ -15,6 +15,7 @@ import typer
 from fm_platform.cli import history, render
 from fm_platform.cli.diff import diff
 from fm_platform.cli.ledger import ledger
+from fm_platform.cli.models import models
 from fm_platform.errors import FMError
 
 app = typer.Typer(
@@ -132,6 +133,7 @@ def _run(project: str, first: str | None, last: str | None) -> int:
 
 
 app.command()(diff)
+app.command()(models)
 
 
 @app.command()
@@ -166,13 +168,14 @@ def results(project: Project, as_json: AsJson = False) -> None:
 def predict(
     texts: Annotated[list[str], typer.Argument(help="Texts to classify.")],
     project: Annotated[str, typer.Option("--project", "-p")] = "sentiment",
-    model: Annotated[str, typer.Option(help="An alias or a content-hash prefix.")] = "champion",
+    model: Annotated[str, typer.Option(help="Any version, as in fm lineage.")] = "champion",
     as_json: AsJson = False,
 ) -> None:
     """Classify texts with the champion, or with any version."""
-    from fm_platform.stages.predict import predict as answer
+    from fm_platform.stages.serving import predict as answer
+    from fm_platform.workspace import Workspace
 
-    rows = answer(project, model, texts)
+    rows = answer(Workspace.open(), project, model, texts)
     if as_json:
         typer.echo(json.dumps(rows))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fm_platform.stages.predict import classifier, find_model
+from fm_platform.stages.predict import classifier
 from fm_platform.training.predict import predict_probabilities
 from tests.stages.small import Built, build_models
 from tests.support.tiny_model import CLASSES, WORDS
@@ -28,7 +28,8 @@ def test_the_chain_learns_what_the_words_say(built: Built) -> None:
 def test_the_first_model_becomes_champion_and_answers(built: Built) -> None:
     ws, loaded, results = built
 
-    champion = find_model(ws, "small", "champion")
+    champion = ws.ledger.alias("small", "champion")
+    assert champion is not None
     texts = [f"the is a {word} {word} now" for label in CLASSES for word in WORDS[label]]
     told = predict_probabilities(classifier(ws, loaded, champion), texts, max_tokens=24)
 

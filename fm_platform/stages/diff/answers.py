@@ -35,7 +35,7 @@ def judged(evaluations: Iterable[ArtifactVersion], model: ArtifactVersion) -> li
 
     Args:
         evaluations: Versions with their inputs.
-        model: A merged model or an adapter; one with equal content is the same model.
+        model: A merged model, an adapter or a start; one with equal content is the same model.
     """
     found = []
     for version in sorted(evaluations, key=lambda v: v.id, reverse=True):
@@ -44,9 +44,15 @@ def judged(evaluations: Iterable[ArtifactVersion], model: ArtifactVersion) -> li
                 continue
             if item.role in _ROLES and model.kind == "merged_model":
                 found.append(Judged(version, _ROLES[item.role]))
-            elif item.role == "adapter" and model.kind == "adapter":
+            elif item.role == model.kind == "adapter":
                 found.append(Judged(version, f"expert:{item.name}"))
+            elif item.role == model.kind == "start" and item.name in _systems(version):
+                found.append(Judged(version, item.name))
     return found
+
+
+def _systems(evaluation: ArtifactVersion) -> set[str]:
+    return {row["system"] for row in evaluation.metrics["evaluation"]["rows"]}
 
 
 def best_pair(before: Sequence[Judged], after: Sequence[Judged]) -> tuple[Judged, Judged] | None:

@@ -230,7 +230,7 @@ class _Comparison:
             ]
             both = [s for s in systems[1] if s in systems[0] and s != "human"]
             return [(Judged(self.before, s), Judged(self.after, s)) for s in both]
-        if self.after.kind not in ("adapter", "merged_model") or self.before.kind == "start":
+        if self.after.kind not in _MODELS:
             return []
         listed = self.ws.ledger.versions(self.after.project, "evaluation")
         known = self.ws.ledger.get_many([version.id for version in listed])

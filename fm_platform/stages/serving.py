@@ -1,0 +1,124 @@
+"""Answers of a model version: what `fm predict` says, and which pairs it refuses.
+
+A model answers with the classes and the text length that it was made with, whatever the project
+declares today. An adapter is put on the base it was trained and evaluated on, and on no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fm_platform.errors import BaseModelError, FMError
+from fm_platform.lineage.marks import MODELS, base_of, evaluations_of
+from fm_platform.lineage.records import ArtifactVersion
+from fm_platform.lineage.refs import resolve, version_name
+from fm_platform.spec.load import discover
+from fm_platform.spec.models import BaseModelSpec
+from fm_platform.stages.definition import read_definition
+from fm_platform.training.base_model import BaseModel, resolve_base_model
+from fm_platform.workspace import Workspace, project_root
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fm_platform.training.predict import Classifier
+
+
+def predict(
+    ws: Workspace, project: str, reference: str, texts: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return text, label, confidence, probabilities and the model's hash for each text.
+
+    Raises:
+        RefError: If the reference names no version, or several.
+        FMError: If it names no model, or an adapter without an evaluation on its base.
+        BaseModelError: If the base of an adapter is not on this machine.
+    """
+    from fm_platform.training.predict import predict_probabilities
+
+    version = resolve(ws.ledger, project, reference)
+    model = servable(ws, version)
+    classes = [str(name) for name in version.config["classes"]]
+    length = int(version.config["training"]["max_tokens"])
+    probabilities = predict_probabilities(model, list(texts), max_tokens=length)
+    return [
+        {
+            "text": text,
+            "label": classes[int(row.argmax())],
+            "confidence": float(row.max()),
+            "probabilities": {name: float(p) for name, p in zip(classes, row, strict=True)},
+            "model": version.content_hash,
+        }
+        for text, row in zip(texts, probabilities, strict=True)
+    ]
+
+
+def servable(ws: Workspace, version: ArtifactVersion) -> Classifier:
+    """Load a model with every byte verified, if it may answer.
+
+    Raises:
+        FMError: If it is no model, or an adapter that was never evaluated on its base.
+        BaseModelError: If the base of an adapter is not on this machine.
+    """
+    from fm_platform.training.predict import load_adapter, load_classifier
+
+    if version.kind == "merged_model":  # it carries its base
+        return load_classifier(ws.model_path(version))
+    if version.kind not in MODELS:
+        raise FMError(
+            f"{version_name(version)} does not answer texts",
+            found=version.kind,
+            expected="a merged model or an adapter",
+            next_step=f"fm models {version.project} lists them",
+        )
+    if not evaluations_of(ws.ledger, version):
+        raise FMError(
+            f"{version_name(version)} was never evaluated, so it does not answer",
+            expected=f"an evaluation of it on base {str(base_of(ws.ledger, version))[:12]}",
+            next_step=f"fm run {version.project} evaluates every adapter in use",
+        )
+    return load_adapter(base_for(ws, version), ws.model_path(version))
+
+
+def base_for(ws: Workspace, version: ArtifactVersion) -> BaseModel:
+    """Return the base model that an adapter was trained and evaluated on.
+
+    It is looked for where the project declares its base today, then where it did when the
+    adapter was made: content decides, not the name.
+
+    Raises:
+        BaseModelError: If neither is the recorded one.
+    """
+    recorded = base_of(ws.ledger, version)
+    found: list[str] = []
+    for declared, folder in _declared(ws, version):
+        try:
+            base = resolve_base_model(declared, folder)
+        except BaseModelError as error:
+            found.append(f"{declared.location}: {error.message}")
+            continue
+        if base.content_hash == recorded:
+            return base
+        found.append(f"{declared.location}: content {base.content_hash[:12]}")
+    raise BaseModelError(
+        f"the base model of {version_name(version)} is not here: an adapter is never put on "
+        "another one",
+        expected=f"content {str(recorded)[:12]}",
+        found="; ".join(dict.fromkeys(found)) or "no declared base model",
+        next_step=f"bring the base back, or train for the new one: fm run {version.project}",
+    )
+
+
+def _declared(ws: Workspace, version: ArtifactVersion) -> Iterator[tuple[BaseModelSpec, Path]]:
+    """Yield what the project declares and declared as its base, with the project's folder."""
+    from fm_platform.workspace import find_project
+
+    folder = project_root()
+    if version.project in {file.parent.name for file in discover(project_root())}:
+        project = find_project(version.project)
+        folder = project.directory
+        yield project.spec.base_model, folder
+    spec = ws.ledger.latest(version.project, "spec", "spec", at=version.created_at)
+    if spec is not None and "model" in spec.location:
+        yield read_definition(ws, spec).spec.base_model, folder
