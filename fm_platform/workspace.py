@@ -62,8 +62,9 @@ class Workspace:
 
     @cached_property
     def models(self) -> ModelStore:
-        """Content-addressed model folders."""
-        return ModelStore(self.home.models, self.home.keys / "manifest.key")
+        """Content-addressed models, each tensor once."""
+        key = self.home.keys / "manifest.key"
+        return ModelStore(self.home.models, key, self.home.cache / "models")
 
     @cached_property
     def columns(self) -> ColumnStore:
@@ -79,6 +80,7 @@ class Workspace:
             uri=self.home.tracking_uri,
             artifact_root=self.home.mlflow / "artifacts",
             spool_dir=self.home.mlflow / "spool",
+            models=self.models,
         )
 
     def table_ref(self, version: ArtifactVersion, table: str) -> TableRef:

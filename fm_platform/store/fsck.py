@@ -8,6 +8,7 @@ too. Each of these is named here, with what the repair will do.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from fm_platform.store import log as delta_log
 from fm_platform.store.columns import ColumnStore
 from fm_platform.store.files import Storage, aside, buffer_sha256, fsync_dir, make_dirs
 from fm_platform.store.manifest import MANIFEST
-from fm_platform.store.models import ModelStore
+from fm_platform.store.models import Damages, ModelStore
 from fm_platform.store.tables import TableStore
 
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint.*\.parquet")
@@ -63,18 +64,26 @@ def check_tables(
     return findings
 
 
-def check_models(store: ModelStore) -> list[Finding]:
-    """Return what is wrong with the model folders; every file is hashed."""
-    findings = []
+def check_models(store: ModelStore, *, grace_s: float = 3600.0) -> list[Finding]:
+    """Return what is wrong with the models; every tensor and file is hashed, once.
+
+    Args:
+        store: Where to look.
+        grace_s: What an interrupted writer left counts once it is this many seconds old.
+    """
+    findings: list[Finding] = []
+    known: Damages = {}
     for content_hash in store.hashes():
         folder = store.path(content_hash)
         moves = (folder.relative_to(store.root).as_posix(),)
         try:
-            store.verify(content_hash)
+            store.verify(content_hash, known)
         except StoreError as error:
             kind = "damaged_model" if (folder / MANIFEST).exists() else "unfinished_model"
             findings.append(Finding(kind, content_hash, str(error), moves, str(store.root)))
     for path in sorted(store.root.glob("_incoming/*")):
+        if time.time() - path.stat().st_mtime < grace_s:
+            continue
         moves = (path.relative_to(store.root).as_posix(),)
         detail = "a copy that was interrupted; no version names it"
         findings.append(Finding("unfinished_model", path.name, detail, moves, str(store.root)))

@@ -11,7 +11,7 @@ import json
 import secrets
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,23 +100,56 @@ def folder_hash(files: tuple[FileRecord, ...]) -> str:
     return fingerprint(sorted([file.path, file.sha256, file.bytes] for file in files))
 
 
+Layout = dict[str, dict[str, Any]]
+"""Tensor file -> `header`: its text, `objects`: the SHA-256 of its tensors, in their order."""
+
+
 def write_manifest(
-    folder: Path, files: tuple[FileRecord, ...], identity: Mapping[str, str], key: bytes
+    folder: Path,
+    files: tuple[FileRecord, ...],
+    identity: Mapping[str, str],
+    key: bytes,
+    layout: Layout | None = None,
 ) -> None:
-    """Write the manifest, atomically."""
+    """Write the manifest, atomically.
+
+    Args:
+        folder: Where.
+        files: All files of the model.
+        identity: What the model is.
+        key: Signs it.
+        layout: Where the model is kept as objects; None: the files are in `folder`.
+    """
     body: dict[str, Any] = {
-        "format": 1,
+        "format": 1 if layout is None else 2,
         "content_hash": folder_hash(files),
         "files": [asdict(file) for file in files],
         "identity": dict(sorted(identity.items())),
         "key_id": _key_id(key),
     }
+    if layout is not None:
+        body["tensors"] = layout
     body["signature"] = _sign(body, key)
     atomic_write(folder / MANIFEST, json.dumps(body, indent=1, sort_keys=True).encode() + b"\n")
 
 
-def read_manifest(folder: Path, key: bytes) -> tuple[ModelRef, dict[str, str]]:
-    """Return what a signed manifest lists, and the identity in it.
+@dataclass(frozen=True)
+class Manifest:
+    """What a signed manifest says.
+
+    Attributes:
+        ref: All files of the model.
+        identity: What the model is.
+        layout: Its tensor files, kept as objects; None for a folder with the files themselves.
+    """
+
+    ref: ModelRef
+    identity: dict[str, str]
+    layout: Layout | None = None
+
+
+def read_manifest(folder: Path, key: bytes) -> Manifest:
+    """Return what a signed manifest says.
 
     Raises:
         MissingArtifactError: If there is no manifest.
@@ -131,6 +164,10 @@ def read_manifest(folder: Path, key: bytes) -> tuple[ModelRef, dict[str, str]]:
             {**body, "bytes": sum(int(file["bytes"]) for file in body["files"])}
         )
         identity, key_id = dict(body["identity"]), body["key_id"]
+        layout = {
+            str(path): {"header": str(told["header"]), "objects": [str(o) for o in told["objects"]]}
+            for path, told in body["tensors"].items()
+        } if "tensors" in body else None  # fmt: skip
     except FileNotFoundError as error:
         raise MissingArtifactError("a model folder has no manifest", where=folder) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -144,7 +181,7 @@ def read_manifest(folder: Path, key: bytes) -> tuple[ModelRef, dict[str, str]]:
             expected=f"key {_key_id(key)}", found=f"key {str(key_id)[:16]}",
             next_step="bring back the key file this store was made with" if other_key else None,
         )  # fmt: skip
-    return ref, identity
+    return Manifest(ref, identity, layout)
 
 
 def _sign(body: Mapping[str, Any], key: bytes) -> str:

@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from fm_platform.display import plain
 from fm_platform.errors import FMError, RegistryUnavailableError, TrackingError
+from fm_platform.store.models import ModelStore
 from fm_platform.tracking.client import Connection, is_remote
 from fm_platform.tracking.entities import (
     COMPLETE_TAG,
@@ -58,12 +59,19 @@ class Publisher:
 
     Args:
         connection: Open connection.
-        artifact_root: Where artifacts of a database file of our own are kept; a server has its
-            own place.
+        artifact_root: Where artifacts of a database file of our own are kept.
         ui_url: Address of the MLflow pages, for links.
+        models: Where the weights are; without it, in the folder that a record names.
     """
 
-    def __init__(self, connection: Connection, artifact_root: Path, ui_url: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        artifact_root: Path,
+        ui_url: str,
+        models: ModelStore | None = None,
+    ) -> None:
+        self._models = models
         self._connection = connection
         self._client = connection.client
         self._artifact_root = artifact_root
@@ -244,16 +252,16 @@ class Publisher:
 
     def _upload_model(self, model: LoggedModel, run_id: str, record: ModelRecord) -> None:
         labels = {"fm.content_hash": record.content_hash, "fm.recipe_hash": record.recipe_hash}
-        source = Path(record.model_dir)
         location = urlsplit(model.artifact_location)
-        if location.scheme in ("", "file") and not is_remote(self._connection.uri):
-            target = Path(unquote(location.path))
-            target.mkdir(parents=True, exist_ok=True)
-            write_model_folder(source, target, record.task, model.model_id, run_id, labels)
-            return
-        # Next to the model store, so that hard links work and no weights are copied first.
+        # Next to the model store, so that hard links work.
         self._artifact_root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".upload-", dir=self._artifact_root) as name:
+            if location.scheme in ("", "file") and not is_remote(self._connection.uri):
+                source = self._weights(record, Path(name) / "links")
+                (target := Path(unquote(location.path))).mkdir(parents=True, exist_ok=True)
+                write_model_folder(source, target, record.task, model.model_id, run_id, labels)
+                return
+            source = self._weights(record)
             write_model_folder(source, Path(name), record.task, model.model_id, run_id, labels)
             for path in sorted(Path(name).rglob("*")):
                 if path.is_file():
@@ -264,6 +272,15 @@ class Publisher:
                         str(path),
                         None if folder == "." else folder,
                     )
+
+    def _weights(self, record: ModelRecord, links: Path | None = None) -> Path:
+        """Return the folder of a model: links below `links`, or the whole files."""
+        if self._models is None or record.content_hash not in self._models.hashes():
+            return Path(record.model_dir)
+        if links is None:
+            return self._models.open(record.content_hash)
+        self._models.export(record.content_hash, links)
+        return links
 
     def _find_model(self, experiment: str, key: str) -> LoggedModel | None:
         where = f"tags.`{KEY_TAG}` = '{key}'"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fm_platform.errors import RegistryUnavailableError, TrackingError
+from fm_platform.store.models import ModelStore
 from fm_platform.tracking.client import CircuitBreaker, Connection, is_remote
 from fm_platform.tracking.entities import Published
 from fm_platform.tracking.publish import Publisher
@@ -58,6 +59,7 @@ class Tracker:
         retry_after_s: How long a server that was away is left alone.
         ui_url: Address of the MLflow pages; FM_MLFLOW_UI_URL, the server itself, or port 5000
             of this machine.
+        models: Where the weights of models are; without it, in the folder that a record names.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class Tracker:
         timeout_s: float = 5.0,
         retry_after_s: float = 120.0,
         ui_url: str | None = None,
+        models: ModelStore | None = None,
     ) -> None:
+        self.models = models
         self.uri = uri
         self.artifact_root = artifact_root
         self.spool = Spool(spool_dir)
@@ -166,7 +170,7 @@ class Tracker:
     def _publisher(self) -> Publisher:
         # Three tries of the last call, plus this budget for those before it, bound the wait.
         connection = Connection(self.uri, self.timeout_s, budget_s=2 * self.timeout_s)
-        return Publisher(connection, self.artifact_root, self.ui_url)
+        return Publisher(connection, self.artifact_root, self.ui_url, self.models)
 
 
 def _default_ui(uri: str) -> str:

@@ -104,6 +104,7 @@ def test_fsck_of_an_empty_home(fm: CliRunner) -> None:
 
 def test_fsck_finds_a_damaged_model(fm: CliRunner, home: Path) -> None:
     from fm_platform.workspace import Workspace
+    from tests.store.models import object_file
 
     staged = home.parent / "staged"
     staged.mkdir()
@@ -111,9 +112,7 @@ def test_fsck_finds_a_damaged_model(fm: CliRunner, home: Path) -> None:
     ws = Workspace.open()
     ref = ws.models.publish(staged, {})
     assert fm.invoke(app, ["fsck"]).exit_code == 0
-    damaged = ws.models.open(ref.content_hash) / "config.json"
-    damaged.chmod(0o644)
-    damaged.write_text("[]")
+    object_file(ws.models, ref.content_hash, "config.json").write_text("[]")
     answer = fm.invoke(app, ["fsck", "--json"])
     assert answer.exit_code == 1
     assert ref.content_hash in answer.output

@@ -16,6 +16,7 @@ from fm_platform.stages.definition import (
     write_project,
 )
 from fm_platform.workspace import Workspace
+from tests.store.models import object_file
 from tests.support.tiny_model import build_tiny_base
 
 SPEC = """\
@@ -111,7 +112,7 @@ def test_same_definition_is_reused_and_an_edit_is_a_new_version(
 
 def test_damaged_definition_is_recorded_again(ws: Workspace, folder: Path) -> None:
     first = record_definition(ws, loaded(folder), RUN)
-    (ws.models.path(first.content_hash) / "definition.json").write_text("{}")
+    object_file(ws.models, first.content_hash, "definition.json").write_text("{}")
 
     again = record_definition(ws, loaded(folder), RUN)
 

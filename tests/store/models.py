@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from fm_platform.store.models import ModelStore
+
 
 def make_model(folder: Path, seed: int = 0) -> Path:
     """Write an adapter-like folder; the bytes depend on `seed` alone."""
@@ -20,6 +22,12 @@ def make_model(folder: Path, seed: int = 0) -> Path:
     vocabulary = {f"word{n}": n for n in range(50)}
     (folder / "tokenizer" / "tokenizer.json").write_text(json.dumps({"vocab": vocabulary}))
     return folder
+
+
+def object_file(store: ModelStore, content_hash: str, part: str = "") -> Path:
+    """Return where one tensor or file of a model is stored; the largest of those that fit."""
+    found = [name for key, name in store.objects_of(content_hash).items() if key.startswith(part)]
+    return max((store.objects.path(name) for name in found), key=lambda path: path.stat().st_size)
 
 
 def flip_bit(path: Path, rng: np.random.Generator) -> None:

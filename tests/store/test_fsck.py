@@ -10,7 +10,7 @@ from fm_platform.store.columns import ColumnStore
 from fm_platform.store.fsck import check_columns, check_models, check_tables, repair
 from fm_platform.store.models import ModelStore
 from fm_platform.store.tables import TableStore
-from tests.store.models import make_model
+from tests.store.models import make_model, object_file
 from tests.store.rows import make_table, write
 
 
@@ -121,7 +121,7 @@ def test_damaged_models_and_columns_are_named_and_moved(tmp_path: Path) -> None:
     models = ModelStore(tmp_path / "models", tmp_path / "key")
     columns = ColumnStore(tmp_path / "columns")
     good, bad = (models.publish(make_model(tmp_path / f"s{n}", seed=n), {}) for n in range(2))
-    (models.path(bad.content_hash) / "config.json").write_text("{}")
+    object_file(models, bad.content_hash, "adapter_config.json").write_text("{}")
     (models.root / "00" / ("0" * 64)).mkdir(parents=True)
     key = columns.put(make_table("d1", 1, 5))
     (columns.root / key[:2] / f"{key}.arrow").write_bytes(b"x")

@@ -138,9 +138,11 @@ def test_pickle_like_files_are_refused_and_never_run(
 def test_a_pickle_that_appears_later_is_not_served(tmp_path: Path) -> None:
     store = ModelStore(tmp_path / "models", tmp_path / "key")
     ref = store.publish(make_model(tmp_path / "staged"), {})
-    (store.path(ref.content_hash) / "optimizer.pt").write_bytes(poisoned(tmp_path / "sentinel"))
+    for folder in (store.path(ref.content_hash), store.open(ref.content_hash)):
+        (folder / "optimizer.pt").write_bytes(poisoned(tmp_path / "sentinel"))
 
+    assert not (store.open(ref.content_hash) / "optimizer.pt").exists()
     with pytest.raises(Exception, match="run code"):
-        store.open(ref.content_hash)
+        store.verify(ref.content_hash)
 
     assert not (tmp_path / "sentinel").exists()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from fm_platform.errors import TrackingError
+from fm_platform.store.models import ModelStore
 from fm_platform.tracking.logged_model import EXAMPLE_TEXT, write_model_folder
 from fm_platform.tracking.tracker import Tracker
 from tests.tracking.conftest import Records
@@ -29,6 +34,63 @@ def tiny_model(tmp_path: Path) -> Path:
     )  # fmt: skip
     BertForSequenceClassification(config).save_pretrained(folder)
     return folder
+
+
+def in_a_store(folder: Path) -> tuple[ModelStore, str]:
+    """Publish a model; return the store and the content hash."""
+    store = ModelStore(folder.parent / "models", folder.parent / "key")
+    return store, store.publish(folder, {}).content_hash
+
+
+def test_a_registered_model_of_the_store_costs_no_bytes(
+    make_tracker: Callable[..., Tracker], tmp_path: Path
+) -> None:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    save_file({"a": np.zeros(1000, np.float32), "b": np.ones(9)}, folder / "model.safetensors")
+    store, content_hash = in_a_store(folder)
+    store.checkouts.clear()  # as when the record waited in the spool for long
+    tracker = make_tracker(models=store)
+    record = replace(Records("linked", folder).model(), content_hash=content_hash)
+
+    published = tracker.log_merged_model(record)
+
+    assert not published.spooled, published.reason
+    kept = {path.name: path for path in (tmp_path / "artifacts").rglob("model/*")}
+    assert "model.safetensors" not in kept
+    index = json.loads(kept["model.safetensors.index.json"].read_text())
+    for tensor, shard in index["weight_map"].items():
+        name = store.objects_of(content_hash)[f"model.safetensors: {tensor}"]
+        assert kept[shard].samefile(store.objects.path(name))
+    assert not list((tmp_path / "artifacts").glob(".upload-*"))
+
+
+@pytest.mark.slow
+def test_mlflow_loads_a_registered_model_of_the_store(
+    make_tracker: Callable[..., Tracker], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    store, content_hash = in_a_store(tiny_model)
+    tracker = make_tracker(models=store)
+    record = replace(Records("shards", tiny_model).model(), content_hash=content_hash)
+    assert not tracker.log_merged_model(record).reason
+
+    import mlflow
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(tracker.uri)
+    try:
+        pipeline = mlflow.transformers.load_model("models:/shards@challenger")
+    finally:
+        mlflow.set_tracking_uri(before)
+
+    ours = AutoModelForSequenceClassification.from_pretrained(store.open(content_hash))
+    theirs = pipeline.model.state_dict()
+    assert all(torch.equal(theirs[name], value) for name, value in ours.state_dict().items())
+    assert pipeline(EXAMPLE_TEXT)[0]["label"] in {"negative", "neutral", "positive"}
 
 
 @pytest.mark.slow
