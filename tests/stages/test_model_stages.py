@@ -8,7 +8,6 @@ import pytest
 from fm_platform.stages.predict import classifier
 from fm_platform.training.predict import predict_probabilities
 from tests.stages.small import Built, build_models
-from tests.store.models import object_file
 from tests.support.tiny_model import CLASSES, WORDS
 
 
@@ -55,7 +54,8 @@ def test_a_second_run_computes_nothing_and_decides_nothing(built: Built) -> None
 def test_a_damaged_model_is_built_again_bit_for_bit(built: Built, name: str) -> None:
     ws, loaded, first = built
     version = first[name].version
-    weights = object_file(ws.models, version.content_hash)
+    alone = ws.models.unnamed(frozenset({version.content_hash}))  # no other model heals them
+    weights = ws.models.objects.path(max(alone, key=ws.models.objects.size))
     data = bytearray(weights.read_bytes())
     data[-3] ^= 1
     weights.write_bytes(bytes(data))
