@@ -22,10 +22,12 @@ from fm_platform.stages.diff.records import (
 )
 
 _TEXT_CHARS = 90
+_SIGNS = {"added": "+", "removed": "-", "relabeled": "~"}
 _TENSORS_SHOWN = 12
 _LINES_SHOWN = 60
 _SETTINGS_SHOWN = 30
 _LABELS_SHOWN = 8
+_NAMED = 6
 
 
 def diff_text(told: Diff) -> str:
@@ -75,16 +77,25 @@ def _span(days: Sequence[str]) -> str:
 
 
 def _causes(causes: Iterable[Cause]) -> list[str]:
-    lines = []
+    """Return each difference once, with all that it was found in and the way of the first."""
+    together: dict[str, list[Cause]] = {}
     for cause in causes:
-        if cause.kind == "days":
-            lines.append(plain(f"{cause.what}:{_span(cause.partitions)}"))
+        together.setdefault(cause.what, []).append(cause)
+    lines = []
+    for what, found in together.items():
+        if found[0].kind == "days":
+            lines.append(plain(f"{what}:{_span(found[0].partitions)}", None))
             continue
-        named = cause.name if cause.name == cause.kind else f"{cause.kind} {cause.name}"
-        lines.append(plain(f"{named}{_span(cause.partitions)}: {cause.what}", None))
-        if len(cause.path) > 1:
-            lines.append("    " + plain(" > ".join(cause.path), None))
+        named = [f"{_artifact(cause)}{_span(cause.partitions)}" for cause in found[:_NAMED]]
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        lines.append(plain(f"{', '.join(named)}{more}: {what}", None))
+        if len(found[0].path) > 1:
+            lines.append("    " + plain(" > ".join(found[0].path), None))
     return lines
+
+
+def _artifact(cause: Cause) -> str:
+    return cause.name if cause.name == cause.kind else f"{cause.kind} {cause.name}"
 
 
 def _functions(functions: Iterable[FunctionChange]) -> list[str]:
@@ -201,14 +212,11 @@ def _row_details(change: RowsChange) -> list[str]:
             )
         )
     for row in change.examples:
-        sign = "+" if row.before is None else "-" if row.after is None else "~"
-        label = row.after if sign == "+" else row.before
-        label = f"{row.before} -> {row.after}" if sign == "~" else label
-        lines.append(
-            plain(f"{sign} {row.row_id[:12]} {row.source}: {label}  ", None)
-            + "  "
-            + plain(row.text, _TEXT_CHARS)
-        )
+        label = row.after if row.change == "added" else row.before
+        if row.change == "relabeled":
+            label = f"{row.before or 'none'} -> {row.after or 'none'}"
+        where = f"{_SIGNS[row.change]} {row.row_id[:12]} {row.source}: {label or 'none'}"
+        lines.append(f"{plain(where, None)}  {plain(row.text, _TEXT_CHARS)}")
     return lines
 
 

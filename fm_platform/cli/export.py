@@ -55,17 +55,19 @@ def export(
         raise FMError(
             f"the ledger holds nothing of {project!r}", next_step=f"fm run {project} builds it"
         )
+    card = ""
+    if form != "openlineage":  # first: it is the one that may not be possible
+        version = resolve(ws.ledger, project, model, moment)
+        card = model_card(ws, version, _folder_of(project), moment)
+        told[CARD] = version_name(version)
     to.mkdir(parents=True, exist_ok=True)
     if form != "card":
         events = Exporter(ws.ledger, project, namespace).events(
             since=parse_time(since) if since is not None else None, at=moment
         )
         told[EVENTS] = _write_lines(to / EVENTS, events)
-    if form != "openlineage":
-        version = resolve(ws.ledger, project, model, moment)
-        text = model_card(ws, version, _folder_of(project), moment)
-        atomic_write(to / CARD, text.encode())
-        told[CARD] = version_name(version)
+    if card:
+        atomic_write(to / CARD, card.encode())
     typer.echo(json.dumps(told) if as_json else _told(told, to))
 
 

@@ -16,6 +16,7 @@ STAGES = (
     "days", "spec", "raw", "embeddings", "votes", "label_model", "weak_labels", "cleaned",
     "start", "adapter", "merged_model", "evaluation",
 )  # fmt: skip
+_MAIN_LINE = frozenset({"weak_labels", "cleaned", "adapter", "merged_model", "evaluation"})
 _SUMMARIES = {
     "gold": "the gold rows it may read", "exemplars": "the exemplars and their votes",
     "seen": "the texts of earlier days",
@@ -64,20 +65,20 @@ class History:
 
 @dataclass
 class _Walk:
-    """The state of one walk: which pairs were met, and from where."""
+    """The state of one walk: which pairs were met, and what they are made from."""
 
     ledger: Ledger
     describe: Callable[[str], Any]
     versions: dict[int, ArtifactVersion] = field(default_factory=dict)
     changes: dict[Ids, Change] = field(default_factory=dict)
     children: dict[Ids, tuple[Ids, ...]] = field(default_factory=dict)
-    parents: dict[Ids, Ids | None] = field(default_factory=dict)
+    met: set[Ids] = field(default_factory=set)
     depth: dict[Ids, int] = field(default_factory=dict)
     days: tuple[set[str], set[str]] = field(default_factory=lambda: (set(), set()))
     functions: tuple[set[str], set[str]] = field(default_factory=lambda: (set(), set()))
 
     def run(self, top: Ids) -> None:
-        self.parents[top] = None
+        self.met.add(top)
         level = [top]
         while level:
             self._load(level)
@@ -86,8 +87,8 @@ class _Walk:
                 for child in self._step(ids):
                     # a later, longer way down to an artifact puts it further up in the order
                     self.depth[child] = max(self.depth.get(child, 0), self.depth.get(ids, 0) + 1)
-                    if child not in self.parents:
-                        self.parents[child] = ids
+                    if child not in self.met:
+                        self.met.add(child)
                         found.append(child)
             level = found
 
@@ -257,6 +258,10 @@ def _causes(walk: _Walk, ordered: list[Ids]) -> tuple[Cause, ...]:
                 if missing is None and day is not None and day not in walk.days[side]:
                     key = ("days", "days", "new days" if side == 0 else "days gone")
             found.setdefault(key, []).append(ids)
+    readers: dict[Ids, list[Ids]] = {}
+    for reader, children in walk.children.items():
+        for child in children:
+            readers.setdefault(child, []).append(reader)
     causes = []
     # a summary follows from rows and votes: it explains only where nothing else does
     summaries = {f"{what} changed" for what in _SUMMARIES.values()}
@@ -264,14 +269,18 @@ def _causes(walk: _Walk, ordered: list[Ids]) -> tuple[Cause, ...]:
         found = {key: members for key, members in found.items() if key[2] not in summaries}
     for (kind, name, what), members in found.items():
         days = sorted({p for ids in members if (p := walk.changes[ids].partition)})
-        causes.append(Cause(kind, name, what, tuple(days), _path(walk, members[-1])))
+        causes.append(Cause(kind, name, what, tuple(days), _path(walk, readers, members[-1])))
     return tuple(sorted(causes, key=lambda c: (_stage(c.kind), c.name, c.what)))
 
 
-def _path(walk: _Walk, ids: Ids) -> tuple[str, ...]:
-    path = []
-    here: Ids | None = ids
-    while here is not None:
-        path.append(slot_name(walk.changes[here].slot))
-        here = walk.parents[here]
-    return tuple(path)
+def _path(walk: _Walk, readers: Mapping[Ids, list[Ids]], ids: Ids) -> tuple[str, ...]:
+    """Return the way down to the artifacts compared, along the main line where there is one."""
+
+    def rank(reader: Ids) -> tuple[bool, int, str]:
+        change = walk.changes[reader]
+        return (change.kind not in _MAIN_LINE, _stage(change.kind), change.name)
+
+    path = [ids]
+    while readers.get(path[-1]):
+        path.append(min(readers[path[-1]], key=rank))
+    return tuple(slot_name(walk.changes[step].slot) for step in path)

@@ -86,11 +86,16 @@ class Cause:
 
 @dataclass(frozen=True)
 class RowExample:
-    """One row that differs; `before` and `after` are labels, votes or None where it is absent.
+    """One row that differs.
 
-    `text` is as stored: whoever shows it makes it inert.
+    Attributes:
+        change: `relabeled`, `added` or `removed`.
+        before: Its label in the first history; None for no label or no row.
+        after: Its label in the second history; None for no label or no row.
+        text: As stored: whoever shows it makes it inert.
     """
 
+    change: str
     row_id: str
     source: str | None
     before: str | None

@@ -206,9 +206,9 @@ def _result(table: str, found: _Found, examples: int) -> RowsChange | None:
     if not (touched or moved.height or found.edited or found.reweighted):
         return None
     shown = [
-        *_examples(relabeled, examples),
-        *_examples(came.with_columns(before=pl.lit(None, pl.String)), examples),
-        *_examples(gone.with_columns(after=pl.lit(None, pl.String)), examples),
+        *_examples("relabeled", relabeled, examples),
+        *_examples("added", came.with_columns(before=pl.lit(None, pl.String)), examples),
+        *_examples("removed", gone.with_columns(after=pl.lit(None, pl.String)), examples),
     ]
     return RowsChange(
         table=table,
@@ -234,9 +234,9 @@ def _result(table: str, found: _Found, examples: int) -> RowsChange | None:
     )
 
 
-def _examples(rows: pl.DataFrame, most: int) -> list[RowExample]:
+def _examples(change: str, rows: pl.DataFrame, most: int) -> list[RowExample]:
     return [
-        RowExample(row["row_id"], row["source"], row["before"], row["after"], row["text"])
+        RowExample(change, row["row_id"], row["source"], row["before"], row["after"], row["text"])
         for row in rows.head(most).iter_rows(named=True)
     ]
 

@@ -62,7 +62,8 @@ def model_card(
             "a model card needs values that are not known",
             where=version_name(model),
             expected="\n    ".join(["", *(f"{n}: {how}" for n, how in known.missing.items())]),
-            next_step="record what is missing and export again; nothing was written",
+            next_step="record what is missing and export again (nothing was written), or leave "
+            "the card out with --format openlineage",
         )
     return write_card(ModelCardInputs(**fields))
 

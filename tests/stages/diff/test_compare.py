@@ -33,8 +33,6 @@ def test_an_edit_is_told_from_the_cause_down(edited: Diff) -> None:
     assert set(causes) == {("votes", "good_words"), ("cleaned", "cleaned")}
     assert causes["votes", "good_words"].what == "labeling function changed"
     assert causes["votes", "good_words"].path == (
-        f"votes/good_words/{DAY}", f"label_model/{DAY}", f"weak_labels/{DAY}", f"cleaned/{DAY}",
-    ) or causes["votes", "good_words"].path == (
         f"votes/good_words/{DAY}", f"weak_labels/{DAY}", f"cleaned/{DAY}",
     )  # fmt: skip
     assert [(s.path, s.before, s.after, s.artifacts) for s in edited.settings] == [

@@ -74,9 +74,9 @@ def test_every_kind_of_change_is_counted_once(ws: Workspace) -> None:
     assert told.mean_shift == pytest.approx(0.25)
     assert told.labels == (Relabeled("bad", None, 1), Relabeled("good", "bad", 1))
     assert told.by_source == (RowCounts("chat", 2, 1, 0), RowCounts("mail", 0, 0, 2))
-    assert {(e.row_id[-1], e.before, e.after) for e in told.examples} == {
-        ("2", "good", "bad"), ("3", "bad", None), ("6", "good", None),
-        ("7", None, "good"), ("8", None, "good"),
+    assert {(e.row_id[-1], e.change, e.before, e.after) for e in told.examples} == {
+        ("2", "relabeled", "good", "bad"), ("3", "relabeled", "bad", None),
+        ("6", "removed", "good", None), ("7", "added", None, "good"), ("8", "added", None, "good"),
     }  # fmt: skip
 
 
