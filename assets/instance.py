@@ -10,14 +10,16 @@ from pathlib import Path
 
 import dagster as dg
 import psutil
+from sqlalchemy.exc import DatabaseError
 
-from fm_platform.errors import FMError
+from fm_platform.errors import FMError, HomeError, StorageFullError
 from fm_platform.home import Home
 
 LOCATION = "fm_platform"
 PROCESS_TAG = "fm_platform/process"
 _ROOT = Path(__file__).resolve().parents[1]
 _MANAGED = "# Managed by fm_platform"
+_LEAST_FREE_BYTES = 1 << 20
 
 
 def open_instance(home: Home) -> dg.DagsterInstance:
@@ -178,3 +180,24 @@ def _root_message(error: object) -> str:
     while (cause := getattr(error, "cause", None)) is not None:
         error = cause
     return str(getattr(error, "message", "") or "").strip()
+
+
+def records_failure(error: DatabaseError, home: Home) -> FMError:
+    """Return why Dagster could not write its records of a run, in our words.
+
+    SQLite says "disk I/O error" for a full disk, too; the free space tells which it is.
+    """
+    found = str(error.orig)
+    if "full" in found or shutil.disk_usage(home.root).free < _LEAST_FREE_BYTES:
+        return StorageFullError(
+            "no space left for the records of the run",
+            where=home.root,
+            found=found,
+            next_step="free some space and run again; all that was built is kept",
+        )
+    return HomeError(
+        "the records of the run cannot be written",
+        where=home.dagster,
+        found=found,
+        next_step="check the disk and that this user may write there, then run again",
+    )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from sqlalchemy.exc import DatabaseError
 
 from assets.console import ConsoleListener, summary_line
 from assets.definitions import shared_definitions
@@ -27,6 +28,7 @@ from assets.instance import (
     failed_checks,
     failures,
     open_instance,
+    records_failure,
     was_interrupted,
 )
 from assets.keys import DAILY_STAGES, MODEL_STAGES, STAGES, keys_of_stages
@@ -158,6 +160,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         print("interrupted; what is finished is kept, run again to go on", file=sys.stderr)  # noqa: T201
         return 130
+    except DatabaseError as error:
+        return _refuse(str(records_failure(error, Home.from_environment())), given.json)
     if given.json:
         print(json.dumps(report.to_json(), indent=1))  # noqa: T201
     else:

@@ -20,6 +20,7 @@ from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.records import ArtifactVersion, Produced, Recipe, RunContext
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.store.content import content_hash
+from fm_platform.store.files import storage_errors
 from fm_platform.store.refs import Commit
 from fm_platform.store.tables import TableRef
 from fm_platform.workspace import Workspace
@@ -188,9 +189,10 @@ def build(
     ws: Workspace, recipe: Recipe, compute: Callable[[Lease], Produced], run: RunContext
 ) -> BuildResult:
     """Build or reuse what `recipe` describes, with the stores of this workspace."""
-    return lineage_build(
-        ws.ledger, recipe, verify=ws.verify, compute=compute, run=run, on_damage=ws.set_aside
-    )
+    with storage_errors(ws.home.root, full_only=True):
+        return lineage_build(
+            ws.ledger, recipe, verify=ws.verify, compute=compute, run=run, on_damage=ws.set_aside
+        )
 
 
 def tracking_tags(version: ArtifactVersion, run: RunContext) -> dict[str, str]:

@@ -69,8 +69,10 @@ def safe_relative(path: str, what: str = "path") -> str:
 
 
 @contextmanager
-def storage_errors(where: object) -> Iterator[None]:
+def storage_errors(where: object, *, full_only: bool = False) -> Iterator[None]:
     """Turn a full disk or a missing permission into the platform's errors.
+
+    `full_only` is for work that reads elsewhere, too: a missing permission may be of those files.
 
     Raises:
         StorageFullError: For ENOSPC, EDQUOT and EFBIG, also when delta-rs reports them as text.
@@ -90,6 +92,8 @@ def storage_errors(where: object) -> Iterator[None]:
                 found=text.splitlines()[0] if text else None,
                 next_step="free some space and run again; all committed versions are intact",
             ) from error
+        if full_only:
+            raise
         if number in _DENIED or "Permission denied" in text or "Read-only file system" in text:
             raise HomeError(
                 "the store cannot be written",

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
 import yaml
+from sqlalchemy.exc import OperationalError
 
 from assets.instance import (
     LOCATION,
@@ -17,9 +20,10 @@ from assets.instance import (
     failed_checks,
     failures,
     open_instance,
+    records_failure,
 )
 from assets.keys import DAILY_STAGES, keys_of_stages
-from fm_platform.errors import NonFiniteLossError
+from fm_platform.errors import HomeError, NonFiniteLossError, StorageFullError
 from fm_platform.home import Home
 from fm_platform.spec.load import LoadedProject
 from tests.assets.conftest import DAYS, FakeStages
@@ -172,3 +176,25 @@ def test_a_run_whose_process_is_gone_is_failed(
     status = instance.get_run_by_id(dead.run_id)
     assert status is not None
     assert (status.status == dg.DagsterRunStatus.FAILURE) is abandoned
+
+
+@pytest.mark.parametrize(
+    ("found", "free", "expected"),
+    [
+        ("database or disk is full", 1 << 40, StorageFullError),
+        ("disk I/O error", 1000, StorageFullError),
+        ("disk I/O error", 1 << 40, HomeError),
+        ("attempt to write a readonly database", 1 << 40, HomeError),
+    ],
+)
+def test_records_that_cannot_be_written_are_told_in_words(
+    found: str, free: int, expected: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(free, 0, free))
+    error = OperationalError("INSERT", {}, sqlite3.OperationalError(found))
+
+    told = records_failure(error, Home(tmp_path))
+
+    assert type(told) is expected
+    assert found in str(told)
+    assert "run again" in str(told)

@@ -87,3 +87,12 @@ def test_a_file_address_is_local(tmp_path: Path) -> None:
     assert storage.size("a/c.txt") is None
     with pytest.raises(MissingArtifactError):
         storage.buffer("a/c.txt")
+
+
+def test_a_full_disk_is_found_in_the_words_of_a_library() -> None:
+    said = RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(StorageFullError, match="intact"), storage_errors("x", full_only=True):
+        raise said
+    with pytest.raises(PermissionError), storage_errors("x", full_only=True):
+        raise PermissionError(13, "Permission denied", "in.csv")
