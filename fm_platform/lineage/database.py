@@ -95,6 +95,10 @@ class Database:
         if found != schema.SCHEMA_VERSION:
             with self._write() as connection:
                 upgrade(connection)
+                self._fill(connection)
+
+    def _fill(self, connection: Connection) -> None:
+        """Fill in what an older platform did not keep; nothing at this level."""
 
     def _schema_found(self) -> int | None:
         """Return the schema of the ledger; None where a table is missing."""

@@ -7,68 +7,28 @@ any more. Nothing here looks at today's files: history is told from the ledger a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from operator import itemgetter
+from typing import Any
 
 import sqlalchemy as sa
 
 from fm_platform.lineage import schema
 from fm_platform.lineage.ledger import Ledger
+from fm_platform.lineage.nodes import RECORDED, Edge, Node
 from fm_platform.lineage.records import Slot
-from fm_platform.lineage.refs import slot_name
-from fm_platform.lineage.staleness import Verdict, verdicts
+from fm_platform.lineage.staleness import verdicts
 from fm_platform.lineage.status import StatusRow
 
 __all__ = ["Edge", "Graph", "Node", "downstream", "graph_at", "lineage", "upstream", "with_status"]
 
-NodeState = Literal["fresh", "stale", "unbuilt", "replaced"]
-Edge = tuple[int, int]
 _AT_ONCE = 500
-
-
-class Node(NamedTuple):
-    """One version (or one wanted slot without any).
-
-    Attributes:
-        id: Of the version in the ledger: `ledger.get(id)` is its whole record. Negative for a
-            slot that is not built.
-        state: `fresh`; `stale`: made from something else than is in use at this moment;
-            `unbuilt`: wanted, never made; `replaced`: another version of its slot is in use.
-        why: The cause, with the path to it; empty where fresh.
-        path: Ids along that path, nearest first; the last one is where the cause lies.
-        aliases: Those that name it at this moment.
-    """
-
-    id: int
-    kind: str
-    name: str
-    partition: str | None
-    number: int
-    recipe_hash: str
-    content_hash: str
-    rows: int | None
-    bytes: int | None
-    created_at: datetime | None
-    state: NodeState = "fresh"
-    why: str = ""
-    path: tuple[int, ...] = ()
-    aliases: tuple[str, ...] = ()
-
-    @property
-    def slot(self) -> Slot:
-        """What it is a version of."""
-        return (self.kind, self.name, self.partition)
-
-    @property
-    def label(self) -> str:
-        """Its reference, e.g. `votes/vader/2026-01-05`."""
-        return slot_name(self.slot)
-
-
-_FIELDS = Node._fields[:10]
+_FRESH = ("fresh", "", (), ())
 
 
 @dataclass(frozen=True)
@@ -116,12 +76,30 @@ def graph_at(ledger: Ledger, project: str, at: datetime | None = None) -> Graph:
     An edge leads from the version that is in use where content allows it: a day that was rebuilt
     with equal content is still what its readers are made from.
     """
-    rows = _heads(ledger, project, at)
-    recorded = _edges_into_heads(ledger, project, at)
-    found = verdicts(ledger, project, at, rows, recorded)
-    aliases = _aliases(ledger, project, at)
-    nodes = tuple(_node(row, found.states.get(row[0]), aliases.get(row[0], ())) for row in rows)
-    return Graph(project, at, nodes, tuple(found.edges))
+    with _no_pauses():
+        nodes, reads = _heads(ledger, project, at)
+        found = verdicts(ledger, project, at, nodes, reads)
+        edges = tuple([(o, reader) for reader, read in found.reads.items() for o in read])
+    for version_id, verdict in found.states.items():
+        nodes[version_id] = nodes[version_id]._replace(
+            state="stale", why=verdict.why, path=verdict.path
+        )
+    for version_id, aliases in _aliases(ledger, project, at).items():
+        if version_id in nodes:
+            nodes[version_id] = nodes[version_id]._replace(aliases=tuple(aliases))
+    return Graph(project, at, tuple(nodes.values()), edges)
+
+
+@contextmanager
+def _no_pauses() -> Iterator[None]:
+    """Hold the garbage collector back while many small tuples are made, none of them garbage."""
+    held = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if held:
+            gc.enable()
 
 
 def upstream(ledger: Ledger, ids: Iterable[int]) -> list[int]:
@@ -188,12 +166,6 @@ def with_status(graph: Graph, rows: Iterable[StatusRow]) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
-def _node(row: Sequence[Any], verdict: Verdict | None, aliases: Sequence[str]) -> Node:
-    if verdict is None:
-        return Node._make((*row, "fresh", "", (), tuple(aliases)))
-    return Node._make((*row, "stale", verdict.why, verdict.path, tuple(aliases)))
-
-
 def _past_node(row: Sequence[Any], in_use: Mapping[Slot, Node], aliases: Sequence[str]) -> Node:
     head = in_use.get((row[1], row[2], row[3]))
     why = "nothing is in use in its place" if head is None else "another version is in use"
@@ -218,15 +190,29 @@ def _aliases(ledger: Ledger, project: str, at: datetime | None) -> dict[int, lis
 
 def _columns() -> list[Any]:
     v = schema.versions.c
-    return [sa.func.nullif(v.partition, "") if f == "partition" else v[f] for f in _FIELDS]
+    return [sa.func.nullif(v.partition, "") if f == "partition" else v[f] for f in RECORDED]
 
 
-def _heads(ledger: Ledger, project: str, at: datetime | None) -> list[Sequence[Any]]:
+def _heads(
+    ledger: Ledger, project: str, at: datetime | None
+) -> tuple[dict[int, Node], list[str | None]]:
+    """Return id -> version in use, in order, and what each of them reads (`rows.reads_of`)."""
     v = schema.versions.c
     used = ledger.used(project, at)
-    query = sa.select(*_columns()).join(used, used.c.id == v.id).order_by(v.id)
+    # times are given a zone below: the type's own way takes a third of the whole question
+    plain = sa.type_coerce(v.created_at, sa.DateTime(timezone=True))
+    query = sa.select(*_columns()[:9], plain, v.reads).join(used, used.c.id == v.id)
     with ledger.reading() as connection:
-        return list(connection.execute(query).all())
+        # sorted here: the database would carry whole rows through its sort
+        rows = sorted(connection.execute(query).all(), key=itemgetter(0))
+    nodes = {row[0]: Node._make((*row[:9], _utc(row[9]), *_FRESH)) for row in rows}
+    return nodes, [row[10] for row in rows]
+
+
+def _utc(at: datetime) -> datetime:
+    if at.tzinfo is None:
+        return at.replace(tzinfo=timezone.utc)
+    return at.astimezone(timezone.utc)
 
 
 def _rows(ledger: Ledger, ids: Sequence[int], at: datetime | None) -> list[Sequence[Any]]:
@@ -239,17 +225,6 @@ def _rows(ledger: Ledger, ids: Sequence[int], at: datetime | None) -> list[Seque
                 query = query.where(v.created_at <= at)
             found += connection.execute(query).all()
     return found
-
-
-def _edges_into_heads(ledger: Ledger, project: str, at: datetime | None) -> list[Edge]:
-    i, used = schema.inputs.c, ledger.used(project, at)
-    query = (
-        sa.select(i.from_version_id, i.version_id)
-        .join(used, used.c.id == i.version_id)
-        .where(i.from_version_id.is_not(None))
-    )
-    with ledger.reading() as connection:
-        return [tuple(row) for row in connection.execute(query)]
 
 
 def _edges_among(ledger: Ledger, ids: Sequence[int]) -> list[Edge]:

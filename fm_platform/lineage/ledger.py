@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from fm_platform.errors import LedgerError
 from fm_platform.lineage import rows, schema
@@ -52,6 +53,9 @@ class Ledger(Aliases, Documents, Leases):
         ledger = cls(connect(url))
         ledger.create()
         return ledger
+
+    def _fill(self, connection: Connection) -> None:
+        rows.fill_reads(connection)
 
     # --- one version ------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 metadata = sa.MetaData()
 
 
@@ -73,10 +73,6 @@ versions = sa.Table(
     sa.Column("recipe_hash", sa.String(64), nullable=False, unique=True),
     sa.Column("content_hash", sa.String(64), nullable=False, index=True),
     sa.Column("inputs_hash", sa.String(64), nullable=False),
-    sa.Column("location", sa.JSON, nullable=False),
-    sa.Column("parts", sa.JSON, nullable=False),
-    sa.Column("metrics", sa.JSON, nullable=False),
-    sa.Column("config", sa.JSON, nullable=False),
     sa.Column("code", sa.String(64), nullable=False),
     sa.Column("environment", sa.String(64), nullable=False),
     sa.Column("run_environment", sa.String(64)),
@@ -90,6 +86,14 @@ versions = sa.Table(
     sa.Column("mlflow_run_id", sa.String(64)),
     sa.Column("git_commit", sa.String(64)),
     sa.Column("git_dirty", sa.Boolean),
+    # The versions it reads, as JSON (`rows.reads_of`): `inputs` once more, so that the graph of a
+    # moment is read together with its nodes.
+    sa.Column("reads", sa.Text),
+    # large values last: SQLite reads a row from its beginning, as far as it must
+    sa.Column("location", sa.JSON, nullable=False),
+    sa.Column("parts", sa.JSON, nullable=False),
+    sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("config", sa.JSON, nullable=False),
     sa.UniqueConstraint("project", "kind", "name", "partition", "number"),
     sa.Index("versions_by_time", "project", "created_at"),
 )
@@ -105,7 +109,7 @@ inputs = sa.Table(
     sa.Column("name", sa.String(128), nullable=False),
     sa.Column("partition", sa.String(64), nullable=False, default=""),
     sa.Column("part", sa.String(128), nullable=False, default=""),
-    sa.Column("content_hash", sa.String(64), nullable=False, index=True),
+    sa.Column("content_hash", sa.String(64), nullable=False),
     # both directions of the graph are answered by an index alone
     sa.Index("inputs_by_origin", "from_version_id", "version_id"),
     sa.Index("inputs_by_reader", "version_id", "from_version_id"),

@@ -8,11 +8,12 @@ window of another day is left to `status`.)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -20,16 +21,14 @@ from fm_platform.lineage import schema
 from fm_platform.lineage.causes import input_name, label, sentence, some
 from fm_platform.lineage.declarations import Declarations, Declared
 from fm_platform.lineage.ledger import Ledger
-from fm_platform.lineage.records import Slot
+from fm_platform.lineage.nodes import Node
 
-__all__ = ["PINNED_ROLES", "Verdict", "Verdicts", "verdicts"]
+__all__ = ["Verdict", "Verdicts", "verdicts"]
 
-# The champion that an evaluation compared with was another version of the same slot on purpose.
-PINNED_ROLES = ("champion",)
+_AT_ONCE = 5_000  # ids in one query; SQLite takes 32,766
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Why a version is stale, in words, and the ids along the path, nearest first."""
 
     why: str
@@ -38,18 +37,18 @@ class Verdict:
 
 @dataclass
 class Verdicts:
-    """What is stale, and the edges between versions in use."""
+    """What is stale, and for every version in use the versions in use that it reads."""
 
     states: dict[int, Verdict] = field(default_factory=dict)
-    edges: list[tuple[int, int]] = field(default_factory=list)
+    reads: dict[int, list[int]] = field(default_factory=dict)
 
 
 def verdicts(
     ledger: Ledger,
     project: str,
     at: datetime | None,
-    heads: Sequence[Sequence[Any]],
-    recorded: Sequence[tuple[int, int]],
+    known: Mapping[int, Node],
+    recorded: Sequence[str | None],
 ) -> Verdicts:
     """Judge the versions in use at a time.
 
@@ -57,129 +56,156 @@ def verdicts(
         ledger: The record.
         project: Whose versions.
         at: The moment; None: now.
-        heads: (id, kind, name, partition, number, recipe hash, content hash, rows, bytes,
-            time it was made) of each.
-        recorded: (from, to) for every input of a version in use that is a version itself.
+        known: Id -> version in use.
+        recorded: What each of them reads, in the same order (`rows.reads_of`).
     """
-    slots: dict[int, Slot] = {row[0]: (row[1], row[2], row[3]) for row in heads}
-    kept: dict[tuple[int, int], None] = {}
-    strayed = False
-    for edge in recorded:
-        if edge[0] in slots:
-            kept[edge] = None
-        else:
-            strayed = True
+    found = Verdicts()
+    strays = _split(known, recorded, found.reads)
     declared = Declarations(ledger, project, at)
     causes: dict[int, list[str]] = {}
-    for row in heads:
-        if changed := declared.changes(slots[row[0]], row[9]):
-            causes[row[0]] = [changed]
-    if strayed:
-        for reader, told in _strays(ledger, project, at, heads, slots, kept).items():
+    if declared.now is not None:
+        for head in known.values():
+            if head.created_at is not None and (
+                changed := declared.changes(head.slot, head.created_at)
+            ):
+                causes[head.id] = [changed]
+    for more in (
+        _changed(ledger, known, strays, found.reads) if strays else {},
+        _windows(ledger, known, found.reads, declared.now),
+    ):
+        for reader, told in more.items():
             causes.setdefault(reader, []).extend(told)
-    for reader, told in _windows(ledger, slots, kept, declared.now).items():
-        causes.setdefault(reader, []).extend(told)
-    found = Verdicts(edges=list(kept))
     if causes:
-        found.states = _spread(causes, kept, slots)
+        found.states = _spread(causes, found.reads, known)
     return found
 
 
-def _strays(
+def _split(
+    known: Mapping[int, Node], recorded: Sequence[str | None], reads: dict[int, list[int]]
+) -> list[_Stray]:
+    """Fill `reads` with what is read and in use; return what is read and not in use."""
+    strays: list[_Stray] = []
+    in_use = set(known)
+    texts = [text or "[]" for text in recorded]
+    listed = json.loads(f"[{','.join(texts)}]")
+    for version_id, text, items in zip(known, texts, listed, strict=True):
+        if "[" not in text[1:] and in_use.issuperset(items):
+            reads[version_id] = items
+            continue
+        kept: dict[int, None] = {}
+        for item in items:
+            origin, part, role = _item(item)
+            if origin in in_use:
+                kept[origin] = None
+            elif role is None:
+                strays.append(_Stray(version_id, origin, part))
+        reads[version_id] = list(kept)
+    return strays
+
+
+def _item(item: Any) -> tuple[int, str | None, str | None]:
+    if isinstance(item, int):
+        return item, None, None
+    return item[0], item[1], item[2] if len(item) > 2 else None
+
+
+class _Stray(NamedTuple):
+    """An input that is not in use: who reads it, its id, and the part that is read."""
+
+    reader: int
+    origin: int
+    part: str | None
+
+
+def _changed(
     ledger: Ledger,
-    project: str,
-    at: datetime | None,
-    heads: Sequence[Sequence[Any]],
-    slots: dict[int, Slot],
-    kept: dict[tuple[int, int], None],
+    known: Mapping[int, Node],
+    strays: Sequence[_Stray],
+    reads: dict[int, list[int]],
 ) -> dict[int, list[str]]:
-    """Look at inputs that are not in use: equal content adds an edge, other content is a cause."""
-    in_use = {slot: version_id for version_id, slot in slots.items()}
-    contents = {row[0]: row[6] for row in heads}
-    rows = _stray_inputs(ledger, project, at)
-    parts = _parts(ledger, {in_use[r.slot] for r in rows if r.part and r.slot in in_use})
+    """Compare inputs with what is in use in their place.
+
+    Equal content is no change: the reader then reads what is in use.
+    """
+    in_use = {head.slot: head for head in known.values()}
+    origins = _origins(ledger, {stray.origin for stray in strays})
+    with_parts = {stray.origin for stray in strays if stray.part}
+    heads = {in_use[slot].id for i in with_parts if (slot := origins[i][:3]) in in_use}
+    parts = _parts(ledger, with_parts | heads)
     causes: dict[int, list[str]] = {}
-    for row in rows:
-        head = in_use.get(row.slot)
-        if row.role in PINNED_ROLES:
-            continue
-        name = input_name(row.role, row.name, row.slot[2], row.part)
-        if head is None:
-            causes.setdefault(row.reader, []).append(f"{name} is gone")
-            continue
-        content = parts.get(head, {}).get(row.part) if row.part else contents[head]
-        if content == row.content_hash:
-            kept[head, row.reader] = None
-        elif content is None:
-            causes.setdefault(row.reader, []).append(f"{name} is gone")
+    for reader, origin, part in strays:
+        kind, name, day, read = origins[origin]
+        head = in_use.get((kind, name, day))
+        now = None if head is None else head.content_hash
+        if part is not None:
+            read = parts[origin].get(part, "")
+            now = None if head is None else parts[head.id].get(part)
+        if head is not None and now == read:
+            reads[reader].append(head.id)
         else:
-            causes.setdefault(row.reader, []).append(f"{name} changed")
+            verb = "is gone" if now is None else "changed"
+            causes.setdefault(reader, []).append(f"{input_name(kind, name, day, part)} {verb}")
     return causes
 
 
-@dataclass(frozen=True)
-class _Stray:
-    reader: int
-    role: str
-    name: str
-    part: str | None
-    content_hash: str
-    slot: Slot
-
-
-def _stray_inputs(ledger: Ledger, project: str, at: datetime | None) -> list[_Stray]:
-    i, v = schema.inputs.c, schema.versions.c
-    used = ledger.used(project, at)
-    again = used.alias()
-    query = (
-        sa.select(i.version_id, i.role, i.name, i.part, i.content_hash, v.kind, v.name, v.partition)
-        .join(used, used.c.id == i.version_id)
-        .join(schema.versions, v.id == i.from_version_id)
-        .where(~sa.exists().where(again.c.id == i.from_version_id))
-        .order_by(i.version_id, i.position)
-    )
+def _origins(ledger: Ledger, ids: set[int]) -> dict[int, tuple[str, str, str | None, str]]:
+    """Return id -> kind, name, partition and content hash."""
+    v = schema.versions.c
+    listed, found = sorted(ids), {}
     with ledger.reading() as connection:
-        return [
-            _Stray(r[0], r[1], r[2], r[3] or None, r[4], (r[5], r[6], r[7] or None))
-            for r in connection.execute(query)
-        ]
+        for start in range(0, len(listed), _AT_ONCE):
+            some_ids = listed[start : start + _AT_ONCE]
+            query = sa.select(v.id, v.kind, v.name, v.partition, v.content_hash)
+            for row in connection.execute(query.where(v.id.in_(some_ids))):
+                found[row[0]] = (row[1], row[2], row[3] or None, row[4])
+    return found
+
+
+def _parts(ledger: Ledger, ids: set[int]) -> dict[int, dict[str, str]]:
+    v = schema.versions.c
+    listed, found = sorted(ids), {}
+    with ledger.reading() as connection:
+        for start in range(0, len(listed), _AT_ONCE):
+            query = sa.select(v.id, v.parts).where(v.id.in_(listed[start : start + _AT_ONCE]))
+            found.update({row.id: row.parts for row in connection.execute(query)})
+    return found
 
 
 def _windows(
     ledger: Ledger,
-    slots: dict[int, Slot],
-    edges: Iterable[tuple[int, int]],
+    known: Mapping[int, Node],
+    reads: Mapping[int, Sequence[int]],
     declared: Declared | None,
 ) -> dict[int, list[str]]:
-    """Tell of days that came into the window of a model after it was made.
+    """Tell of days that came into the window of a model after it was made, and that left it.
 
     A day counts where it holds what the model reads of the others: rows, or the same parts.
     """
-    reads: dict[tuple[int, str, str], set[str]] = {}
-    for source, target in edges:
-        kind, name, day = slots[source]
-        if day is not None and slots[target][2] is None:
-            reads.setdefault((target, kind, name), set()).add(day)
-    if not reads:
-        return {}
-    groups = {(kind, name) for _, kind, name in reads}
-    days: dict[tuple[str, str], dict[str, int]] = {}
-    for version_id, (kind, name, day) in slots.items():
-        if (kind, name) in groups and day is not None:
-            days.setdefault((kind, name), {})[day] = version_id
+    read_days: dict[tuple[int, str, str], set[str]] = {}
+    for reader, origins in reads.items():
+        if known[reader].partition is None:
+            for head in (known[origin] for origin in origins):
+                if head.partition is not None:
+                    key = (reader, head.kind, head.name)
+                    read_days.setdefault(key, set()).add(head.partition)
+    groups: dict[tuple[str, str], dict[str, int]] = {(k, n): {} for _, k, n in read_days}
+    if groups:
+        for head in known.values():
+            if head.partition is not None and (head.kind, head.name) in groups:
+                groups[head.kind, head.name][head.partition] = head.id
     width = declared.spec.training.window_days if declared else None
     new: dict[int, list[tuple[str, str, int]]] = {}
     causes: dict[int, list[str]] = {}
-    for (target, kind, name), read in reads.items():
-        there = days[kind, name]
-        first = _days_before(max(there), width - 1) if width else min(read)
-        came = [(name, d, i) for d, i in there.items() if d not in read and d >= first]
-        left = sorted(f"{name} {day}" for day in read if day < first)
+    for (reader, kind, name), days in read_days.items():
+        there = groups[kind, name]
+        first = _days_before(max(there), width - 1) if width else min(days)
+        came = [(name, d, i) for d, i in there.items() if d not in days and d >= first]
+        left = sorted(f"{name} {day}" for day in days if day < first)
         if came:
-            new.setdefault(target, []).extend(sorted(came))
+            new[reader] = sorted([*new.get(reader, ()), *came])
         if left:
             verb = "is" if len(left) == 1 else "are"
-            causes[target] = [f"{some(left)} {verb} no longer in the window"]
+            causes[reader] = [f"{some(left)} {verb} no longer in the window"]
     for reader, told in _with_something_to_read(ledger, new).items():
         causes[reader] = [*told, *causes.get(reader, ())]
     return causes
@@ -214,54 +240,52 @@ def _with_something_to_read(
     return causes
 
 
-def _parts(ledger: Ledger, ids: set[int]) -> dict[int, dict[str, str]]:
-    v = schema.versions.c
-    listed, found = sorted(ids), {}
-    with ledger.reading() as connection:
-        for start in range(0, len(listed), 500):
-            query = sa.select(v.id, v.parts).where(v.id.in_(listed[start : start + 500]))
-            found.update({row.id: row.parts for row in connection.execute(query)})
-    return found
-
-
 def _spread(
-    causes: dict[int, list[str]], edges: dict[tuple[int, int], None], slots: dict[int, Slot]
+    causes: Mapping[int, Sequence[str]],
+    reads: Mapping[int, Sequence[int]],
+    known: Mapping[int, Node],
 ) -> dict[int, Verdict]:
     """Carry causes to all that reads what is stale, along the shortest path to one."""
+    reached = set(causes)
+    before = -1
+    while before < len(reached):  # ids grow downwards but for a few: one or two rounds
+        before = len(reached)
+        reached.update(i for i, origins in reads.items() if not reached.isdisjoint(origins))
     readers: dict[int, list[int]] = {}
-    for source, target in edges:
-        readers.setdefault(source, []).append(target)
+    count: dict[int, int] = {}
+    for target in reached:
+        above = [origin for origin in reads[target] if origin in reached]
+        count[target] = len(above)
+        for origin in above:
+            readers.setdefault(origin, []).append(target)
 
     def order(version_id: int) -> tuple[str, int]:
-        return (slots[version_id][2] or "", version_id)
+        return (known[version_id].partition or "", version_id)
 
     nearest: dict[int, int] = {}
-    count: dict[int, int] = {}
-    reached = set(causes)
-    level = sorted(causes, key=order)
+    seen, level = set(causes), sorted(causes, key=order)
     while level:
         following = []
         for source in level:
             for target in readers.get(source, ()):
-                count[target] = count.get(target, 0) + 1
-                if target not in reached:
-                    reached.add(target)
+                if target not in seen:
+                    seen.add(target)
                     nearest[target] = source
                     following.append(target)
         level = sorted(following, key=order)
-    return {i: _told(i, causes, nearest, count.get(i, 0), slots) for i in sorted(reached)}
+    return {i: _told(i, causes, nearest, count[i], known) for i in sorted(reached)}
 
 
 def _told(
     version_id: int,
-    causes: dict[int, list[str]],
-    nearest: dict[int, int],
+    causes: Mapping[int, Sequence[str]],
+    nearest: Mapping[int, int],
     stale_reads: int,
-    slots: dict[int, Slot],
+    known: Mapping[int, Node],
 ) -> Verdict:
     path = [version_id]
     while path[-1] not in causes:
         path.append(nearest[path[-1]])
-    names = [label(slots[i], slots[b]) for b, i in pairwise(path)]
+    names = [label(known[upper].slot, known[lower].slot) for lower, upper in pairwise(path)]
     more = f" (and {stale_reads - 1} more)" if stale_reads > 1 else ""
     return Verdict(sentence(names, some(causes[path[-1]]), more), tuple(path[1:]))

@@ -6,6 +6,8 @@ import pytest
 
 from fm_platform.lineage.graph import downstream, graph_at, lineage, upstream, with_status
 from fm_platform.lineage.ledger import Ledger
+from fm_platform.lineage.records import ArtifactVersion
+from tests.lineage.factory import make_produced, make_recipe, record
 from tests.lineage.simulated import Simulation, make_spec
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]
@@ -164,6 +166,54 @@ def test_lineage_of_a_version_keeps_what_was_replaced(built: Simulation) -> None
     assert raw == {"fresh", "replaced"}
     assert new.id not in graph.by_id
     assert {n.kind for n in both.nodes} == {"merged_model", "evaluation"}
+
+
+def test_a_ledger_of_an_older_platform_gives_the_same_graph(
+    built: Simulation, ledger_url: str
+) -> None:
+    built.sources["mail", DAYS[3]] = "new bytes"
+    built.run(only={"raw"})
+    before = graph_at(built.ledger, "shop")
+    with built.ledger.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE versions DROP COLUMN reads")
+        connection.exec_driver_sql("UPDATE schema_version SET version = 2")
+
+    after = graph_at(Ledger.open(ledger_url), "shop")
+
+    assert after == before
+
+
+def test_a_part_that_kept_its_content_keeps_its_readers_fresh(ledger: Ledger) -> None:
+    def day(code: str, mail: str) -> ArtifactVersion:
+        recipe = make_recipe(kind="cleaned", name="cleaned", code=code)
+        return record(ledger, recipe, make_produced(code, parts={"mail": mail, "chat": "c"}))
+
+    first = day("a", "m1")
+    inputs = (first.as_input("cleaned", part="mail"),)
+    record(ledger, make_recipe(kind="adapter", name="mail", partition=None, inputs=inputs))
+    second = day("b", "m1")
+
+    graph = graph_at(ledger, "shop")
+    assert {node.state for node in graph.nodes} == {"fresh"}
+    assert graph.edges == ((second.id, graph.by_slot["adapter", "mail", None].id),)
+
+    day("c", "m2")
+    adapter = graph_at(ledger, "shop").by_slot["adapter", "mail", None]
+    assert adapter.why == "cleaned 2026-01-01 part mail changed"
+
+
+def test_the_champion_of_an_evaluation_is_meant_as_it_was(ledger: Ledger) -> None:
+    def model(code: str) -> ArtifactVersion:
+        recipe = make_recipe(kind="merged_model", name="merged_model", partition=None, code=code)
+        return record(ledger, recipe, make_produced(code))
+
+    old = model("old")
+    new = model("new")
+    inputs = (new.as_input("merged_model"), old.as_input("champion"))
+    record(ledger, make_recipe(kind="evaluation", name="evaluation", partition=None, inputs=inputs))
+
+    assert {node.state for node in graph_at(ledger, "shop").nodes} == {"fresh"}
+    assert old.id in upstream(ledger, [3])
 
 
 def test_status_is_laid_over_the_graph(ledger: Ledger) -> None:
