@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from fm_platform.errors import FMError
+from fm_platform.errors import FMError, LedgerBusyError, MissingArtifactError
 from fm_platform.home import Home
 from fm_platform.lineage.fingerprints import git_state
 from fm_platform.lineage.ledger import ArtifactVersion, Ledger, RunContext
@@ -115,10 +118,55 @@ class Workspace:
         """Move the damaged files of `version` aside as evidence, so that it can be rebuilt."""
         for ref in version.location.get("tables", {}).values():
             self.tables.quarantine(TableRef.from_json(ref))
-        if "model" in version.location:
-            self.models.quarantine(str(version.location["model"]))
-        if "column" in version.location:
-            self.columns.quarantine(str(version.location["column"]))
+        # what is not there at all leaves no evidence
+        with suppress(MissingArtifactError):
+            if "model" in version.location:
+                self.models.quarantine(str(version.location["model"]))
+            if "column" in version.location:
+                self.columns.quarantine(str(version.location["column"]))
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """Hold off the removal of versions while something is built or reused."""
+        with self._turn() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            yield
+
+    @contextmanager
+    def retiring(self, patience_s: float = 10.0) -> Iterator[None]:
+        """Hold off all builds of this FM_HOME while versions are removed.
+
+        Raises:
+            LedgerBusyError: If builds went on for so long, here or on another machine.
+        """
+        with self._turn() as handle:
+            deadline = time.monotonic() + patience_s
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        raise _busy("a build of this FM_HOME") from None
+                    time.sleep(0.05)
+            running = [lease for lease in self.ledger.held_leases() if not lease.is_stale]
+            if running:
+                raise _busy(f"{running[0].key} on {running[0].host}, pid {running[0].pid}")
+            yield
+
+    @contextmanager
+    def _turn(self) -> Iterator[BinaryIO]:
+        self.home.work.mkdir(parents=True, exist_ok=True)
+        with (self.home.work / ".builds.lock").open("a+b") as handle:
+            yield handle
+
+
+def _busy(who: str) -> LedgerBusyError:
+    return LedgerBusyError(
+        "versions are not removed while something is built",
+        found=who,
+        next_step="wait until the run is over, then try again",
+    )
 
 
 def object_store_options(root: str, environment: Mapping[str, str]) -> dict[str, str]:

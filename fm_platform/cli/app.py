@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fm_platform.cli import gc as retention
 from fm_platform.cli import history, render
 from fm_platform.cli.diff import diff
 from fm_platform.cli.ledger import ledger
@@ -189,11 +190,12 @@ def fsck(
 ) -> None:
     """Look for damaged commits, files and models; `--repair` moves them aside."""
     from fm_platform.store import fsck as checks
+    from fm_platform.upkeep.plan import removed_files
     from fm_platform.workspace import Workspace
 
     ws = Workspace.open()
     found = [
-        *checks.check_tables(ws.tables, deep=True),
+        *checks.check_tables(ws.tables, deep=True, removed=removed_files(ws)),
         *checks.check_models(ws.models),
         *checks.check_columns(ws.columns),
     ]
@@ -240,4 +242,5 @@ def daemon() -> None:
 
 
 history.add_to(app)
+retention.add_to(app)
 app.add_typer(ledger, name="ledger")

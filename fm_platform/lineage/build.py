@@ -60,12 +60,17 @@ def build(
         except (CorruptArtifactError, MissingArtifactError) as error:
             damage = error
         else:
+            if ledger.removal(known.id) is not None:  # retention was killed before it removed it
+                ledger.note_restored([known.id])
             ledger.use(recipe, known)
             return BuildResult(known, True, f"reused {known.content_hash[:12]}: same recipe")
     started = now()
     lease = ledger.acquire_lease(lease_key(recipe), holder(run))
     try:
-        if known is not None and damage is not None:
+        gone = ledger.removal(known.id) if known is not None else None
+        if gone is not None:
+            reason = f"retention removed its bytes on {gone.removed_at:%Y-%m-%d}: built again"
+        elif known is not None and damage is not None:
             reason = f"damaged: {damage.message}"
             if on_damage is not None:
                 on_damage(known, damage)

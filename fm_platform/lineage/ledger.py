@@ -29,11 +29,12 @@ from fm_platform.lineage.records import (
     Slot,
     Use,
 )
+from fm_platform.lineage.retention import Retention
 
 __all__ = ["AliasChange", "ArtifactVersion", "Lease", "Ledger", "RunContext", "now"]
 
 
-class Ledger(Aliases, Documents, Leases):
+class Ledger(Aliases, Documents, Leases, Retention):
     """The record of every artifact version.
 
     Example:

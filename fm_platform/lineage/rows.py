@@ -138,6 +138,12 @@ def refresh_location(connection: Connection, version_id: int, produced: Produced
         .where(schema.versions.c.id == version_id)
         .values(location=dict(produced.location), metrics=dict(produced.metrics))
     )
+    r = schema.removals.c
+    connection.execute(
+        schema.removals.update()
+        .where((r.version_id == version_id) & r.restored_at.is_(None))
+        .values(restored_at=now())
+    )
     return version_id
 
 

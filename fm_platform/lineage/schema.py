@@ -199,6 +199,32 @@ derived = sa.Table(
     sa.Column("value", sa.String(64), nullable=False),
 )
 
+# Versions that a person wants kept whatever the rules of retention say.
+pins = sa.Table(
+    "pins",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("version_id", sa.ForeignKey("versions.id"), nullable=False, index=True),
+    sa.Column("pinned_at", UtcTime, nullable=False),
+    sa.Column("actor", sa.String(128), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("unpinned_at", UtcTime),  # None: pinned now
+    sa.Column("unpinned_by", sa.String(128)),
+)
+
+# Versions whose bytes retention removed; the record stays, and building them again is possible.
+removals = sa.Table(
+    "removals",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("version_id", sa.ForeignKey("versions.id"), nullable=False, index=True),
+    sa.Column("removed_at", UtcTime, nullable=False),
+    sa.Column("actor", sa.String(128), nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("forgotten_at", UtcTime),  # what MLflow kept of it is removed as well
+    sa.Column("restored_at", UtcTime),  # built again; None: the bytes are gone
+)
+
 leases = sa.Table(
     "leases",
     metadata,

@@ -189,7 +189,7 @@ def build(
     ws: Workspace, recipe: Recipe, compute: Callable[[Lease], Produced], run: RunContext
 ) -> BuildResult:
     """Build or reuse what `recipe` describes, with the stores of this workspace."""
-    with storage_errors(ws.home.root, full_only=True):
+    with storage_errors(ws.home.root, full_only=True), ws.building():
         return lineage_build(
             ws.ledger, recipe, verify=ws.verify, compute=compute, run=run, on_damage=ws.set_aside
         )

@@ -101,6 +101,17 @@ class ColumnStore:
             atomic_write(target.with_name(f"{target.name}.damage.json"), note.encode())
         return target
 
+    def size(self, content_hash: str) -> int:
+        """Return the bytes of a column's file; 0 where it is not there."""
+        path = self._path(content_hash)
+        return path.stat().st_size if path.is_file() else 0
+
+    def remove(self, content_hash: str) -> int:
+        """Delete a column for good; return the bytes, 0 where it was not there."""
+        freed = self.size(content_hash)
+        self._path(content_hash).unlink(missing_ok=True)
+        return freed
+
     def hashes(self) -> list[str]:
         """Return the content hashes of all columns, sorted."""
         return sorted(path.stem for path in self.root.glob("[0-9a-f][0-9a-f]/*.arrow"))

@@ -12,7 +12,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -152,6 +152,59 @@ class Committer:
             f"another writer was first {_ATTEMPTS} times", where=where(ref),
             next_step="run again when the other writers are done",
         )  # fmt: skip
+
+    def empty(self, table: str, files: Collection[str], why: str) -> None:
+        """Empty the partitions that show one of `files` now, in one commit.
+
+        Raises:
+            ConcurrentWriteError: If every attempt lost to another writer.
+        """
+        for _attempt in range(_ATTEMPTS):
+            with self._turn(table):
+                snapshot = self.open(table)
+                if snapshot is None:
+                    return
+                column = snapshot.metadata().partition_columns[0]
+                shown = pa.table(snapshot.get_add_actions(flatten=True))
+                pairs = zip(
+                    shown["path"].to_pylist(), shown[f"partition.{column}"].to_pylist(), strict=True
+                )
+                values = sorted({value for path, value in pairs if path in files})
+                if not values:
+                    return
+                try:
+                    self._empty(snapshot, table, column, values, why)
+                    return
+                except CommitFailedError as error:
+                    _LOG.info("emptying %s lost: %s", table, error)
+        raise ConcurrentWriteError(
+            f"another writer was first {_ATTEMPTS} times", where=table,
+            next_step="run again when the other writers are done",
+        )  # fmt: skip
+
+    def _empty(
+        self, snapshot: DeltaTable, table: str, column: str, values: list[str], why: str
+    ) -> None:
+        turns = [
+            Transaction(name, (snapshot.transaction_version(name) or 0) + 1)
+            for name in (f"partition|{column}={value}" for value in values)
+        ]
+        snapshot.create_write_transaction(
+            [],
+            "overwrite",
+            snapshot.schema(),
+            [column],
+            [(column, "in", values)],
+            commit_properties=CommitProperties(
+                custom_metadata={"fm_removed": {"partitions": values, "why": why}},
+                max_commit_retries=_ATTEMPTS,
+                app_transactions=turns,
+            ),
+            post_commithook_properties=_NO_HOOK,
+        )
+        self._storage.sync_file(delta_log.commit_file(table, snapshot.version()))
+        self._storage.sync_dir(delta_log.log_folder(table))
+        self._checkpoint(table, snapshot.version())
 
     def _try_commit(
         self,

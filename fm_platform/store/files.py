@@ -261,6 +261,14 @@ class Storage:
         self.sync_dir(target.rpartition("/")[0])
         self.sync_dir(source.rpartition("/")[0])
 
+    def remove(self, relative: str) -> int:
+        """Delete a file for good; return its bytes, 0 where it was not there."""
+        size = self.size(relative)
+        if size is None:
+            return 0
+        self.fs.delete_file(self.path(relative))
+        return size
+
     def free(self, relative: str) -> str:
         """Return `relative`, or with a number appended if that is taken."""
         candidate, number = relative, 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,11 @@ class Finding:
 
 
 def check_tables(
-    store: TableStore, *, deep: bool = False, grace_s: float = 3600.0
+    store: TableStore,
+    *,
+    deep: bool = False,
+    grace_s: float = 3600.0,
+    removed: Collection[str] = (),
 ) -> list[Finding]:
     """Return what is wrong with the tables.
 
@@ -55,12 +59,13 @@ def check_tables(
         deep: Also hash every data file of every version; else only presence and size.
         grace_s: A file that no version names is a leftover only once it is this many seconds
             old; a younger one may belong to a write in progress.
+        removed: Files, as `table/path`, that retention removed: nobody misses them.
     """
     findings = []
     for table in store.tables():
         log = _check_log(store.storage, table)
         findings += log or _check_last_checkpoint(store.storage, table)
-        findings += _check_files(store.storage, table, deep, grace_s)
+        findings += _check_files(store.storage, table, deep, grace_s, removed)
     return findings
 
 
@@ -189,7 +194,9 @@ def _check_last_checkpoint(storage: Storage, table: str) -> list[Finding]:
     return [Finding("bad_last_checkpoint", table, detail, (path,), storage.base)]
 
 
-def _check_files(storage: Storage, table: str, deep: bool, grace_s: float) -> list[Finding]:
+def _check_files(
+    storage: Storage, table: str, deep: bool, grace_s: float, removed: Collection[str]
+) -> list[Finding]:
     named: set[str] = set()
     findings = []
     for version in delta_log.commit_versions(storage, table):
@@ -202,6 +209,8 @@ def _check_files(storage: Storage, table: str, deep: bool, grace_s: float) -> li
         for file in stored.ref.files if stored else ():
             path, where = f"{table}/{file.path}", f"{table} version {version}"
             size = storage.size(path)
+            if size is None and path in removed:
+                continue
             if size is None:
                 detail = f"{path} is not there; building the partition again makes a new one"
                 findings.append(Finding("missing_file", where, detail, (), storage.base))

@@ -151,11 +151,14 @@ class ObjectStore:
         return self.path(name).stat().st_size
 
     def remove(self, name: ObjectName) -> int:
-        """Delete an object for good; return its bytes. Only under `removing`."""
+        """Delete an object for good; return the bytes that this frees. Only under `removing`.
+
+        Bytes that another name still holds (MLflow's) are not freed yet.
+        """
         path = self.path(name)
-        size = path.stat().st_size
+        told = path.stat()
         path.unlink()
-        return size
+        return told.st_size if told.st_nlink == 1 else 0
 
     def remove_leftovers(self) -> int:
         """Delete what interrupted writers left; return the bytes. Only under `removing`."""

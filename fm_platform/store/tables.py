@@ -165,6 +165,32 @@ class TableStore:
         self.storage.write(f"{target}/damage.json", json.dumps(note, indent=1).encode())
         return Path(self.storage.path(target))
 
+    def remove(self, refs: Iterable[TableRef], why: str) -> int:
+        """Delete the files of some versions for good; return the bytes.
+
+        A partition that shows one of them now is emptied first, by a commit that says `why`: so
+        the table can be read at every moment. Versions that share a file with one of `refs` lose
+        it, too: give only files that nothing else needs.
+
+        Raises:
+            ConcurrentWriteError: If other writers were always first.
+        """
+        freed = 0
+        by_table: dict[str, list[TableRef]] = {}
+        for ref in refs:
+            by_table.setdefault(safe_relative(ref.table), []).append(ref)
+        for table, listed in sorted(by_table.items()):
+            names = {file.path for ref in listed for file in ref.files}
+            with storage_errors(self.storage.uri(table)):
+                self._committer.empty(table, names, why)
+                for name in sorted(names):
+                    freed += self.storage.remove(safe_relative(f"{table}/{name}", "file"))
+        return freed
+
+    def size(self, ref: TableRef) -> int:
+        """Return the bytes of the files of a version that are there."""
+        return sum(self.storage.size(f"{ref.table}/{file.path}") or 0 for file in ref.files)
+
     def tables(self) -> list[str]:
         """Return the names of all tables, sorted."""
         return sorted(self._tables(""))

@@ -103,6 +103,18 @@ class Tracker:
         """
         return self._log(ChampionRecord(project, recipe_hash, reason))
 
+    def forget_model(self, project: str, recipe_hash: str) -> int:
+        """Remove the weights of a merged model from MLflow; return the bytes freed here.
+
+        Raises:
+            RegistryUnavailableError: If MLflow does not answer, or somebody is publishing.
+            TrackingError: If it refuses.
+        """
+        from fm_platform.tracking.forget import forget_model
+
+        with self.spool.lock(self.timeout_s):
+            return forget_model(self._connection(), self.artifact_root, project, recipe_hash)
+
     def publish_spool(self) -> SpoolReport:
         """Publish what waits, oldest first, each exactly once.
 
@@ -168,9 +180,11 @@ class Tracker:
                 self._breaker.close()
 
     def _publisher(self) -> Publisher:
+        return Publisher(self._connection(), self.artifact_root, self.ui_url, self.models)
+
+    def _connection(self) -> Connection:
         # Three tries of the last call, plus this budget for those before it, bound the wait.
-        connection = Connection(self.uri, self.timeout_s, budget_s=2 * self.timeout_s)
-        return Publisher(connection, self.artifact_root, self.ui_url, self.models)
+        return Connection(self.uri, self.timeout_s, budget_s=2 * self.timeout_s)
 
 
 def _default_ui(uri: str) -> str:

@@ -1,0 +1,117 @@
+"""Retention carried out: first the ledger says that bytes go, then they go.
+
+A kill at any moment leaves a store that the next `collect` finishes: what is recorded as removed
+and still there is removed then, and a version that was wanted again meanwhile is kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from fm_platform.errors import CorruptArtifactError, MissingArtifactError, TrackingError
+from fm_platform.store.checkout import folder_bytes
+from fm_platform.upkeep.plan import Plan, make_plan
+from fm_platform.workspace import Workspace
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was removed.
+
+    Attributes:
+        plan: What was to be removed.
+        freed: Store -> bytes.
+        waiting: What could not be done this time, in words; the next `collect` tries again.
+    """
+
+    plan: Plan
+    freed: dict[str, int]
+    waiting: tuple[str, ...] = ()
+
+
+def collect(
+    ws: Workspace,
+    *,
+    actor: str,
+    in_use_since: datetime | None = None,
+    say: Say = lambda _text: None,
+) -> Collected:
+    """Remove what no kept version needs; builds of this FM_HOME wait meanwhile.
+
+    Args:
+        ws: The workspace.
+        actor: Who asks, for the record.
+        in_use_since: Keep also what was in use at any moment since then.
+        say: Told of each step.
+
+    Raises:
+        LedgerBusyError: If something is being built.
+    """
+    with ws.retiring():
+        plan = make_plan(ws, in_use_since=in_use_since)
+        sizes = {version.id: version.bytes or 0 for version in plan.remove}
+        ws.ledger.record_removals(sizes, actor=actor)
+        freed: dict[str, int] = {}
+        waiting: list[str] = []
+        say(f"{len(plan.remove)} versions: tables")
+        freed["tables"] = ws.tables.remove(plan.refs, f"fm gc by {actor}")
+        freed["leftovers"] = sum(ws.tables.storage.remove(path) for path in plan.leftovers)
+        say("columns and reports")
+        freed["columns"] = sum(ws.columns.remove(column) for column in sorted(plan.blobs.columns))
+        freed["reports"] = _remove_folders(ws, plan)
+        say("models")
+        freed["models"] = _remove_models(ws, plan, waiting)
+        say("MLflow")
+        freed["mlflow"] = _forget(ws, plan, waiting)
+        freed["checkouts"] = ws.models.checkouts.clear()
+        ws.ledger.note_restored(_restored(ws, plan))
+    return Collected(plan, freed, tuple(waiting))
+
+
+def _remove_models(ws: Workspace, plan: Plan, waiting: list[str]) -> int:
+    if plan.blocked:
+        waiting.append(f"models: {plan.blocked}")
+        return 0
+    freed = sum(ws.models.remove(model) for model in sorted(plan.blobs.models))
+    freed += sum(ws.models.pack(model) for model in plan.to_pack)
+    return freed + ws.models.sweep()
+
+
+def _remove_folders(ws: Workspace, plan: Plan) -> int:
+    folders = [ws.home.reports / name for name in sorted(plan.blobs.reports)]
+    freed = 0
+    for folder in [*folders, *plan.work]:
+        freed += folder_bytes(folder)
+        shutil.rmtree(folder)
+    return freed
+
+
+def _forget(ws: Workspace, plan: Plan, waiting: list[str]) -> int:
+    """Take the weights of removed models out of MLflow."""
+    freed, done = 0, []
+    for version in plan.forget:
+        try:
+            freed += ws.tracker.forget_model(version.project, version.recipe_hash)
+        except TrackingError as error:
+            waiting.append(f"MLflow: {error.message}")
+            break
+        done.append(version.id)
+    ws.ledger.note_forgotten(done)
+    return freed
+
+
+def _restored(ws: Workspace, plan: Plan) -> list[int]:
+    """Return kept versions that were recorded as removed and are there after all."""
+    found = []
+    for version in plan.missing:
+        try:
+            ws.verify(version)
+        except (CorruptArtifactError, MissingArtifactError):
+            continue  # gone, as recorded: the next build makes it again
+        found.append(version.id)
+    return found
