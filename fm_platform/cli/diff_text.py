@@ -22,6 +22,7 @@ from fm_platform.stages.diff.records import (
 )
 
 _TEXT_CHARS = 90
+_CODE_CHARS = 180
 _SIGNS = {"added": "+", "removed": "-", "relabeled": "~"}
 _TENSORS_SHOWN = 12
 _LINES_SHOWN = 60
@@ -135,9 +136,10 @@ def _source(source: Sequence[str]) -> list[str]:
 
 
 def plain_code(line: str) -> str:
-    """Return a line of source with its indentation, and otherwise inert."""
-    body = line.lstrip(" ")
-    return " " * (len(line) - len(body)) + plain(body, _TEXT_CHARS * 2)
+    """Return a line of source with all its spaces, and otherwise inert."""
+    words = line.expandtabs(4).split(" ")
+    text = " ".join(plain(word, None) for word in words)
+    return text if len(text) <= _CODE_CHARS else text[: _CODE_CHARS - 1] + "\u2026"
 
 
 def _settings(settings: Sequence[SettingChange]) -> list[str]:

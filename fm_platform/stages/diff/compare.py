@@ -116,7 +116,7 @@ class _Comparison:
             rows=self.rows() if read else (),
             functions=self.tried(
                 "votes", (), lambda: function_changes(
-                    self.ws, history.sides("votes"), history.functions, self.describe
+                    self.ws, self.votes(), history.functions, self.describe
                 )
             ) if read else (),
             files=self.tried("definitions", (), self.files) if read else (),
@@ -128,6 +128,11 @@ class _Comparison:
             answers=self.tried("predictions", (), self.answers) if read else (),
             notes=tuple(self.notes),
         )  # fmt: skip
+
+    def votes(self) -> list[Sides]:
+        """Return both sides of all votes that differ; those of other days for their recipes."""
+        newer = [pair for pair in self.history.newer if pair[1].kind == "votes"]
+        return [*self.history.sides("votes"), *newer]
 
     def tried(self, what: str, without: Made, make: Callable[[], Made]) -> Made:
         """Return what `make` gives; where its files are gone, say so and go on without."""

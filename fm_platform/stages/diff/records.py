@@ -17,7 +17,7 @@ class Side:
 
     Attributes:
         reference: A name that finds it again, e.g. `adapter/nyt#3`.
-        git_dirty: Whether the tree had changes that no commit holds; None: not known.
+        git_dirty: Whether the tree had changes that no commit holds.
     """
 
     reference: str
@@ -46,9 +46,8 @@ class Change:
     """One artifact that is not the same in the two histories.
 
     Attributes:
-        kind: Of the artifact, with `name` and `partition`.
         before: Id of the version in the first history; None where it has none.
-        after: Id of the version in the second history; None where it has none.
+        after: The same in the second history.
         own: What differs in its own recipe beside recorded inputs, in words.
         via: Inputs that differ, too.
     """
@@ -217,7 +216,7 @@ class SettingChange:
 
 @dataclass(frozen=True)
 class PackageChange:
-    """One package, Python, or the machine; `artifacts` are the kinds whose content it may alter."""
+    """One package, Python or the machine, and the kinds of artifacts whose content it may alter."""
 
     name: str
     before: str | None
@@ -342,7 +341,6 @@ class Answers:
         before_evaluation: Content hash of the evaluation of the first version.
         after_evaluation: The same of the second; the same hash where one evaluation holds both.
         common: Gold rows that both were evaluated on.
-        metrics: Per slice and metric.
         flips: Counts per slice: wrong -> right, right -> wrong, wrong -> wrong otherwise.
         examples: Some flipped rows: broken first, surest first.
     """

@@ -153,3 +153,85 @@ def test_two_experts_differ_in_what_they_read(world: Simulation) -> None:
         ("chat", "part chat of cleaned is read, too"),
         ("chat", "part mail of cleaned is no longer read"),
     ]
+
+
+def slid(world: Simulation, days: int = 6, functions: int = 3) -> Simulation:
+    """Return the world some days later; days that were built keep their votes."""
+    later = Simulation(world.ledger, make_spec(days=days, **WINDOW), functions=functions)
+    for day in world.days:
+        for n in range(3):
+            old = version(world, "votes", f"plain_{n}", day)
+            later.same_content["votes", f"plain_{n}", day] = old.content_hash
+    return later
+
+
+WINDOW = {"training": {"window_days": 3}}
+
+
+@pytest.fixture
+def windowed(tmp_path: Path) -> Simulation:
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+    simulation = Simulation(ledger, make_spec(days=4, **WINDOW), functions=3, learning=0)
+    simulation.run()
+    return simulation
+
+
+def test_a_window_that_moved_is_days_gone_and_new_days(windowed: Simulation) -> None:
+    before = version(windowed)
+    later = slid(windowed)
+    later.functions = later.functions[:3]
+    later.run()
+
+    history = compare_histories(windowed.ledger, before, version(later))
+
+    assert told(history) == [
+        ("days", "days", "days gone", 2), ("days", "days", "new days", 2),
+    ]  # fmt: skip
+    assert history.newer == ()
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_an_edit_that_only_new_days_saw_is_told(windowed: Simulation, back: bool) -> None:
+    before = version(windowed)
+    later = slid(windowed)
+    later.functions = later.functions[:3]
+    later.edit("plain_1", "another source")
+    later.run()
+    sides = (before, version(later))
+
+    history = compare_histories(windowed.ledger, *(sides[::-1] if back else sides))
+
+    edited = [c for c in history.causes if c.kind == "votes"]
+    assert [(c.name, c.what) for c in edited] == [("plain_1", "labeling function changed")]
+    day = edited[0].partitions[-1]
+    assert edited[0].path == (
+        f"votes/plain_1/{day}", f"weak_labels/{day}", f"cleaned/{day}", "adapter/chat",
+        "merged_model",
+    )  # fmt: skip
+    assert {(b.name, a.name) for b, a in history.newer if a.kind == "votes"} == {
+        ("plain_1", "plain_1")
+    }
+
+
+def test_a_function_that_only_new_days_have_is_new(windowed: Simulation) -> None:
+    before = version(windowed)
+    later = slid(windowed, functions=4)
+    later.functions = later.functions[:4]
+    later.run()
+
+    history = compare_histories(windowed.ledger, before, version(later))
+
+    assert ("votes", "plain_3", "is new") in {(c.kind, c.name, c.what) for c in history.causes}
+    assert history.functions[1] - history.functions[0] == {"plain_3"}
+
+
+def test_a_hole_in_the_window_is_no_moved_window(world: Simulation) -> None:
+    before = version(world)
+    world.sources.pop(("mail", world.days[1]))
+    world.sources.pop(("chat", world.days[1]))
+
+    world.run()
+    history = compare_histories(world.ledger, before, version(world))
+
+    assert not any(c.kind == "days" for c in history.causes)
+    assert any("source" in c.what and "is gone" in c.what for c in history.causes)
