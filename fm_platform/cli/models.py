@@ -47,6 +47,8 @@ def mark_json(mark: Mark) -> dict[str, Any]:
         "state": mark.state,
         "evaluations": [version.content_hash for version in mark.evaluations],
         "aliases": list(mark.aliases),
+        "successor": version_name(mark.successor) if mark.successor else None,
+        "verdict": mark.verdict,
         "why": mark.why,
     }
 

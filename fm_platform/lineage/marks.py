@@ -8,8 +8,9 @@ of it follows from recorded inputs, for any moment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 import sqlalchemy as sa
@@ -39,6 +40,9 @@ class Mark:
             its own base; `unknown base`: one of them is not recorded.
         evaluations: Versions that measured it on `base`, newest first.
         aliases: Aliases that named it at that moment.
+        successor: Of a model of another base: the newest of its name that was trained for the
+            declared one; None where there is none yet.
+        verdict: What was decided about that successor, in words; empty where nothing was.
     """
 
     version: ArtifactVersion
@@ -47,6 +51,8 @@ class Mark:
     state: State
     evaluations: tuple[ArtifactVersion, ...]
     aliases: tuple[str, ...] = ()
+    successor: ArtifactVersion | None = None
+    verdict: str = ""
 
     @property
     def why(self) -> str:
@@ -58,6 +64,11 @@ class Mark:
             )
         elif self.state == "unknown base":
             told.append("its base is not recorded" if self.base is None else "no base is declared")
+        if self.successor is not None:
+            again = f"trained again as {version_name(self.successor)}"
+            told.append(f"{again}, {self.verdict}" if self.verdict else again)
+        elif self.state == "other base":
+            told.append("not trained again yet")
         if not self.evaluations:
             told.append("not evaluated")
         return "; ".join(told)
@@ -87,7 +98,7 @@ def base_of(ledger: Ledger, version: ArtifactVersion) -> str | None:
 def evaluations_of(
     ledger: Ledger, version: ArtifactVersion, at: datetime | None = None
 ) -> list[ArtifactVersion]:
-    """Return the evaluations that measured a model, newest first.
+    """Return the evaluations that measured a model, newest first, without their inputs.
 
     A model with equal content is the same model, whatever recipe gave it.
     """
@@ -107,7 +118,7 @@ def evaluations_of(
         query = query.where(v.created_at <= at)
     with ledger.reading() as connection:
         ids = list(connection.scalars(query))
-    return ledger.get_many(ids)[::-1]
+    return ledger.get_many(ids, with_inputs=False)[::-1]
 
 
 def declared_base(ledger: Ledger, project: str, at: datetime | None = None) -> str | None:
@@ -128,19 +139,7 @@ def mark(ledger: Ledger, version: ArtifactVersion, at: datetime | None = None) -
         raise LedgerError(
             f"{version_name(version)} is no model", found=version.kind, expected=", ".join(MODELS)
         )
-    base, declared = base_of(ledger, version), declared_base(ledger, version.project, at)
-    state: State = "unknown base"
-    if base is not None and declared is not None:
-        state = "current" if base == declared else "other base"
-    named = ledger.aliases(version.project, at=at)
-    return Mark(
-        version,
-        base,
-        declared,
-        state,
-        tuple(evaluations_of(ledger, version, at)),
-        tuple(sorted(alias for alias, id_ in named.items() if id_ == version.id)),
-    )
+    return _Moment(ledger, version.project, at).mark(version)
 
 
 def marks(
@@ -162,4 +161,65 @@ def marks(
         ids.update(v.id for v in listed if at is None or v.created_at <= at)
     found = [v for v in ledger.get_many(sorted(ids)) if v.kind in MODELS]
     found.sort(key=lambda v: (MODELS.index(v.kind), v.name, v.number))
-    return [mark(ledger, version, at) for version in found]
+    moment = _Moment(ledger, project, at)
+    return [moment.mark(version) for version in found]
+
+
+@dataclass
+class _Moment:
+    """One project at one moment; what its marks share is asked once."""
+
+    ledger: Ledger
+    project: str
+    at: datetime | None
+    _newest: dict[tuple[str, str], ArtifactVersion | None] = field(default_factory=dict)
+
+    @cached_property
+    def declared(self) -> str | None:
+        return declared_base(self.ledger, self.project, self.at)
+
+    @cached_property
+    def aliases(self) -> dict[str, int]:
+        return self.ledger.aliases(self.project, at=self.at)
+
+    @cached_property
+    def decisions(self) -> dict[int, str]:
+        """Id of a version -> the last decision about it, in words."""
+        words = {"promotion": "promoted", "refusal": "refused"}
+        return {
+            record["version_id"]: f"{words.get(record['kind'], record['kind'])}: {record['reason']}"
+            for record in self.ledger.decisions(self.project, at=self.at)
+            if record["version_id"] is not None
+        }
+
+    def mark(self, version: ArtifactVersion) -> Mark:
+        base = base_of(self.ledger, version)
+        state: State = "unknown base"
+        if base is not None and self.declared is not None:
+            state = "current" if base == self.declared else "other base"
+        later = self.newest(version.kind, version.name) if state == "other base" else None
+        successor = later if later is not None and later.number > version.number else None
+        return Mark(
+            version,
+            base,
+            self.declared,
+            state,
+            tuple(evaluations_of(self.ledger, version, self.at)),
+            tuple(sorted(alias for alias, id_ in self.aliases.items() if id_ == version.id)),
+            successor,
+            "" if successor is None else self.decisions.get(successor.id, ""),
+        )
+
+    def newest(self, kind: str, name: str) -> ArtifactVersion | None:
+        """Return the newest version that was made for the declared base, or None."""
+        if (kind, name) not in self._newest:
+            made = [
+                version.id
+                for version in self.ledger.versions(self.project, kind, name)
+                if self.at is None or version.created_at <= self.at
+            ]
+            candidates = (self.ledger.get(id_) for id_ in reversed(made))
+            self._newest[kind, name] = next(
+                (v for v in candidates if base_of(self.ledger, v) == self.declared), None
+            )
+        return self._newest[kind, name]

@@ -74,7 +74,9 @@ def test_after_the_swap_every_model_is_marked(swapped: tuple[World, datetime, da
 
     for model in marks(world.ledger, "shop"):
         assert (model.state, model.base, model.declared) == ("other base", "a" * 64, "b" * 64)
-        assert model.why == f"made for base {'a' * 12}, the project declares {'b' * 12}"
+        assert model.why == (
+            f"made for base {'a' * 12}, the project declares {'b' * 12}; not trained again yet"
+        )
 
 
 def test_trained_again_they_are_current_and_the_old_stay_with_their_base(
@@ -94,7 +96,7 @@ def test_trained_again_they_are_current_and_the_old_stay_with_their_base(
     # no evaluation ever measured a model on another base than its own
     for model in ever.values():
         assert model.evaluations
-        for evaluation in model.evaluations:
+        for evaluation in world.ledger.get_many([e.id for e in model.evaluations]):
             judged = next(i for i in evaluation.inputs if i.role == "merged_model")
             merged = world.ledger.get(judged.version_id or 0)
             named = {
@@ -102,6 +104,22 @@ def test_trained_again_they_are_current_and_the_old_stay_with_their_base(
             }
             assert base_of(world.ledger, merged) == model.base or named == {"champion"}
     assert {m.state for m in marks(world.ledger, "shop", first)} == {"current"}
+
+
+def test_a_marked_model_tells_what_came_of_it(swapped: tuple[World, datetime, datetime]) -> None:
+    world, first, _ = swapped
+    world.run()
+    old, new = (world.model("merged_model", "merged_model", n) for n in (1, 2))
+    world.ledger.record_decision("shop", "refusal", new.id, {}, "worse on mail")
+
+    merged, adapter = mark(world.ledger, old), mark(world.ledger, world.model("adapter", "mail", 1))
+
+    assert merged.successor is not None
+    assert merged.successor.id == new.id
+    assert merged.why.endswith("trained again as merged_model#2, refused: worse on mail")
+    assert adapter.why.endswith("trained again as adapter/mail#2")
+    assert mark(world.ledger, old, first).successor is None
+    assert mark(world.ledger, new).successor is None
 
 
 def test_a_model_without_evaluation_says_so(swapped: tuple[World, datetime, datetime]) -> None:
