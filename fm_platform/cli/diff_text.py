@@ -29,6 +29,7 @@ _LINES_SHOWN = 60
 _SETTINGS_SHOWN = 30
 _LABELS_SHOWN = 8
 _NAMED = 6
+_IN_FULL = 2
 
 
 def diff_text(told: Diff) -> str:
@@ -44,7 +45,8 @@ def diff_text(told: Diff) -> str:
         ("Rows", _rows(told.rows)),
         ("What it says", _settings(told.values)),
         ("Tensors", [] if told.tensors is None else _tensors(told.tensors)),
-        *((_answers_title(answers), _answers(answers)) for answers in told.answers),
+        *((_answers_title(answers), _answers(answers)) for answers in told.answers[:_IN_FULL]),
+        ("Answers of other systems", _others(told.answers[_IN_FULL:])),
         ("Not compared", list(told.notes)),
     )
     for title, lines in sections:
@@ -105,7 +107,7 @@ def _functions(functions: Iterable[FunctionChange]) -> list[str]:
         moved = (
             f"{function.votes_changed:,} of {function.rows:,} votes differ"
             if function.rows
-            else f"{function.days} day(s) of votes"
+            else f"votes of {_count(function.days, 'day')}"
         )
         status = "the same, what it reads differs" if function.status == "same" else function.status
         lines.append(plain(f"{function.name}: {status}; {moved}"))
@@ -201,11 +203,8 @@ def _rows(changes: Sequence[RowsChange]) -> list[str]:
 def _row_details(change: RowsChange) -> list[str]:
     lines = []
     for one in change.labels[:_LABELS_SHOWN]:
-        lines.append(
-            plain(
-                f"{change.table}: {one.rows:,} rows {one.before or 'none'} -> {one.after or 'none'}"
-            )
-        )
+        went = f"{one.before or 'none'} -> {one.after or 'none'}"
+        lines.append(plain(f"{change.table}: {_count(one.rows, 'row')} {went}"))
     for count in change.by_source:
         lines.append(
             plain(
@@ -285,6 +284,38 @@ def _answers(told: Answers) -> list[str]:
         where = f"{verdict} {flip.row_id[:12]} {flip.day} {flip.source}: {said}"
         lines.append(f"{plain(where, None)}  {plain(flip.text, _TEXT_CHARS)}")
     return lines
+
+
+def _others(told: Sequence[Answers]) -> list[str]:
+    """Return one line a system: of an evaluation there are many."""
+    cells = []
+    for answers in told:
+        overall = [m for m in answers.metrics if (m.source, m.metric) == (ALL, "f1_weighted")]
+        flips = next((f for f in answers.flips if f.source == ALL), None)
+        for change in overall:
+            cells.append(
+                (
+                    change.system, _number(change.before), _number(change.after),
+                    _difference(change.difference), answers.common,
+                    flips.fixed if flips else "", flips.broken if flips else "",
+                )
+            )  # fmt: skip
+    if not cells:
+        return []
+    head = (
+        "system",
+        "before",
+        "after",
+        "difference in F1 on common rows",
+        "rows",
+        "fixed",
+        "broken",
+    )
+    return table(cells, head).splitlines()
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _number(value: Any) -> str:

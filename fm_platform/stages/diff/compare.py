@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -206,19 +206,8 @@ class _Comparison:
 
     def values(self) -> tuple[SettingChange, ...]:
         """Return what the two artifacts themselves say, where that is a few numbers."""
-        kind = self.after.kind
-        told = {
-            "label_model": lambda v: {
-                "method": v.location["label_model"]["method"],
-                "functions": _by_group(v.metrics.get("functions", [])),
-            },
-            "evaluation": lambda v: {"gate": v.metrics["gate"]},
-        }.get(kind)
-        if told is None:
-            return ()
-        return tuple(
-            SettingChange(*leaf, (kind,)) for leaf in leaves(told(self.before), told(self.after))
-        )
+        found = leaves(_said(self.before), _said(self.after))
+        return tuple(SettingChange(*leaf, (self.after.kind,)) for leaf in found)
 
     def answers(self) -> tuple[Answers, ...]:
         wanted = self.wanted
@@ -250,6 +239,21 @@ class _Comparison:
 def _parts(version: ArtifactVersion) -> list[str]:
     """Return the sources that an adapter reads."""
     return sorted({i.part for i in version.inputs if i.part is not None})
+
+
+def _said(version: ArtifactVersion) -> dict[str, Any]:
+    """Return what a label model or an evaluation says of itself; nothing for other kinds."""
+    if version.kind == "label_model":
+        method = version.location["label_model"]["method"]
+        return {"method": method, "functions": _by_group(version.metrics.get("functions", []))}
+    if version.kind == "evaluation":
+        return {"gate": _verdict(version.metrics["gate"])}
+    return {}
+
+
+def _verdict(gate: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a gate decided; the differences it saw are told with the answers."""
+    return {name: value for name, value in gate.items() if name != "differences"}
 
 
 def _by_group(functions: Any) -> dict[str, Any]:

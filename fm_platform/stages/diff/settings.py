@@ -12,7 +12,7 @@ Describe = Callable[[str], Any]
 Pair = tuple[ArtifactVersion, ArtifactVersion]
 
 ABSENT = "(absent)"
-_KEYS = ("name", "rule", "id")  # what tells the members of a list of mappings apart
+_KEYS = ("name", "rule", "id", "source")  # what tells the members of a list of mappings apart
 
 
 class Leaf(NamedTuple):
