@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fm_platform.display import as_markdown
 from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import merged_recipe
@@ -178,7 +179,7 @@ def _register(
             **tables.tracked(version, run),
             params={f"weight {k}": v for k, v in version.metrics["weights"].items()},
             model_dir=str(ws.model_path(version)),
-            description=project.spec.description,
+            description=as_markdown(project.spec.description, 2000),
         )
     )
     noted(ws.ledger, version, published.run_id)
