@@ -8,6 +8,8 @@ from typing import Any
 
 from fm_platform.lineage.records import ArtifactVersion, Input, Recipe, Slot
 
+Contents = Mapping[tuple[str, str, str | None, str | None], str]
+"""(role, name, partition, part) of an input -> content hash."""
 Describe = Callable[[str], Any]
 Where = Callable[[str], str]
 """`inputs`, `project` or `code` -> e.g. ` at commit 0a1b2c3`: where a change of it was made."""
@@ -19,7 +21,7 @@ _VALUE_CHARS = 40
 class Before:
     """What a recorded version was made from; `inputs` None where they are known to be equal."""
 
-    inputs: tuple[Input, ...] | None
+    inputs: Contents | None
     config: Mapping[str, Any]
     code: str
     environment: str
@@ -28,7 +30,21 @@ class Before:
     @classmethod
     def of(cls, version: ArtifactVersion) -> Before:
         """Return what a version with its inputs was made from."""
-        return cls(version.inputs, version.config, version.code, version.environment, version.seed)
+        inputs = contents_of(version.inputs)
+        return cls(inputs, version.config, version.code, version.environment, version.seed)
+
+
+def contents_of(inputs: Iterable[Input]) -> Contents:
+    """Return what was read of what."""
+    return {(i.role, i.name, i.partition, i.part): i.content_hash for i in inputs}
+
+
+def contents_of_rows(rows: Iterable[Sequence[Any]]) -> Contents:
+    """Return what was read of what, from rows of `lineage.rows.input_rows`."""
+    return {
+        (role, name, day or None, part or None): content
+        for _, role, name, day, content, part, _ in rows
+    }
 
 
 def nothing_known(_hash: str) -> Any:
@@ -69,10 +85,9 @@ def differences(
     return "; ".join(causes) or "its recipe changed"
 
 
-def input_changes(old: Iterable[Input], new: Iterable[Input]) -> Iterable[str]:
+def input_changes(before: Contents, new: Iterable[Input]) -> Iterable[str]:
     """Yield e.g. `raw 2026-01-02 changed`, for inputs that changed, came and went."""
-    before = {(i.role, i.name, i.partition, i.part): i.content_hash for i in old}
-    after = {(i.role, i.name, i.partition, i.part): i.content_hash for i in new}
+    after = contents_of(new)
     changed = [key for key in after if key in before and before[key] != after[key]]
     came = [key for key in after if key not in before]
     went = [key for key in before if key not in after]

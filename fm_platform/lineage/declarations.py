@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from fm_platform.hashing import canonical_json
 from fm_platform.lineage import configs
-from fm_platform.lineage.causes import Before, differences
+from fm_platform.lineage.causes import Before, contents_of, differences
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.records import ArtifactVersion, Input, Recipe, Slot
 from fm_platform.spec.models import ProjectSpec
@@ -103,7 +103,7 @@ class Declarations:
             return f"{what} is no longer declared{where}"
         if old.hash == new.hash:
             return ""
-        made = Before(old.inputs, old.config, old.code, old.environment, old.seed)
+        made = Before(contents_of(old.inputs), old.config, old.code, old.environment, old.seed)
         return differences(made, new, self.ledger.document, lambda _what: where)
 
     def _changed_at(self, position: int, slot: Slot, new: Recipe | None) -> str:

@@ -7,11 +7,9 @@ any more. Nothing here looks at today's files: history is told from the ledger a
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import cached_property
 from operator import itemgetter
 from typing import Any
@@ -21,6 +19,7 @@ import sqlalchemy as sa
 from fm_platform.lineage import schema
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.nodes import RECORDED, Edge, Node
+from fm_platform.lineage.process import without_pauses
 from fm_platform.lineage.records import Slot
 from fm_platform.lineage.staleness import verdicts
 from fm_platform.lineage.status import StatusRow
@@ -76,7 +75,7 @@ def graph_at(ledger: Ledger, project: str, at: datetime | None = None) -> Graph:
     An edge leads from the version that is in use where content allows it: a day that was rebuilt
     with equal content is still what its readers are made from.
     """
-    with _no_pauses():
+    with without_pauses():
         nodes, reads = _heads(ledger, project, at)
         found = verdicts(ledger, project, at, nodes, reads)
         edges = tuple([(o, reader) for reader, read in found.reads.items() for o in read])
@@ -88,18 +87,6 @@ def graph_at(ledger: Ledger, project: str, at: datetime | None = None) -> Graph:
         if version_id in nodes:
             nodes[version_id] = nodes[version_id]._replace(aliases=tuple(aliases))
     return Graph(project, at, tuple(nodes.values()), edges)
-
-
-@contextmanager
-def _no_pauses() -> Iterator[None]:
-    """Hold the garbage collector back while many small tuples are made, none of them garbage."""
-    held = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if held:
-            gc.enable()
 
 
 def upstream(ledger: Ledger, ids: Iterable[int]) -> list[int]:
@@ -200,19 +187,13 @@ def _heads(
     v = schema.versions.c
     used = ledger.used(project, at)
     # times are given a zone below: the type's own way takes a third of the whole question
-    plain = sa.type_coerce(v.created_at, sa.DateTime(timezone=True))
-    query = sa.select(*_columns()[:9], plain, v.reads).join(used, used.c.id == v.id)
+    made = schema.plain_time(v.created_at)
+    query = sa.select(*_columns()[:9], made, v.reads).join(used, used.c.id == v.id)
     with ledger.reading() as connection:
         # sorted here: the database would carry whole rows through its sort
         rows = sorted(connection.execute(query).all(), key=itemgetter(0))
-    nodes = {row[0]: Node._make((*row[:9], _utc(row[9]), *_FRESH)) for row in rows}
+    nodes = {row[0]: Node._make((*row[:9], schema.as_utc(row[9]), *_FRESH)) for row in rows}
     return nodes, [row[10] for row in rows]
-
-
-def _utc(at: datetime) -> datetime:
-    if at.tzinfo is None:
-        return at.replace(tzinfo=timezone.utc)
-    return at.astimezone(timezone.utc)
 
 
 def _rows(ledger: Ledger, ids: Sequence[int], at: datetime | None) -> list[Sequence[Any]]:

@@ -179,22 +179,8 @@ class Ledger(Aliases, Documents, Leases, Retention):
 
     def heads(self, project: str) -> list[Head]:
         """Return the versions in use of a project without their larger fields."""
-        c, v = schema.current.c, schema.versions.c
-        fields = [v[name] for name in Head.__dataclass_fields__]
-        query = (
-            sa.select(*fields)
-            .join(schema.current, c.version_id == v.id)
-            .where(c.project == project)
-            .order_by(v.kind, v.name, v.partition)
-        )
         with self._read() as connection:
-            found = connection.execute(query).all()
-        listed = []
-        for row in found:
-            values: list[Any] = list(row)
-            values[3] = values[3] or None  # partition
-            listed.append(Head(*values))
-        return listed
+            return rows.heads_of(connection, project)
 
     def latest_of_days(
         self, project: str, kind: str, name: str | None, first: str, last: str
@@ -262,6 +248,11 @@ class Ledger(Aliases, Documents, Leases, Retention):
         """Return version id -> inputs, for those that have any."""
         with self._read() as connection:
             return rows.inputs_of(connection, ids)
+
+    def input_rows(self, ids: Sequence[int]) -> dict[int, list[sa.Row[Any]]]:
+        """Return version id -> its inputs as rows of the ledger: for many, where speed counts."""
+        with self._read() as connection:
+            return rows.input_rows(connection, ids)
 
     def uses(self, project: str, kind: str, name: str, partition: str | None = None) -> list[Use]:
         """Return which version of a slot was in use when, oldest first."""

@@ -16,6 +16,7 @@ from fm_platform.lineage.database import now
 from fm_platform.lineage.records import (
     PINNED_ROLES,
     ArtifactVersion,
+    Head,
     Input,
     Produced,
     Recipe,
@@ -199,19 +200,57 @@ def not_reproducible(recipe: Recipe, expected: str, produced: Produced) -> NonRe
 
 def inputs_of(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[Input, ...]]:
     """Return version id -> inputs, for those of `ids` that have any."""
-    found: dict[int, list[Input]] = {}
+    return {
+        owner: tuple(
+            Input(r.role, r.name, r.partition or None, r.content_hash, r.part or None, r.origin)
+            for r in found
+        )
+        for owner, found in input_rows(connection, ids).items()
+    }
+
+
+def input_rows(connection: Connection, ids: Sequence[int]) -> dict[int, list[Any]]:
+    """Return version id -> inputs as rows, in order, for those of `ids` that have any.
+
+    A row is (version id, role, name, partition, content hash, part, id of the version read).
+    """
+    found: dict[int, list[Any]] = {}
     i = schema.inputs.c
-    fields = (i.version_id, i.role, i.name, i.partition, i.content_hash, i.part, i.from_version_id)
+    origin = i.from_version_id.label("origin")
     for start in range(0, len(ids), AT_ONCE):
         query = (
-            sa.select(*fields)
+            sa.select(i.version_id, i.role, i.name, i.partition, i.content_hash, i.part, origin)
             .where(i.version_id.in_(ids[start : start + AT_ONCE]))
             .order_by(i.version_id, i.position)
         )
-        for owner, role, name, partition, content, part, origin in connection.execute(query):
-            made_from = Input(role, name, partition or None, content, part or None, origin)
-            found.setdefault(owner, []).append(made_from)
-    return {key: tuple(value) for key, value in found.items()}
+        for row in connection.execute(query).all():
+            found.setdefault(row[0], []).append(row)
+    return found
+
+
+def heads_of(connection: Connection, project: str) -> list[Head]:
+    """Return the versions in use of a project without their larger fields, ordered by slot."""
+    c, v = schema.current.c, schema.versions.c
+    names = list(Head.__dataclass_fields__)
+    # parts and times are read as they are kept: one at a time they would take a second
+    special = {"parts": sa.cast(v.parts, sa.Text), "created_at": schema.plain_time(v.created_at)}
+    query = (
+        sa.select(*(special.get(name, v[name]) for name in names))
+        .join(schema.current, c.version_id == v.id)
+        .where(c.project == project)
+        .order_by(v.kind, v.name, v.partition)
+    )
+    found = connection.execute(query).all()
+    partition, parts, made = (names.index(n) for n in ("partition", "parts", "created_at"))
+    read = json.loads(f"[{','.join([row[parts] for row in found])}]")
+    listed = []
+    for row, value in zip(found, read, strict=True):
+        values: list[Any] = list(row)
+        values[partition] = values[partition] or None
+        values[parts] = value
+        values[made] = schema.as_utc(values[made])
+        listed.append(Head(*values))
+    return listed
 
 
 def version_of(row: Row[Any], made_from: tuple[Input, ...]) -> ArtifactVersion:

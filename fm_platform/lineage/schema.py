@@ -42,10 +42,19 @@ class UtcTime(sa.TypeDecorator[datetime]):
         """Return the instant with its zone."""
         if value is None:
             return None
-        found: datetime = value
-        if found.tzinfo is None:
-            return found.replace(tzinfo=timezone.utc)
-        return found.astimezone(timezone.utc)
+        return as_utc(value)
+
+
+def as_utc(at: datetime) -> datetime:
+    """Return an instant that a database gave, in UTC."""
+    if at.tzinfo is None:
+        return at.replace(tzinfo=timezone.utc)
+    return at.astimezone(timezone.utc)
+
+
+def plain_time(column: Any) -> Any:
+    """Return a column of times as the driver gives them: for thousands, with `as_utc` after it."""
+    return sa.type_coerce(column, sa.DateTime(timezone=True))
 
 
 def _slot() -> list[sa.Column[Any]]:

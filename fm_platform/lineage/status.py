@@ -11,9 +11,10 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Literal
 
-from fm_platform.lineage.causes import Before, differences, label, sentence
+from fm_platform.lineage.causes import Before, contents_of_rows, differences, label, sentence
 from fm_platform.lineage.fingerprints import code_stands_still, described
 from fm_platform.lineage.ledger import Ledger
+from fm_platform.lineage.process import without_pauses
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
 from fm_platform.lineage.wanted import Probe, Wanted, Wants
 from fm_platform.spec.models import ProjectSpec
@@ -65,7 +66,7 @@ def status(ledger: Ledger, spec: ProjectSpec, probe: Probe) -> list[StatusRow]:
         spec: What is declared.
         probe: How to look at sources, labeling functions and base model.
     """
-    with code_stands_still():
+    with code_stands_still(), without_pauses():
         return _Status(ledger, spec, probe).rows()
 
 
@@ -195,12 +196,12 @@ def _made_from(ledger: Ledger, verdicts: Iterable[_Verdict]) -> dict[int, Before
     """Load what stale versions were made from: inputs only where they differ."""
     changed = {v.head.id: (v.head, v.recipe) for v in verdicts if v.head and v.recipe}
     configs = ledger.configs(sorted(changed))
-    inputs = ledger.inputs(
+    inputs = ledger.input_rows(
         sorted(i for i, (h, r) in changed.items() if h.inputs_hash != r.inputs_hash)
     )
     return {
         i: Before(
-            None if head.inputs_hash == recipe.inputs_hash else inputs.get(i, ()),
+            None if head.inputs_hash == recipe.inputs_hash else contents_of_rows(inputs.get(i, ())),
             configs[i], head.code, head.environment, head.seed,
         )
         for i, (head, recipe) in changed.items()

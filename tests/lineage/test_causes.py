@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fm_platform.lineage.causes import Before, differences
+from fm_platform.lineage.causes import Before, contents_of, differences
 from fm_platform.lineage.records import Input
 from tests.lineage.factory import make_recipe
 
@@ -25,7 +25,7 @@ RECIPE = make_recipe(
 
 def before(**changes: Any) -> Before:
     old = replace(RECIPE, **changes)
-    return Before(old.inputs, old.config, old.code, old.environment, old.seed)
+    return Before(contents_of(old.inputs), old.config, old.code, old.environment, old.seed)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_many_causes_are_counted() -> None:
     old = tuple(replace(item, content_hash="old") for item in inputs)
     new = make_recipe(inputs=inputs)
 
-    words = differences(Before(old, new.config, new.code, new.environment, None), new)
+    words = differences(Before(contents_of(old), new.config, new.code, new.environment, None), new)
 
     assert words == (
         "votes f0 2026-01-01, votes f1 2026-01-01, votes f10 2026-01-01 and 27 more changed"
