@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.keys import DAILY_STAGES, MODEL_STAGES, keys_of_stages
+from assets.keys import DAILY_STAGES, MODEL_STAGES, STAGES, UP_TO_DATE, keys_of_stages
 from assets.partitions import complete_days
 from fm_platform.spec import ProjectSpec
 
@@ -49,11 +49,45 @@ def model_selection(spec: ProjectSpec) -> dg.AssetSelection:
     return dg.AssetSelection.assets(*keys_of_stages(spec, MODEL_STAGES))
 
 
+def staleness_selection(spec: ProjectSpec) -> dg.AssetSelection:
+    """Return the checks that tell what is stale; they belong to no build."""
+    return dg.AssetSelection.checks(
+        *(dg.AssetCheckKey(key, UP_TO_DATE) for key in keys_of_stages(spec, STAGES))
+    )
+
+
+def staleness_job(spec: ProjectSpec) -> dg.UnresolvedAssetJobDefinition:
+    """Return the job that tells what is stale, and why; it builds nothing."""
+    return dg.define_asset_job(
+        f"{spec.name}_{UP_TO_DATE}",
+        selection=staleness_selection(spec),
+        description="Tell of every artifact whether it is what is wanted now, and why not.",
+        tags=_run_tags(spec),
+    )
+
+
+def staleness_schedule(
+    spec: ProjectSpec, job: dg.UnresolvedAssetJobDefinition
+) -> dg.ScheduleDefinition:
+    """Return the schedule that looks once an hour."""
+    return dg.ScheduleDefinition(
+        name=f"{spec.name}_{UP_TO_DATE}_hourly",
+        job=job,
+        cron_schedule="30 * * * *",
+        execution_timezone=spec.calendar.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING
+        if spec.schedule.enabled
+        else dg.DefaultScheduleStatus.STOPPED,
+        tags={"asked_by": "schedule", "project": spec.name},
+        description="Tells what is stale, and why; it builds nothing.",
+    )
+
+
 def daily_job(spec: ProjectSpec) -> dg.UnresolvedAssetJobDefinition:
     """Return the job that builds days."""
     return dg.define_asset_job(
         f"{spec.name}_daily",
-        selection=daily_selection(spec),
+        selection=daily_selection(spec) - staleness_selection(spec),
         description="Bring in, label and clean the rows of one day or of a range of days.",
         tags=_run_tags(spec),
     )
@@ -63,7 +97,7 @@ def model_job(spec: ProjectSpec) -> dg.UnresolvedAssetJobDefinition:
     """Return the job that trains, merges and evaluates."""
     return dg.define_asset_job(
         f"{spec.name}_model",
-        selection=model_selection(spec),
+        selection=model_selection(spec) - staleness_selection(spec),
         description="Train the experts, merge them, evaluate the merged model and decide on it.",
         tags=_run_tags(spec),
     )

@@ -16,9 +16,9 @@ from fm_platform.lineage.fingerprints import code_fingerprint
 from fm_platform.spec import ProjectSpec
 
 # Dagster gives its beta notice at every definition that has a backfill policy or a code reference,
-# and whenever it copies a sensor (`owners`, `use_user_code_server`). The tests pin what is used
-# here on the version in constraints.txt. No other notice is silenced.
-for _what in ("backfill_policy", "owners", "use_user_code_server"):
+# and whenever it copies a check (`execution_type`) or a sensor (`owners`, `use_user_code_server`).
+# The tests pin what is used here on the version in constraints.txt. No other notice is silenced.
+for _what in ("backfill_policy", "execution_type", "owners", "use_user_code_server"):
     warnings.filterwarnings("ignore", f"Parameter `{_what}`", category=dg.BetaWarning)
 for _what in ("Class `.*CodeReference.*`", "Function `with_source_code_references`"):
     warnings.filterwarnings("ignore", _what, category=dg.BetaWarning)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import dagster as dg
 from pydantic import BaseModel
 
-from assets.automation import automation_sensor, daily_job, daily_schedule, model_job
+from assets.automation import (
+    automation_sensor,
+    daily_job,
+    daily_schedule,
+    model_job,
+    staleness_job,
+    staleness_schedule,
+)
 from assets.sensors import missing_days_sensor
 from assets.stages.adapters import adapter_asset, start_asset
 from assets.stages.cleaned import cleaned_asset
@@ -13,6 +20,7 @@ from assets.stages.evaluation import evaluation_asset
 from assets.stages.merged_model import merged_model_asset
 from assets.stages.raw import raw_asset
 from assets.stages.weak_labels import weak_labels_asset
+from assets.staleness import staleness_check
 from fm_platform.spec import ProjectSpec
 from fm_platform.spec.load import LoadedProject, load_spec
 
@@ -63,10 +71,11 @@ def project_definitions(project: LoadedProject) -> dg.Definitions:
         merged_model_asset(project),
         evaluation_asset(project),
     ]
-    days = daily_job(spec)
+    days, staleness = daily_job(spec), staleness_job(spec)
     return dg.Definitions(
         assets=dg.with_source_code_references(assets),
-        jobs=[days, model_job(spec)],
-        schedules=[daily_schedule(spec, days)],
+        asset_checks=[staleness_check(project)],
+        jobs=[days, model_job(spec), staleness],
+        schedules=[daily_schedule(spec, days), staleness_schedule(spec, staleness)],
         sensors=[automation_sensor(spec), missing_days_sensor(spec)],
     )
