@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fm_platform.cli.app import app
-from fm_platform.cli.diff_text import diff_text
+from fm_platform.cli.diff_text import diff_text, plain_code
 from fm_platform.errors import FMError, RefError
 from fm_platform.stages.diff import diff
 from fm_platform.workspace import Workspace
@@ -105,3 +105,9 @@ def test_hostile_text_stays_text(built: Workspace, tmp_path: Path) -> None:
     assert "<script>x</script>" in told  # a terminal runs no script; it is shown as it is
     assert "\x1b" not in told
     assert "\u202e" not in told
+
+
+def test_source_keeps_its_spaces_and_loses_what_steers_a_terminal() -> None:
+    assert plain_code("+\tif  x:") == "+   if  x:"
+    assert plain_code('-    return "\x1b[31mred\u202e"') == '-    return "red"'
+    assert len(plain_code("+" + "x" * 1_000)) == 180
