@@ -38,6 +38,11 @@ class Home:
         return self.root / "models"
 
     @property
+    def history(self) -> Path:
+        """The ledger's rows as files that only grow; `fm ledger rebuild` reads them."""
+        return self.root / "history"
+
+    @property
     def cache(self) -> Path:
         """What can be made again: votes, fetched archives, embeddings."""
         return self.root / "cache"

@@ -55,7 +55,7 @@ class Workspace:
     @cached_property
     def ledger(self) -> Ledger:
         """The record of all versions."""
-        return Ledger.open(self.home.ledger_url)
+        return Ledger.open(self.home.ledger_url, self.home.history)
 
     @cached_property
     def tables(self) -> TableStore:
@@ -139,6 +139,19 @@ class Workspace:
         Raises:
             LedgerBusyError: If builds went on for so long, here or on another machine.
         """
+        with self.alone(patience_s):
+            running = [lease for lease in self.ledger.held_leases() if not lease.is_stale]
+            if running:
+                raise _busy(f"{running[0].key} on {running[0].host}, pid {running[0].pid}")
+            yield
+
+    @contextmanager
+    def alone(self, patience_s: float = 10.0) -> Iterator[None]:
+        """Hold off all builds of this FM_HOME on this machine.
+
+        Raises:
+            LedgerBusyError: If builds went on for so long.
+        """
         with self._turn() as handle:
             deadline = time.monotonic() + patience_s
             while True:
@@ -149,9 +162,6 @@ class Workspace:
                     if time.monotonic() >= deadline:
                         raise _busy("a build of this FM_HOME") from None
                     time.sleep(0.05)
-            running = [lease for lease in self.ledger.held_leases() if not lease.is_stale]
-            if running:
-                raise _busy(f"{running[0].key} on {running[0].host}, pid {running[0].pid}")
             yield
 
     @contextmanager
@@ -163,7 +173,7 @@ class Workspace:
 
 def _busy(who: str) -> LedgerBusyError:
     return LedgerBusyError(
-        "versions are not removed while something is built",
+        "this has to wait while something is built",
         found=who,
         next_step="wait until the run is over, then try again",
     )

@@ -26,7 +26,7 @@ from fm_platform.errors import (
     LedgerError,
     StorageFullError,
 )
-from fm_platform.lineage import schema
+from fm_platform.lineage import outbox, schema
 
 _BUSY_TIMEOUT_S = 30
 _WRITER_LOCK = 0x666D5F6C  # "fm_l": the advisory lock of all ledger writers
@@ -69,6 +69,10 @@ class Database:
             else:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITER_LOCK)))
             yield connection
+        self._written()
+
+    def _written(self) -> None:
+        """Called after each committed write; nothing at this level."""
 
     @contextmanager
     def _words(self) -> Iterator[None]:
@@ -125,6 +129,7 @@ def upgrade(connection: Connection) -> None:
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {kind}")
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             index.create(connection, checkfirst=True)
+    outbox.install(connection)
     version = schema.schema_version.c.version
     if connection.scalar(sa.select(sa.func.max(version))) != schema.SCHEMA_VERSION:
         connection.execute(schema.schema_version.delete())
@@ -197,7 +202,7 @@ def _in_words(error: DatabaseError, address: str) -> FMError:
     if "malformed" in text or "not a database" in text:
         return LedgerError(
             "the ledger file is damaged", where=address, found=found,
-            next_step="keep the file and restore a copy of it; tables and models are not affected",
+            next_step="fm ledger rebuild makes it again from history, and keeps this file",
         )  # fmt: skip
     if "locked" in text or "lock timeout" in text or "connect" in text:
         return LedgerBusyError(

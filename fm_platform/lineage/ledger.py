@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,8 @@ from fm_platform.lineage.aliases import Aliases
 from fm_platform.lineage.database import connect, now
 from fm_platform.lineage.documents import Documents
 from fm_platform.lineage.fingerprints import described, environment_hash
+from fm_platform.lineage.journal import Journal
+from fm_platform.lineage.journaled import Journaled
 from fm_platform.lineage.leases import Lease, Leases, ensure_held
 from fm_platform.lineage.records import (
     AliasChange,
@@ -34,7 +37,7 @@ from fm_platform.lineage.retention import Retention
 __all__ = ["AliasChange", "ArtifactVersion", "Lease", "Ledger", "RunContext", "now"]
 
 
-class Ledger(Aliases, Documents, Leases, Retention):
+class Ledger(Aliases, Documents, Leases, Retention, Journaled):
     """The record of every artifact version.
 
     Example:
@@ -44,15 +47,22 @@ class Ledger(Aliases, Documents, Leases, Retention):
     """
 
     @classmethod
-    def open(cls, url: str) -> Ledger:
+    def open(cls, url: str, history: Path | None = None) -> Ledger:
         """Open the ledger at an SQLAlchemy `url`, creating its tables where they are missing.
+
+        Args:
+            url: Where the database is.
+            history: Folder of the history on disk, from which it can be rebuilt; None: none.
 
         Raises:
             HomeError: If the file cannot be opened or written.
-            LedgerError: If it is damaged, or was written by a newer version of the platform.
+            LedgerError: If it is damaged, was written by a newer version of the platform, or is
+                not the one that the history is of.
         """
         ledger = cls(connect(url))
         ledger.create()
+        if history is not None:
+            ledger.keep_history(Journal(history))
         return ledger
 
     def _fill(self, connection: Connection) -> None:

@@ -234,6 +234,20 @@ removals = sa.Table(
     sa.Column("restored_at", UtcTime),  # built again; None: the bytes are gone
 )
 
+# Which ledger this is: one row, made with it. The history beside it names it.
+identity = sa.Table("identity", metadata, sa.Column("id", sa.String(32), primary_key=True))
+
+# Rows that changed and are not yet in the history on disk. Triggers write it (`outbox`), so no
+# writer can forget it; numbers are never used twice.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("entity", sa.String(64), nullable=False),
+    sa.Column("key", sa.String(64), nullable=False),
+    sqlite_autoincrement=True,
+)
+
 leases = sa.Table(
     "leases",
     metadata,

@@ -14,11 +14,15 @@ import pytest
 
 from fm_platform.errors import FencedError, LedgerBusyError, NonReproducibleError
 from fm_platform.hashing import sha256_hex
+from fm_platform.lineage import schema
+from fm_platform.lineage.journal import Journal
 from fm_platform.lineage.ledger import Ledger
+from fm_platform.lineage.rebuild import compare, restore
 from tests.lineage.factory import EARLY, make_produced, make_recipe, record
 from tests.lineage.simulated import Simulation, make_spec
 from tests.lineage.test_aliases import race_of_promoters
 from tests.lineage.test_database import same_recipe, take_leases, write_versions
+from tests.lineage.test_journal import a_history
 from tests.support.kill import Acks, race
 
 
@@ -163,3 +167,26 @@ def test_server_that_is_away_is_a_retryable_error(tmp_path: Path) -> None:
 
     assert caught.value.retryable
     assert "secret" not in str(caught.value)
+
+
+def test_history_on_disk_restores_it_in_both_kinds_of_database(
+    url: str, server: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "history"
+    ledger = Ledger.open(url, folder)
+    a_history(ledger)
+    elsewhere = Ledger.open("sqlite://")
+    restore(Journal(folder), elsewhere)
+    assert compare(ledger, elsewhere) == []
+    for table in reversed(schema.metadata.sorted_tables):
+        with ledger.engine.begin() as connection:
+            table.drop(connection)
+
+    restore(Journal(folder), Ledger.open(url))
+    again = Ledger.open(url, folder)
+    new = record(again, make_recipe(partition="2026-01-09"), make_produced("new"))
+
+    assert new.id == elsewhere.versions("shop")[-1].id + 1
+    other = Ledger.open("sqlite://")
+    restore(Journal(folder), other)
+    assert compare(again, other) == []
