@@ -16,7 +16,7 @@ import filecmp
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ from fm_platform.store.manifest import MANIFEST
 
 LARGEST_RANK = 2048
 """Above this smaller side no rank is computed: it would take minutes a matrix."""
+
+_ENTRIES_AT_ONCE = 1 << 24
+"""Entries in float64 at once: bounds the memory to a few hundred MB whatever the model."""
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
@@ -114,41 +117,78 @@ def _dense(name: str, before: Any, after: Any) -> tuple[TensorChange, float]:
         status = "new" if before is None else "gone" if after is None else "reshaped"
         own = 0.0 if before is None else _norm(before)
         return TensorChange(name, tuple(there.shape), status, _norm(there)), own
-    own = _norm(before)
-    if before.dtype == after.dtype and bool((before == after).all()):
-        return TensorChange(name, tuple(before.shape), "equal", 0.0), own
-    gap = after.double() - before.double()
-    norm = float(gap.norm())
+    if before.dtype == after.dtype and _same_bits(before, after):
+        return TensorChange(name, tuple(before.shape), "equal", 0.0), _norm(before)
+    found = _Gap.of(before, after)
     eps = max(_eps(before), _eps(after))
-    scale = max(own, _norm(after)) / math.sqrt(max(gap.numel(), 1))
-    rank, stable = _ranks_of(gap, eps * scale)
+    deviation = eps * math.sqrt(max(found.before, found.after) / max(before.numel(), 1))
+    rank, stable = found.ranks(tuple(before.shape), deviation)
+    own, norm = math.sqrt(found.before), math.sqrt(found.gap)
     change = TensorChange(
-        name, tuple(gap.shape), "changed", norm, norm / own if own else None,
-        float(gap.abs().max()), rank, stable,
+        name, tuple(before.shape), "changed", norm, norm / own if own else None, found.largest,
+        rank, stable,
     )  # fmt: skip
     return change, own
 
 
+@dataclass
+class _Gap:
+    """Sums over the entries of two tensors, some rows at a time: squares, largest, Gram matrix."""
+
+    before: float = 0.0
+    after: float = 0.0
+    gap: float = 0.0
+    largest: float = 0.0
+    gram: Any = None
+
+    @classmethod
+    def of(cls, before: Any, after: Any) -> _Gap:
+        """Return the sums of two tensors of one shape."""
+        found = cls()
+        matrix = before.dim() == 2 and min(before.shape) <= LARGEST_RANK
+        if matrix and before.shape[0] < before.shape[1]:  # the Gram matrix of the shorter side
+            before, after = before.T, after.T
+        if before.dim() != 2:
+            before, after = before.reshape(-1, 1), after.reshape(-1, 1)
+        rows = max(1, _ENTRIES_AT_ONCE // max(before.shape[1], 1))
+        for one, two in zip(before.split(rows), after.split(rows), strict=True):
+            one, two = one.double(), two.double()
+            gap = two - one
+            found.before += float((one**2).sum())
+            found.after += float((two**2).sum())
+            found.gap += float((gap**2).sum())
+            found.largest = max(found.largest, float(gap.abs().max()) if gap.numel() else 0.0)
+            if matrix:
+                product = gap.T @ gap
+                found.gram = product if found.gram is None else found.gram + product
+        return found
+
+    def ranks(self, shape: tuple[int, ...], deviation: float) -> tuple[int | None, float | None]:
+        """Return rank and stable rank, where every entry carries an error of that deviation."""
+        import torch
+
+        if self.gram is None:
+            return None, None
+        values = torch.linalg.eigvalsh(self.gram).clamp(min=0).sqrt()
+        return _ranks(values, deviation * sum(math.sqrt(side) for side in shape))
+
+
+def _same_bits(before: Any, after: Any) -> bool:
+    import torch
+
+    one, two = (t.contiguous().flatten().view(torch.uint8) for t in (before, after))
+    return bool(torch.equal(one, two))
+
+
 def _norm(tensor: Any) -> float:
-    return float(tensor.double().norm())
+    parts = tensor.flatten().split(_ENTRIES_AT_ONCE)
+    return math.sqrt(sum(float((part.double() ** 2).sum()) for part in parts))
 
 
 def _eps(tensor: Any) -> float:
     import torch
 
     return float(torch.finfo(tensor.dtype).eps) if tensor.is_floating_point() else 0.0
-
-
-def _ranks_of(gap: Any, deviation: float) -> tuple[int | None, float | None]:
-    """Return rank and stable rank of a matrix whose entries carry errors of that deviation."""
-    import torch
-
-    if gap.dim() != 2 or min(gap.shape) > LARGEST_RANK:
-        return None, None
-    rows, columns = gap.shape
-    gram = gap @ gap.T if rows <= columns else gap.T @ gap
-    values = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
-    return _ranks(values, deviation * (math.sqrt(rows) + math.sqrt(columns)))
 
 
 def _ranks(values: Any, noise: float) -> tuple[int, float | None]:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from fm_platform.errors import MissingArtifactError
+from fm_platform.stages.diff import tensors
 from fm_platform.stages.diff.tensors import tensors_change
 
 
@@ -44,7 +45,7 @@ def generator() -> torch.Generator:
 
 
 def noise(generator: torch.Generator, *shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=generator)
+    return torch.randn(shape, generator=generator)
 
 
 @pytest.mark.parametrize("rank", [1, 4, 8])
@@ -67,6 +68,38 @@ def test_the_rank_of_a_merged_update_is_seen_through_rounding(
     assert change.largest == pytest.approx(float(update.abs().max()), rel=1e-3)
     assert change.stable_rank is not None
     assert 1 <= change.stable_rank <= rank + 1e-3
+
+
+@pytest.mark.parametrize("shape", [(50, 20), (20, 50), (7,), (3, 4, 5), (0, 4), ()])
+def test_a_large_tensor_is_summed_in_pieces(
+    tmp_path: Path,
+    generator: torch.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    shape: tuple[int, ...],
+) -> None:
+    one, two = noise(generator, *shape), noise(generator, *shape)
+    folders = dense(tmp_path / "a", {"w": one}), dense(tmp_path / "b", {"w": two})
+    whole = tensors_change(*folders)
+
+    monkeypatch.setattr(tensors, "_ENTRIES_AT_ONCE", 3)
+    pieces = tensors_change(*folders)
+
+    assert pieces.norm == pytest.approx(whole.norm)
+    assert pieces.norm == pytest.approx(float((two - one).norm()), rel=1e-5)
+    for small, large in zip(pieces.tensors, whole.tensors, strict=True):
+        assert (small.rank, small.largest) == (large.rank, large.largest)
+        assert small.stable_rank == (
+            None if large.stable_rank is None else pytest.approx(large.stable_rank)
+        )
+
+
+def test_a_zero_with_another_sign_is_not_equal_in_every_bit(tmp_path: Path) -> None:
+    before = dense(tmp_path / "a", {"w": torch.tensor([0.0, 1.0])})
+    after = dense(tmp_path / "b", {"w": torch.tensor([-0.0, 1.0])})
+
+    (change,) = tensors_change(before, after).tensors
+
+    assert (change.status, change.norm) == ("changed", 0.0)
 
 
 def test_rounding_alone_has_no_rank(tmp_path: Path, generator: torch.Generator) -> None:
