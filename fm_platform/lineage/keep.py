@@ -1,9 +1,10 @@
 """What must be kept, derived from the ledger: everything that something alive is made from.
 
-Alive is what an alias names, what is pinned, what is in use within the recorded windows, and all
-source rows and definitions in use: they cannot be made again from anything else. A branch is a
-project of its own here, so what it uses is alive as well. Whatever a live version was made from,
-at any distance, is kept with it: so it can be traced, compared and built again.
+Alive is what an alias names, what is pinned, what is in use within the recorded windows, all
+source rows in use, which cannot be made again from anything else, and every definition. What is in
+use on a branch is kept under a name of its own, and is alive in the same way. Whatever a live
+version was made from, at any distance, is kept with it: so it can be traced, compared and built
+again.
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ import sqlalchemy as sa
 from fm_platform.lineage import schema
 from fm_platform.lineage.graph import upstream
 from fm_platform.lineage.ledger import Ledger
-from fm_platform.lineage.refs import projects
 from fm_platform.lineage.retention import Pin
 
 # These are made from nothing that the ledger holds: once gone, they are gone.
-SOURCES = ("raw", "spec")
+SOURCES = ("raw",)
 NEEDED = "something kept is made from it"
 
 
@@ -58,7 +58,8 @@ def keep_set(ledger: Ledger, *, in_use_since: datetime | None = None) -> KeepSet
 def _roots(ledger: Ledger, since: datetime | None) -> Iterator[tuple[int, str]]:
     pins: list[Pin] = ledger.pins()
     yield from ((pin.version_id, "pinned") for pin in pins)
-    for project in projects(ledger):
+    yield from _definitions(ledger)
+    for project in universes(ledger):
         for alias, version_id in ledger.aliases(project).items():
             yield version_id, f"{alias} of {project}"
             before = _named_before(ledger, project, alias, version_id)
@@ -67,6 +68,21 @@ def _roots(ledger: Ledger, since: datetime | None) -> Iterator[tuple[int, str]]:
         yield from _in_use(ledger, project)
         if since is not None:
             yield from _used_since(ledger, project, since)
+
+
+def universes(ledger: Ledger) -> list[str]:
+    """Return the names under which something is in use: projects, and branches of them."""
+    c = schema.current.c
+    with ledger.reading() as connection:
+        return list(connection.scalars(sa.select(c.project).distinct().order_by(c.project)))
+
+
+def _definitions(ledger: Ledger) -> Iterator[tuple[int, str]]:
+    """Yield every definition: they are small, and history is told by them."""
+    v = schema.versions.c
+    with ledger.reading() as connection:
+        for version_id in connection.scalars(sa.select(v.id).where(v.kind == "spec")):
+            yield version_id, "definition"
 
 
 def _named_before(ledger: Ledger, project: str, alias: str, now_named: int) -> int | None:

@@ -18,7 +18,12 @@ from pathlib import Path
 from typing import Any
 
 Ready = Callable[[], Any]
-_PRELOAD = ["__main__", "fm_platform.store.tables", "fm_platform.store.models"]
+_PRELOAD = [
+    "__main__",
+    "fm_platform.store.tables",
+    "fm_platform.store.models",
+    "fm_platform.workspace",
+]
 _PATIENCE_S = 120.0
 
 

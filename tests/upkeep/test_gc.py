@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fm_platform.errors import LedgerBusyError
+from fm_platform.lineage import schema
 from fm_platform.lineage.keep import keep_set, recorded_window
 from fm_platform.lineage.records import ArtifactVersion, Produced, RunContext
 from fm_platform.store.fsck import check_columns, check_models, check_tables
@@ -81,7 +82,7 @@ def test_what_nothing_needs_goes_and_the_rest_verifies(ws: Workspace) -> None:
     assert collect(ws, actor="me").plan.remove == ()
 
 
-@pytest.mark.parametrize("how", ["champion", "champion before", "pin", "days", "branch"])
+@pytest.mark.parametrize("how", ["champion", "champion before", "pin", "days", "project", "branch"])
 def test_each_reason_to_keep_keeps_a_version_and_all_it_is_made_from(
     ws: Workspace, how: str
 ) -> None:
@@ -96,7 +97,14 @@ def test_each_reason_to_keep_keeps_a_version_and_all_it_is_made_from(
         assert ws.ledger.pin(old.id, reason="audit", actor="me")
     elif how == "days":
         since = datetime.now(timezone.utc) - timedelta(hours=1)
-    else:  # a branch is a project that uses it
+    elif how == "branch":  # what it uses is kept under a name of its own
+        slot = {"project": "shop-try", "kind": old.kind, "name": old.name, "partition": ""}
+        with ws.ledger._write() as connection:
+            use = schema.uses.insert().values(version_id=old.id, since=AT, **slot)
+            number = connection.execute(use).inserted_primary_key[0]  # type: ignore[index]
+            head = schema.current.insert().values(version_id=old.id, use_id=number, **slot)
+            connection.execute(head)
+    else:  # another project is made from it
         branch = add(ws, "merged_model", "merged_model", None, [], 1, project="shop-try")
         add(ws, "evaluation", "evaluation", None, [old, branch], 1, project="shop-try")
 
