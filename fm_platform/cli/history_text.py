@@ -168,7 +168,8 @@ def log_text(entries: Sequence[LogEntry]) -> str:
 def record_text(record: Mapping[str, Any]) -> str:
     """Return the record of a version, block by block."""
     aliases = "".join(f"  [{alias}]" for alias in record["aliases"])
-    head = f"{record['reference']}  {record['state']}{aliases}"
+    pinned = "  [pinned]" if record["pinned"] else ""
+    head = f"{record['reference']}  {record['state']}{aliases}{pinned}"
     lines = [plain(head), *([f"  {plain(record['why'], 400)}"] if record["why"] else []), ""]
     lines += _pairs(_facts(record))
     blocks = ["\n".join(lines), _inputs_text(record["inputs"])]
@@ -216,6 +217,11 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("lock file", built["lock"] or "unknown"),
         ("seed", "none" if record["seed"] is None else record["seed"]),
         ("rows, bytes", f"{_count(record['rows']) or '-'}, {_count(record['bytes']) or '-'}"),
+        *(
+            [("removed", f"{record['removed_at'][:19]} UTC by fm gc: its recipe gives it back")]
+            if record["removed_at"]
+            else []
+        ),
         ("Dagster run", record["dagster_run_id"] or "none"),
         ("MLflow run", record["mlflow_run_id"] or "none"),
     ]

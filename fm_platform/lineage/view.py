@@ -44,6 +44,7 @@ def record_of(
     everything = _document(ledger, version.run_environment)
     uses = ledger.uses(version.project, *version.slot)
     aliases = ledger.aliases(version.project, at=at)
+    gone = ledger.removal(version.id)
     return {
         "reference": version_name(version),
         **{name: getattr(version, name) for name in _PLAIN},
@@ -51,6 +52,8 @@ def record_of(
         "state": node.state if node else "replaced",
         "why": node.why if node else "another version is in use",
         "aliases": sorted(alias for alias, i in aliases.items() if i == version.id),
+        "pinned": version.id in {pin.version_id for pin in ledger.pins()},
+        "removed_at": gone.removed_at.isoformat() if gone else None,
         "inputs": _inputs(ledger, version),
         "read_by": _readers(ledger, version.id, at),
         "config": dict(version.config),

@@ -8,6 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from fm_platform.errors import CorruptArtifactError, MissingArtifactError
+from fm_platform.lineage import schema
 from fm_platform.lineage.journal import Journal
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.rebuild import Difference, compare, restore
@@ -100,11 +101,14 @@ def missing(ws: Workspace, ledger: Ledger) -> list[str]:
 
 def unrecorded(ws: Workspace, ledger: Ledger) -> list[str]:
     """Return what the stores hold of recipes that the ledger does not know."""
+    v = schema.versions.c
+    with ledger.reading() as connection:
+        known = set(connection.scalars(sa.select(v.recipe_hash)))
     found = set()
     for table in ws.tables.tables():
         for stored in ws.tables.commits(table):
             recipe = stored.commit.identity.get("recipe_hash", "")
-            if recipe and ledger.lookup(recipe) is None:
+            if recipe and recipe not in known:
                 found.add(f"{table} {stored.ref.value}, recipe {recipe[:12]}")
     for model in ws.models.hashes():
         try:
@@ -112,7 +116,7 @@ def unrecorded(ws: Workspace, ledger: Ledger) -> list[str]:
         except (CorruptArtifactError, MissingArtifactError):
             continue  # `fm fsck` tells
         recipe = identity.get("recipe_hash", "")
-        if recipe and ledger.lookup(recipe) is None:
+        if recipe and recipe not in known:
             found.add(f"model {model[:12]} ({identity.get('name', '?')}), recipe {recipe[:12]}")
     return sorted(found)
 

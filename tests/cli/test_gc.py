@@ -35,6 +35,7 @@ def test_dry_run_then_removal(fm: CliRunner) -> None:
     assert done.exit_code == 0, done.output
     assert "freed" in done.output
     assert (is_there(ws, old), is_there(ws, new)) == (False, True)
+    assert "by fm gc" in fm.invoke(app, ["show", old.content_hash[:12]]).output
     assert "no damage found" in fm.invoke(app, ["fsck"]).output
     again = json.loads(fm.invoke(app, ["gc", "--apply", "--json"]).output)
     assert (again["applied"], again["remove"]) == (True, [])
@@ -48,6 +49,7 @@ def test_pins_keep_and_are_listed(fm: CliRunner) -> None:
     said = fm.invoke(app, ["pin", old.content_hash[:12], "--reason", "\x1b[31maudit"])
     assert said.exit_code == 0, said.output
     assert "pinned votes/words/2026-01-01#1" in said.output
+    assert "[pinned]" in fm.invoke(app, ["show", old.content_hash[:12]]).output
     assert "pinned already" in fm.invoke(app, ["pin", old.content_hash[:12]]).output
     assert "\x1b" not in fm.invoke(app, ["pins"]).output
     fm.invoke(app, ["gc", "--apply"])
