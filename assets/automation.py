@@ -56,6 +56,11 @@ def staleness_selection(spec: ProjectSpec) -> dg.AssetSelection:
     )
 
 
+def _built(spec: ProjectSpec, selection: dg.AssetSelection, watched: bool) -> dg.AssetSelection:
+    """Return what a job builds: assets with their own checks, without that of staleness."""
+    return selection - staleness_selection(spec) if watched else selection
+
+
 def staleness_job(spec: ProjectSpec) -> dg.UnresolvedAssetJobDefinition:
     """Return the job that tells what is stale, and why; it builds nothing."""
     return dg.define_asset_job(
@@ -83,21 +88,21 @@ def staleness_schedule(
     )
 
 
-def daily_job(spec: ProjectSpec) -> dg.UnresolvedAssetJobDefinition:
+def daily_job(spec: ProjectSpec, *, watched: bool = True) -> dg.UnresolvedAssetJobDefinition:
     """Return the job that builds days."""
     return dg.define_asset_job(
         f"{spec.name}_daily",
-        selection=daily_selection(spec) - staleness_selection(spec),
+        selection=_built(spec, daily_selection(spec), watched),
         description="Bring in, label and clean the rows of one day or of a range of days.",
         tags=_run_tags(spec),
     )
 
 
-def model_job(spec: ProjectSpec) -> dg.UnresolvedAssetJobDefinition:
+def model_job(spec: ProjectSpec, *, watched: bool = True) -> dg.UnresolvedAssetJobDefinition:
     """Return the job that trains, merges and evaluates."""
     return dg.define_asset_job(
         f"{spec.name}_model",
-        selection=model_selection(spec) - staleness_selection(spec),
+        selection=_built(spec, model_selection(spec), watched),
         description="Train the experts, merge them, evaluate the merged model and decide on it.",
         tags=_run_tags(spec),
     )

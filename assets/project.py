@@ -59,8 +59,14 @@ class ContinuousTraining(dg.Component):
         return project_definitions(self.project)
 
 
-def project_definitions(project: LoadedProject) -> dg.Definitions:
-    """Return assets, checks, jobs, schedule and sensors of one project, without resources."""
+def project_definitions(project: LoadedProject, *, watched: bool = True) -> dg.Definitions:
+    """Return assets, checks, jobs, schedules and sensors of one project, without resources.
+
+    Args:
+        project: The project.
+        watched: Whether the check that tells what is stale is among them. A run of chosen assets
+            in this process does without: it would tell of what that run leaves out.
+    """
     spec = project.spec
     assets = [
         raw_asset(project),
@@ -71,11 +77,14 @@ def project_definitions(project: LoadedProject) -> dg.Definitions:
         merged_model_asset(project),
         evaluation_asset(project),
     ]
-    days, staleness = daily_job(spec), staleness_job(spec)
+    days, staleness = daily_job(spec, watched=watched), staleness_job(spec)
     return dg.Definitions(
         assets=dg.with_source_code_references(assets),
-        asset_checks=[staleness_check(project)],
-        jobs=[days, model_job(spec), staleness],
-        schedules=[daily_schedule(spec, days), staleness_schedule(spec, staleness)],
+        asset_checks=[staleness_check(project)] if watched else [],
+        jobs=[days, model_job(spec, watched=watched), *([staleness] if watched else [])],
+        schedules=[
+            daily_schedule(spec, days),
+            *([staleness_schedule(spec, staleness)] if watched else []),
+        ],
         sensors=[automation_sensor(spec), missing_days_sensor(spec)],
     )

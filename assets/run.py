@@ -98,7 +98,9 @@ def build(
     began_s = time.monotonic()
     spec = project.spec
     report = Report(spec.name, days)
-    definitions = dg.Definitions.merge(project_definitions(project), shared_definitions())
+    definitions = dg.Definitions.merge(
+        project_definitions(project, watched=False), shared_definitions()
+    )
     commit, dirty = git_state(Path(__file__).resolve().parents[1])
     tags = {
         "asked_by": "person",

@@ -66,7 +66,7 @@ def definitions(project: LoadedProject, tmp_path: Path) -> dg.Definitions:
     resources = {"workspace": WorkspaceResource(home=str(tmp_path / "home"))}
     shared = shared_definitions()
     return dg.Definitions.merge(
-        project_definitions(project),
+        project_definitions(project, watched=False),
         dg.Definitions(resources=resources, sensors=shared.sensors, executor=shared.executor),
     )
 

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from assets import staleness
-from assets.keys import STAGES, UP_TO_DATE, keys_of_stages
+from assets.definitions import shared_definitions
+from assets.instance import execute, open_instance
+from assets.keys import DAILY_STAGES, MODEL_STAGES, UP_TO_DATE, keys_of_stages
+from assets.project import project_definitions
+from assets.resources import WorkspaceResource
 from fm_platform.errors import SourceUnavailableError
+from fm_platform.home import Home
 from fm_platform.lineage.status import StatusRow
 from fm_platform.spec.load import LoadedProject
+from tests.assets.conftest import FakeStages
 
 ROWS = [
     StatusRow("raw", "raw", "2024-01-01", "fresh"),
@@ -26,12 +33,21 @@ ROWS = [
 
 
 @pytest.fixture
+def watched(project: LoadedProject, tmp_path: Path) -> dg.Definitions:
+    resources = {"workspace": WorkspaceResource(home=str(tmp_path / "home"))}
+    return dg.Definitions.merge(
+        project_definitions(project),
+        dg.Definitions(resources=resources, executor=dg.in_process_executor),
+    )
+
+
+@pytest.fixture
 def look(
-    definitions: dg.Definitions, monkeypatch: pytest.MonkeyPatch
+    watched: dg.Definitions, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[list[StatusRow], str], dict[str, dg.AssetCheckEvaluation]]:
     def run(rows: list[StatusRow], problem: str) -> dict[str, dg.AssetCheckEvaluation]:
         monkeypatch.setattr(staleness, "_status", lambda *_: (rows, problem))
-        result = definitions.resolve_job_def("shop_up_to_date").execute_in_process()
+        result = watched.resolve_job_def("shop_up_to_date").execute_in_process()
         assert result.success
         found = result.get_asset_check_evaluations()
         return {"/".join(evaluation.asset_key.path[1:]): evaluation for evaluation in found}
@@ -79,12 +95,36 @@ def test_a_source_that_is_away_is_told_not_raised(
 
 
 def test_builds_do_not_look_for_staleness(
-    definitions: dg.Definitions, project: LoadedProject
+    watched: dg.Definitions, project: LoadedProject, stages: FakeStages
 ) -> None:
-    for name in ("shop_daily", "shop_model"):
-        checks = definitions.resolve_job_def(name).asset_layer.executable_asset_keys
-        selected = definitions.resolve_job_def(name).asset_layer.asset_graph
-        assert checks
-        names = {key.name for key in selected.asset_check_keys}
-        assert UP_TO_DATE not in names
-    assert len(keys_of_stages(project.spec, STAGES)) == 8
+    for name, part in (("shop_daily", DAILY_STAGES), ("shop_model", MODEL_STAGES)):
+        keys = set(keys_of_stages(project.spec, part))
+        layer = watched.resolve_job_def(name).asset_layer
+        assert layer.executable_asset_keys == keys
+        assert UP_TO_DATE not in {key.name for key in layer.asset_graph.asset_check_keys}
+    job = watched.resolve_job_def("shop_daily")
+    result = job.execute_in_process(partition_key="2024-01-01")
+    names = {evaluation.check_name for evaluation in result.get_asset_check_evaluations()}
+    assert "contract" in names
+    assert UP_TO_DATE not in names
+
+
+def test_a_run_of_some_assets_runs_their_own_checks_only(
+    project: LoadedProject, tmp_path: Path, stages: FakeStages
+) -> None:
+    definitions = dg.Definitions.merge(
+        project_definitions(project, watched=False), shared_definitions()
+    )
+    with open_instance(Home(tmp_path / "home").ensure()) as instance:
+        result = execute(
+            instance, definitions, "shop_daily", keys=keys_of_stages(project.spec, ["raw"]),
+            days=["2024-01-01"], tags={},
+        )  # fmt: skip
+        found = {
+            event.asset_check_evaluation_data.check_name
+            for event in result.all_events
+            if event.event_type_value == "ASSET_CHECK_EVALUATION"
+        }
+
+    assert result.success
+    assert found == {"contract", "non_empty"}
