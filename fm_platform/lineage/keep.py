@@ -100,11 +100,11 @@ def _in_use(ledger: Ledger, project: str) -> Iterator[tuple[int, str]]:
     width = recorded_window(ledger, project)
     first = _first_day(max(days, default=None), width)
     for head in heads:
-        if head.partition is None:
+        if head.partition is None or (first is None and head.kind not in SOURCES):
             yield head.id, f"in use in {project}"
         elif head.kind in SOURCES:
             yield head.id, f"source rows in use in {project}"
-        elif first is None or head.partition >= first:
+        elif first is not None and head.partition >= first:
             yield head.id, f"in use in {project}, in the window of {width} days"
 
 
