@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from fm_platform.hashing import sha256_hex
+from fm_platform.hashing import fingerprint, sha256_hex
 from fm_platform.lineage import configs
 from fm_platform.lineage.fingerprints import (
     MODEL_PACKAGES,
@@ -159,8 +159,19 @@ def gold_key(spec: ProjectSpec, raw: Sequence[Readable]) -> str:
         code_version("gold"),
         spec.gold.dev_rows_per_source,
         sorted(source.name for source in spec.sources),
+        sorted(spec.taxonomy.classes),
         [[day.partition, day.parts["gold"]] for day in raw if "gold" in day.parts],
     )
+
+
+def taxonomy_part(classes: Sequence[str]) -> dict[str, str]:
+    """Return the part of votes that says of which list of classes they are the indices."""
+    return {"classes": fingerprint(list(classes))}
+
+
+def of_taxonomy(spec: ProjectSpec, votes: Readable) -> bool:
+    """Whether votes are indices of the classes that the project has now."""
+    return taxonomy_part(spec.taxonomy.classes).items() <= votes.parts.items()
 
 
 def votes_key(votes: Sequence[Readable]) -> str:

@@ -121,11 +121,14 @@ class Wants:
         return [head for head in found if head is not None]
 
     def _votes(self, day: str, plain: bool = False) -> Sequence[Head] | None:
-        """Return the votes of a day in the order of the functions; None where one is missing."""
+        """Return the votes of a day in the order of the functions; None where one is missing.
+
+        Votes for another list of classes are no votes: their numbers mean something else.
+        """
         if (day, plain) not in self._complete:
             functions = self.plain if plain else self.functions
             found = [self.heads.get(("votes", function.name, day)) for function in functions]
-            complete = [head for head in found if head is not None]
+            complete = [h for h in found if h is not None and recipes.of_taxonomy(self.spec, h)]
             if len(complete) < len(found):
                 return None
             self._complete[day, plain] = complete

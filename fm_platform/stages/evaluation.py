@@ -124,7 +124,7 @@ class _Evaluation:
         """Return the predictions of every system on the test rows."""
         found = {"merged_model": self._model(self.merged)}
         if self.champion is not None:
-            found["champion"] = self._model(self.champion)
+            found["champion"] = self._answers(self.champion)
         for adapter in self.adapters:
             found[f"expert:{adapter.name}"] = self._model(adapter)
         found["shared_start"] = self._model(self.start)  # one model trained on every source
@@ -138,6 +138,22 @@ class _Evaluation:
 
         probabilities = self._probabilities(version, self.rows["text"].to_pylist())
         return SystemPredictions(probabilities.argmax(axis=1), probabilities)
+
+    def _answers(self, champion: ArtifactVersion) -> SystemPredictions:
+        """Return what an earlier champion says, in the classes of today.
+
+        A class is the same where it has the same name. Where it names one that is gone, it has no
+        answer; its probabilities are compared only where the classes are the same.
+        """
+        from fm_platform.evaluation.metrics import SystemPredictions
+
+        before = list(champion.config["classes"])
+        probabilities = self._probabilities(champion, self.rows["text"].to_pylist())
+        if before == self.classes:
+            return SystemPredictions(probabilities.argmax(axis=1), probabilities)
+        index = {name: i for i, name in enumerate(self.classes)}
+        names = np.array([index.get(name, ABSTAIN) for name in before], np.int64)
+        return SystemPredictions(names[probabilities.argmax(axis=1)], None)
 
     def _probabilities(self, version: ArtifactVersion, texts: list[str]) -> Any:
         """Return what a model says of texts, float32[n, k]."""

@@ -27,6 +27,8 @@ from fm_platform.lineage.recipes import (
     exemplars_key,
     gold_key,
     label_model_recipe,
+    of_taxonomy,
+    taxonomy_part,
     votes_key,
     votes_recipe,
     weak_labels_recipe,
@@ -112,8 +114,9 @@ class _Day:
             content = self.ws.columns.put(table)
             failures = {"failed_rows": column.failed_rows, "first": list(column.first_failures)}
             return Produced(
-                content, {"column": content}, table.num_rows, table.nbytes, {"failures": failures}
-            )
+                content, {"column": content}, table.num_rows, table.nbytes, {"failures": failures},
+                taxonomy_part(self.spec.taxonomy.classes),
+            )  # fmt: skip
 
         return tables.build(self.ws, recipe, compute, self.run).version
 
@@ -176,10 +179,7 @@ class _Day:
         known: dict[str, str] = {}
         for raw in self.days:
             day = str(raw.partition)
-            found = [
-                self.ws.ledger.latest(self.spec.name, "votes", function.name, day)
-                for function in self.plain_functions
-            ]
+            found = [self.known_votes(function, day) for function in self.plain_functions]
             complete = [version for version in found if version is not None]
             if len(complete) == len(found):
                 known[day] = votes_key(complete)
@@ -190,10 +190,15 @@ class _Day:
             ),
         )
 
-    def latest_votes(self, function: LabelingFunction, day: str) -> ArtifactVersion:
+    def known_votes(self, function: LabelingFunction, day: str) -> ArtifactVersion | None:
+        """Return the votes in use of a day, unless they are indices of other classes."""
         version = self.ws.ledger.latest(self.spec.name, "votes", function.name, day)
+        return version if version is not None and of_taxonomy(self.spec, version) else None
+
+    def latest_votes(self, function: LabelingFunction, day: str) -> ArtifactVersion:
+        version = self.known_votes(function, day)
         if version is None:
-            # a function that is new today has not seen the days before: let it
+            # a function that is new, or votes on new classes, has not seen that day: let it
             other = _Day(self.ws, self.project, day, self.run, self.log)
             version = other.votes_of(function, [])
         return version
@@ -214,12 +219,9 @@ class _Day:
         names = [function.name for function in self.functions]
         versions: dict[str, list[ArtifactVersion]] = {self.day: today}
         for raw in self.days[:-1]:
-            past = [
-                self.ws.ledger.latest(self.spec.name, "votes", name, raw.partition)
-                for name in names
-            ]
+            past = [self.known_votes(function, str(raw.partition)) for function in self.functions]
             complete = [version for version in past if version is not None]
-            if len(complete) == len(names):
+            if len(complete) == len(past):
                 versions[str(raw.partition)] = complete
         recipe = label_model_recipe(
             self.spec,

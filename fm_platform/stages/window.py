@@ -35,6 +35,7 @@ def dev_gold(ws: Workspace, spec: ProjectSpec, day: str) -> pa.Table:
 
     For each source the first `Gold.dev_rows_per_source` by day and row id, within the window of
     the label model: a fixed prefix of a fixed order, so later days add rows but never swap them.
+    Rows that people gave a class that the taxonomy no longer has are left out.
 
     Returns:
         Columns row_id, day, source, label; at most budget x sources rows.
@@ -51,7 +52,8 @@ def dev_gold(ws: Workspace, spec: ProjectSpec, day: str) -> pa.Table:
         if all(counts.get(source, 0) >= budget for source in sources):
             break
         gold = tables.read(ws, version, "gold", columns)
-        gold = gold.filter(pc.equal(gold["split"], "dev")).sort_by("row_id")
+        known = pc.is_in(gold["label"], value_set=pa.array(spec.taxonomy.classes))
+        gold = gold.filter(pc.and_(pc.equal(gold["split"], "dev"), known)).sort_by("row_id")
         for source in sorted(sources):
             left = budget - counts.get(source, 0)
             if left > 0:

@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from fm_platform.hashing import fingerprint
-from fm_platform.lineage import rows, schema
+from fm_platform.lineage import recipes, rows, schema
 from fm_platform.lineage.database import now
 from fm_platform.lineage.fingerprints import code_stands_still, described
 from fm_platform.lineage.ledger import Ledger
@@ -156,6 +156,8 @@ class Simulation:
 
     def _parts(self, recipe: Recipe, content: str) -> Mapping[str, str]:
         names = [source.name for source in self.spec.sources]
+        if recipe.kind == "votes":
+            return recipes.taxonomy_part(recipe.config["classes"])
         if recipe.kind == "raw":
             # the gold table of a day follows from the gold of the sources: here, from their names
             return {"gold": fingerprint(["gold", recipe.partition])}
