@@ -243,6 +243,8 @@ def test_gold_key_follows_gold_rows_and_budget_alone() -> None:
     assert recipes.gold_key(spec, [replace(RAW, parts={"gold": "g2"})]) != key
     assert recipes.gold_key(make_spec(gold={"dev_rows_per_source": 3}), [RAW]) != key
     assert recipes.gold_key(spec, [RAW, replace(RAW, partition="2026-01-02", parts={})]) == key
+    other_classes = make_spec(taxonomy={"classes": ["good", "bad", "spam"]})
+    assert recipes.gold_key(other_classes, [RAW]) != key
 
 
 def test_seen_key_follows_today_and_the_days_before() -> None:

@@ -151,3 +151,21 @@ def test_a_damaged_file_is_found_and_its_artifact_built_again(ws: Workspace, fol
 def test_a_stage_without_its_input_says_what_to_run(ws: Workspace, folder: Path) -> None:
     with pytest.raises(LookupError, match=r"(?s)raw of 2026-01-02 is not built.*next: fm run"):
         build_weak_labels(ws, project(folder), DAYS[1], RunContext(), SilentReporter())
+
+
+def test_votes_and_gold_of_other_classes_are_not_mistaken_for_todays(
+    ws: Workspace, folder: Path
+) -> None:
+    for day in DAYS[:2]:
+        build_day(ws, project(folder), day)
+    changed = SPEC.replace("[bad, good]", "[good, bad, spam]")
+    (folder / "defs.yaml").write_text(changed.format(good="great"))
+
+    weak = build_day(ws, load_spec(folder / "defs.yaml"), DAYS[2])[1].version
+
+    model = ws.ledger.latest("small", "label_model", "label_model", DAYS[2])
+    assert model is not None
+    # the votes of the days before are numbers of other classes
+    assert {item.partition for item in model.inputs if item.role == "votes"} == {DAYS[2]}
+    rows = ws.tables.read_table(ws.table_ref(weak, "weak_labels")).to_pylist()
+    assert {row["label"] for row in rows if "great" in row["text"]} == {"good"}
