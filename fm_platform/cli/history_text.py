@@ -297,7 +297,11 @@ def _shares(probabilities: Mapping[str, float]) -> str:
 def _prediction_blocks(told: Mapping[str, Any]) -> list[str]:
     prediction, model = told["prediction"], told["model"]
     if prediction is None:
-        first = "prediction  none recorded: this row is in no evaluation of this model"
+        split = plain(told["row"].get("split"))
+        why = "this row is in no evaluation of this model"
+        if split and split != "test":
+            why = f"this is a {split} row, and evaluations ask about test rows only"
+        first = f"prediction  none recorded: {why}"
     else:
         right = "right" if prediction["label"] == prediction["gold"] else "wrong"
         first = (
@@ -346,7 +350,7 @@ def _label_blocks(told: Mapping[str, Any]) -> list[str]:
     silent = [vote for vote in told["votes"] if vote["vote"] is None]
     for vote in voted:
         source = vote["source"] or "its source was not recorded when it voted"
-        text = "\n".join(f"    {plain(line, 160)}" for line in source.splitlines())
+        text = "\n".join(f"    {_code(line)}" for line in source.splitlines())
         blocks.append(
             f"vote  {plain(vote['function'])}: {plain(vote['vote'])}  {_at(vote)}\n"
             f"  function {plain(vote['fingerprint'])}\n{text}"
@@ -355,6 +359,12 @@ def _label_blocks(told: Mapping[str, Any]) -> list[str]:
         rows = [(v["function"], v["content_hash"][:12], v["fingerprint"][:12]) for v in silent]
         blocks.append(render.table(rows, ("abstained", "votes", "function")))
     return blocks
+
+
+def _code(line: str) -> str:
+    """Return a line of source with the spaces it begins with."""
+    spaces = len(line) - len(line.lstrip(" "))
+    return " " * min(spaces, 40) + plain(line, 160)
 
 
 def _origin_blocks(told: Mapping[str, Any]) -> list[str]:
