@@ -16,7 +16,8 @@
     │   ├── FencedError               a newer run holds the lease; this one must stop
     │   ├── NonReproducibleError      one recipe gave two contents
     │   ├── RefError                  a reference names no version, or several
-    │   └── AliasConflictError        somebody else moved the alias first
+    │   ├── AliasConflictError        somebody else moved the alias first
+    │   └── BranchError               no such branch, or it cannot be merged
     ├── SourceError               raw rows could not be read
     │   ├── SourceUnavailableError    not reachable now (retryable)
     │   └── SourceFormatError         reachable, but not what was declared
@@ -197,6 +198,10 @@ class RefError(LedgerError, LookupError):
 
 class AliasConflictError(LedgerError):
     """An alias moved between reading and setting it."""
+
+
+class BranchError(LedgerError):
+    """There is no such branch, or one too many, or it cannot be merged."""
 
 
 class SourceError(FMError):

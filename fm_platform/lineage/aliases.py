@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,30 +18,37 @@ from fm_platform.lineage.records import AliasChange
 class Aliases(Database):
     """The moves of aliases and the decisions about versions."""
 
+    def scope(self, project: str) -> str:
+        """Return under which name the uses, aliases and decisions of a project are kept here."""
+        return project
+
     def alias_history(
         self, project: str, alias: str, *, at: datetime | None = None
     ) -> list[AliasChange]:
         """Return all moves of an alias, or those up to `at`, oldest first."""
         with self._read() as connection:
-            return _moves(connection, project, alias, at)
+            return moves_of(connection, self.scope(project), alias, at)
 
     def alias_id(self, project: str, alias: str, *, at: datetime | None = None) -> int | None:
         """Return the id of the version an alias names now, or named at a time; None if none."""
         with self._read() as connection:
-            moves = _moves(connection, project, alias, at, last=True)
+            moves = moves_of(connection, self.scope(project), alias, at, last=True)
         return moves[0].version_id if moves else None
 
     def alias_names(self, project: str) -> list[str]:
         """Return every alias that a project ever had, sorted."""
         a = schema.aliases.c
-        query = sa.select(a.alias).distinct().where(a.project == project).order_by(a.alias)
+        query = (
+            sa.select(a.alias).distinct().where(a.project == self.scope(project)).order_by(a.alias)
+        )
         with self._read() as connection:
             return list(connection.scalars(query))
 
     def aliases(self, project: str, *, at: datetime | None = None) -> dict[str, int]:
         """Return alias -> id of the version it names now, or named at a time."""
         a = schema.aliases.c
-        moved = [a.project == project] if at is None else [a.project == project, a.set_at <= at]
+        scope = self.scope(project)
+        moved = [a.project == scope] if at is None else [a.project == scope, a.set_at <= at]
         newest = (
             sa.select(a.alias, sa.func.max(a.number).label("number"))
             .where(*moved)
@@ -51,7 +58,7 @@ class Aliases(Database):
         query = (
             sa.select(a.alias, a.version_id)
             .join(newest, (newest.c.alias == a.alias) & (newest.c.number == a.number))
-            .where(a.project == project, a.version_id.is_not(None))
+            .where(a.project == scope, a.version_id.is_not(None))
             .order_by(a.alias)
         )
         with self._read() as connection:
@@ -83,8 +90,9 @@ class Aliases(Database):
             AliasConflictError: If somebody else moved it first.
             LedgerError: If there is no such version.
         """
+        scope = self.scope(project)
         with self._write() as connection:
-            moves = _moves(connection, project, alias, last=True)
+            moves = moves_of(connection, scope, alias, last=True)
             found = moves[0].version_id if moves else None
             if found != expected:
                 raise AliasConflictError(
@@ -100,7 +108,7 @@ class Aliases(Database):
             if version_id is not None:
                 _ensure_version(connection, project, version_id)
             row = {
-                "project": project, "alias": alias, "version_id": version_id,
+                "project": scope, "alias": alias, "version_id": version_id,
                 "number": moves[0].number + 1 if moves else 1,
                 "set_at": now(), "actor": actor, "reason": reason,
             }  # fmt: skip
@@ -117,7 +125,7 @@ class Aliases(Database):
     ) -> int:
         """Record a promotion, refusal, rollback or acceptance with its numbers; return its id."""
         row = {
-            "project": project, "kind": kind, "version_id": version_id, "actor": actor,
+            "project": self.scope(project), "kind": kind, "version_id": version_id, "actor": actor,
             "numbers": dict(numbers), "reason": reason, "decided_at": now(),
         }  # fmt: skip
         with self._write() as connection:
@@ -129,14 +137,14 @@ class Aliases(Database):
     def decisions(self, project: str, *, at: datetime | None = None) -> list[dict[str, Any]]:
         """Return the decisions of a project, or those up to `at`, oldest first."""
         d = schema.decisions.c
-        query = sa.select(schema.decisions).where(d.project == project).order_by(d.id)
+        query = sa.select(schema.decisions).where(d.project == self.scope(project)).order_by(d.id)
         if at is not None:
             query = query.where(d.decided_at <= at)
         with self._read() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
 
 
-def _moves(
+def moves_of(
     connection: Connection,
     project: str,
     alias: str,
@@ -144,14 +152,29 @@ def _moves(
     *,
     last: bool = False,
 ) -> list[AliasChange]:
+    """Return the moves of an alias, oldest first, or only its last one."""
     a = schema.aliases.c
-    query = sa.select(a.alias, a.number, a.version_id, a.set_at, a.actor, a.reason).where(
-        (a.project == project) & (a.alias == alias)
-    )
+    query = sa.select(
+        a.alias, a.number, a.version_id, a.set_at, a.actor, a.reason, a.restores
+    ).where((a.project == project) & (a.alias == alias))
     if at is not None:
         query = query.where(a.set_at <= at)
     query = query.order_by(a.number.desc()).limit(1) if last else query.order_by(a.number)
     return [AliasChange(**row._mapping) for row in connection.execute(query)]
+
+
+def standing(moves: Sequence[AliasChange]) -> Iterator[AliasChange]:
+    """Yield the moves of an alias that stand, newest first: not what a rollback took back."""
+    by_number = {move.number: move for move in moves}
+    number = max(by_number, default=0)
+    while number > 0:
+        move = by_number.get(number)
+        if move is None or move.restores is None:
+            if move is not None:
+                yield move
+            number -= 1
+        else:
+            number = move.restores
 
 
 def _ensure_version(connection: Connection, project: str, version_id: int) -> None:

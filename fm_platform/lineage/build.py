@@ -65,7 +65,7 @@ def build(
             ledger.use(recipe, known)
             return BuildResult(known, True, f"reused {known.content_hash[:12]}: same recipe")
     started = now()
-    lease = ledger.acquire_lease(lease_key(recipe), holder(run))
+    lease = ledger.acquire_lease(lease_key(recipe, ledger.scope(recipe.project)), holder(run))
     try:
         gone = ledger.removal(known.id) if known is not None else None
         if gone is not None:
@@ -84,9 +84,9 @@ def build(
     return BuildResult(version, False, reason)
 
 
-def lease_key(recipe: Recipe) -> str:
-    """Return the key of the lease that guards the slot of a recipe."""
-    return "/".join((recipe.project, recipe.kind, recipe.name, recipe.partition or "-"))
+def lease_key(recipe: Recipe, scope: str | None = None) -> str:
+    """Return the key of the lease that guards the slot of a recipe, there or on a branch."""
+    return "/".join((scope or recipe.project, recipe.kind, recipe.name, recipe.partition or "-"))
 
 
 def holder(run: RunContext) -> str:

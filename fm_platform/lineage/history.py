@@ -122,7 +122,7 @@ def _uses(
     ledger: Ledger, project: str, words: Sequence[str], at: datetime | None, limit: int
 ) -> list[LogEntry]:
     u = schema.uses.c
-    query = sa.select(schema.uses).where(u.project == project, *_named(u, words))
+    query = sa.select(schema.uses).where(u.project == ledger.scope(project), *_named(u, words))
     if at is not None:
         query = query.where(u.since <= at)
     before = schema.uses.alias()

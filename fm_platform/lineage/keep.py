@@ -47,6 +47,7 @@ def keep_set(ledger: Ledger, *, in_use_since: datetime | None = None) -> KeepSet
         in_use_since: Also what was in use at any moment since then; None: no such wish.
     """
     reasons: dict[int, str] = {}
+    ledger = ledger.on_branch(None)
     for version_id, why in _roots(ledger, in_use_since):
         reasons.setdefault(version_id, why)
     roots = frozenset(reasons)

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from fm_platform.errors import LedgerError
 from fm_platform.lineage import rows, schema
-from fm_platform.lineage.aliases import Aliases
+from fm_platform.lineage.aliases import standing
 from fm_platform.lineage.database import connect, now
 from fm_platform.lineage.documents import Documents
 from fm_platform.lineage.fingerprints import described, environment_hash
@@ -33,11 +33,12 @@ from fm_platform.lineage.records import (
     Use,
 )
 from fm_platform.lineage.retention import Retention
+from fm_platform.lineage.universes import Universes
 
 __all__ = ["AliasChange", "ArtifactVersion", "Lease", "Ledger", "RunContext", "now"]
 
 
-class Ledger(Aliases, Documents, Leases, Retention, Journaled):
+class Ledger(Universes, Documents, Leases, Retention, Journaled):
     """The record of every artifact version.
 
     Example:
@@ -97,7 +98,7 @@ class Ledger(Aliases, Documents, Leases, Retention, Journaled):
         """Return the version in use of one slot, now or at a time; None where there was none."""
         used = _in_use(at)
         c = used.c
-        slot = (c.project == project) & (c.kind == kind) & (c.name == name)
+        slot = (c.project == self.scope(project)) & (c.kind == kind) & (c.name == name)
         chosen = sa.select(c.version_id).where(slot, c.partition == (partition or ""), *_span(at))
         return self._one(schema.versions.c.id == chosen.scalar_subquery())
 
@@ -130,7 +131,7 @@ class Ledger(Aliases, Documents, Leases, Retention, Journaled):
         So an evaluation that promoted its model keeps its recipe: the champion it compared with
         does not turn into the model under test.
         """
-        for move in reversed(self.alias_history(project, alias)):
+        for move in standing(self.alias_history(project, alias)):
             if move.version_id is not None:
                 version = self.get(move.version_id)
                 if version.content_hash != challenger.content_hash:
@@ -155,7 +156,7 @@ class Ledger(Aliases, Documents, Leases, Retention, Journaled):
         query = (
             sa.select(schema.versions)
             .join(used, used.c.version_id == v.id)
-            .where(used.c.project == project, *_span(at))
+            .where(used.c.project == self.scope(project), *_span(at))
             .order_by(v.kind, v.name, v.partition)
         )
         if kind is not None:
@@ -173,7 +174,7 @@ class Ledger(Aliases, Documents, Leases, Retention, Journaled):
         query = (
             sa.select(c.kind, c.name, c.partition, c.version_id)
             .select_from(used)
-            .where(c.project == project, *_span(at))
+            .where(c.project == self.scope(project), *_span(at))
             .order_by(c.kind, c.name, c.partition)
         )
         if named is not None:
@@ -185,12 +186,12 @@ class Ledger(Aliases, Documents, Leases, Retention, Journaled):
         """Return a table expression of one column, `id`: the versions in use, for queries."""
         c = (table := _in_use(at)).c
         chosen = sa.select(c.version_id.label("id")).select_from(table)
-        return chosen.where(c.project == project, *_span(at)).cte("used")
+        return chosen.where(c.project == self.scope(project), *_span(at)).cte("used")
 
     def heads(self, project: str) -> list[Head]:
         """Return the versions in use of a project without their larger fields."""
         with self._read() as connection:
-            return rows.heads_of(connection, project)
+            return rows.heads_of(connection, self.scope(project))
 
     def latest_of_days(
         self, project: str, kind: str, name: str | None, first: str, last: str
@@ -203,7 +204,10 @@ class Ledger(Aliases, Documents, Leases, Retention, Journaled):
         query = (
             sa.select(schema.versions)
             .join(schema.current, c.version_id == v.id)
-            .where((c.project == project) & (c.kind == kind), c.partition.between(first, last))
+            .where(
+                (c.project == self.scope(project)) & (c.kind == kind),
+                c.partition.between(first, last),
+            )
             .order_by(c.partition, c.name)
         )
         return self._many(query if name is None else query.where(c.name == name))
@@ -212,7 +216,7 @@ class Ledger(Aliases, Documents, Leases, Retention, Journaled):
         """Return the greatest partition in use of one artifact, or None."""
         c = schema.current.c
         query = sa.select(sa.func.max(c.partition)).where(
-            (c.project == project) & (c.kind == kind) & (c.name == name)
+            (c.project == self.scope(project)) & (c.kind == kind) & (c.name == name)
         )
         with self._read() as connection:
             return connection.scalar(query) or None
@@ -270,7 +274,7 @@ class Ledger(Aliases, Documents, Leases, Retention, Journaled):
         query = (
             sa.select(u.version_id, u.since, u.until)
             .where(
-                (u.project == project) & (u.kind == kind) & (u.name == name),
+                (u.project == self.scope(project)) & (u.kind == kind) & (u.name == name),
                 u.partition == (partition or ""),
             )
             .order_by(u.id)
@@ -322,7 +326,7 @@ class Ledger(Aliases, Documents, Leases, Retention, Journaled):
                 kept in the ledger.
         """
         v = schema.versions.c
-        installed = environment_hash()
+        installed, scope = environment_hash(), self.scope(recipe.project)
         with self._write() as connection:
             if lease is not None:
                 ensure_held(connection, lease)
@@ -339,7 +343,7 @@ class Ledger(Aliases, Documents, Leases, Retention, Journaled):
                     )
                 else:
                     version_id = rows.refresh_location(connection, known.id, produced)
-                rows.put_in_use(connection, recipe, version_id)
+                rows.put_in_use(connection, recipe, version_id, scope)
             self._remember(connection, described((recipe.code, recipe.environment, installed)))
         if version_id is None:
             raise rows.not_reproducible(recipe, known.content_hash if known else "", produced)
@@ -347,11 +351,12 @@ class Ledger(Aliases, Documents, Leases, Retention, Journaled):
 
     def use(self, recipe: Recipe, version: ArtifactVersion) -> None:
         """Put an existing version in use for the slot of `recipe` (nothing if it already is)."""
+        scope = self.scope(recipe.project)
         with self._read() as connection:
-            if rows.used_now(connection, recipe) == version.id:
+            if rows.used_now(connection, recipe, scope) == version.id:
                 return
         with self._write() as connection:
-            rows.put_in_use(connection, recipe, version.id)
+            rows.put_in_use(connection, recipe, version.id, scope)
 
     def note_mlflow_run(self, version_id: int, run_id: str) -> None:
         """Note under which run MLflow shows a version; what is noted once stays."""

@@ -233,7 +233,10 @@ class Use:
 
 @dataclass(frozen=True)
 class AliasChange:
-    """One move of an alias; `version_id` None means that it was taken away."""
+    """One move of an alias; `version_id` None means that it was taken away.
+
+    `restores`: the move whose outcome holds again (0: none had been made yet); None: a new one.
+    """
 
     alias: str
     number: int
@@ -241,6 +244,7 @@ class AliasChange:
     set_at: datetime
     actor: str
     reason: str
+    restores: int | None = None
 
 
 @dataclass(frozen=True)

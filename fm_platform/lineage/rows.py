@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -26,10 +26,10 @@ from fm_platform.lineage.records import (
 AT_ONCE = 500  # ids in one query: below the limit of old SQLite builds
 
 
-def slot_of(recipe: Recipe) -> dict[str, str]:
-    """Return the columns that name the slot of a recipe."""
+def slot_of(recipe: Recipe, scope: str | None = None) -> dict[str, str]:
+    """Return the columns that name the slot of a recipe, in the project or in a branch of it."""
     return {
-        "project": recipe.project, "kind": recipe.kind, "name": recipe.name,
+        "project": scope or recipe.project, "kind": recipe.kind, "name": recipe.name,
         "partition": recipe.partition or "",
     }  # fmt: skip
 
@@ -148,20 +148,26 @@ def refresh_location(connection: Connection, version_id: int, produced: Produced
     return version_id
 
 
-def used_now(connection: Connection, recipe: Recipe) -> int | None:
+def used_now(connection: Connection, recipe: Recipe, scope: str | None = None) -> int | None:
     """Return the id of the version in use of the slot of a recipe, or None."""
     c = schema.current.c
-    where = [c[key] == value for key, value in slot_of(recipe).items()]
+    where = [c[key] == value for key, value in slot_of(recipe, scope).items()]
     return connection.scalar(sa.select(c.version_id).where(*where))
 
 
-def put_in_use(connection: Connection, recipe: Recipe, version_id: int) -> None:
-    """Make a version the one in use; the span of the one before ends."""
-    slot = slot_of(recipe)
+def put_in_use(
+    connection: Connection, recipe: Recipe, version_id: int, scope: str | None = None
+) -> None:
+    """Make a version the one in use of the slot of a recipe; the span of the one before ends."""
+    use_in_slot(connection, slot_of(recipe, scope), version_id)
+
+
+def use_in_slot(connection: Connection, slot: Mapping[str, str], version_id: int | None) -> None:
+    """Make a version the one in use of a slot, or none; the span of the one before ends."""
     c, u = schema.current.c, schema.uses.c
     where = [c[key] == value for key, value in slot.items()]
     found = connection.execute(sa.select(c.version_id, c.use_id).where(*where)).first()
-    if found is not None and found.version_id == version_id:
+    if (None if found is None else found.version_id) == version_id:
         return
     since = now()
     if found is not None:
@@ -169,6 +175,9 @@ def put_in_use(connection: Connection, recipe: Recipe, version_id: int) -> None:
         before = connection.execute(sa.select(u.since).where(u.id == found.use_id)).one().since
         since = max(since, before)
         connection.execute(schema.uses.update().where(u.id == found.use_id).values(until=since))
+    if version_id is None:
+        connection.execute(schema.current.delete().where(*where))
+        return
     row = {**slot, "version_id": version_id, "since": since}
     done = connection.execute(schema.uses.insert(), row)
     use = {"version_id": version_id, "use_id": int(done.inserted_primary_key[0])}  # type: ignore[index]

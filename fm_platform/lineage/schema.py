@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 metadata = sa.MetaData()
 
 
@@ -161,6 +161,8 @@ aliases = sa.Table(
     sa.Column("set_at", UtcTime, nullable=False),
     sa.Column("actor", sa.String(128), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
+    # A move that goes back: the state after the move of this number holds again (0: none was).
+    sa.Column("restores", sa.Integer),
     # two promoters can never both write the same next number
     sa.UniqueConstraint("project", "alias", "number"),
 )
@@ -197,6 +199,24 @@ documents = sa.Table(
     sa.Column("kind", sa.String(32), nullable=False),
     sa.Column("body", sa.JSON, nullable=False),
     sa.Column("first_seen", UtcTime, nullable=False),
+)
+
+# A branch is a second `project` for `uses`, `current`, `aliases` and `decisions`: its `namespace`.
+# Versions belong to the project itself, so every universe shares what has an equal recipe.
+branches = sa.Table(
+    "branches",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("project", sa.String(64), nullable=False),
+    sa.Column("namespace", sa.String(64), nullable=False, unique=True),
+    sa.Column("at", UtcTime, nullable=False),  # the moment of the project that it began from
+    sa.Column("definition_id", sa.ForeignKey("versions.id")),  # what the project declared then
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("actor", sa.String(128), nullable=False),
+    sa.Column("merged_at", UtcTime),  # the last time
+    sa.Column("merged_definition_id", sa.ForeignKey("versions.id")),
+    sa.Column("deleted_at", UtcTime),
 )
 
 # Results of pure functions of recorded content that a recipe needs as an input, e.g. the hash of

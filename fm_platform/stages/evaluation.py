@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from fm_platform.errors import EvaluationError
 from fm_platform.hashing import fingerprint
 from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
+from fm_platform.lineage.aliases import standing
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import evaluation_recipe
 from fm_platform.spec.load import LoadedProject
@@ -46,7 +47,7 @@ def previous_champion(
     Where the challenger has become champion already, it is the one before: so the question and
     its answer stay the same, and a second run computes nothing.
     """
-    for change in reversed(ws.ledger.alias_history(project, "champion")):
+    for change in standing(ws.ledger.alias_history(project, "champion")):
         if change.version_id is not None:
             version = ws.ledger.get(change.version_id)
             if version.content_hash != challenger.content_hash:

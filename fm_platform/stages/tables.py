@@ -135,9 +135,10 @@ def write(
         "project": recipe.project, "kind": recipe.kind, "name": recipe.name,
         "recipe_hash": recipe.hash,
     }  # fmt: skip
-    app_id = "|".join((recipe.project, table, partition))
+    scope = ws.ledger.scope(recipe.project)  # a branch writes tables of its own
+    app_id = "|".join((scope, table, partition))
     return ws.tables.write_partition(
-        f"{recipe.project}/{table}",
+        f"{scope}/{table}",
         data.schema,
         data.to_batches(max_chunksize=16_384),
         column=column,

@@ -47,7 +47,7 @@ _PROPERTIES = {
     "delta.deletedFileRetentionDuration": "interval 36500 days",
 }
 # Checkpoints are made after the acknowledgement, so that one that fails harms no commit.
-_NO_HOOK = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+NO_HOOK = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
 class Committer:
@@ -126,9 +126,9 @@ class Committer:
             ConcurrentWriteError: If every attempt lost to another writer.
         """
         for attempt in range(_ATTEMPTS):
-            with self._turn(ref.table):
+            with self.turn(ref.table):
                 try:
-                    snapshot = self._ready(ref, schema)
+                    snapshot = self.ready(ref, schema)
                     known = self.committed(snapshot, ref.table, commit)
                     if known is None:
                         fence()
@@ -160,7 +160,7 @@ class Committer:
             ConcurrentWriteError: If every attempt lost to another writer.
         """
         for _attempt in range(_ATTEMPTS):
-            with self._turn(table):
+            with self.turn(table):
                 snapshot = self.open(table)
                 if snapshot is None:
                     return
@@ -200,7 +200,7 @@ class Committer:
                 max_commit_retries=_ATTEMPTS,
                 app_transactions=turns,
             ),
-            post_commithook_properties=_NO_HOOK,
+            post_commithook_properties=NO_HOOK,
         )
         self._storage.sync_file(delta_log.commit_file(table, snapshot.version()))
         self._storage.sync_dir(delta_log.log_folder(table))
@@ -220,7 +220,7 @@ class Committer:
         # a transaction per partition makes one of them lose.
         turns = (snapshot.transaction_version(partition) or 0) + 1
         snapshot.create_write_transaction(
-            [_add_action(ref, file, rows[file.path]) for file in ref.files],
+            [add_action(ref, file, rows[file.path]) for file in ref.files],
             "overwrite",
             DeltaSchema.from_arrow(schema),
             [ref.column],
@@ -233,7 +233,7 @@ class Committer:
                     Transaction(partition, turns),
                 ],
             ),
-            post_commithook_properties=_NO_HOOK,
+            post_commithook_properties=NO_HOOK,
         )
         return self._landed(ref, snapshot.version(), token)
 
@@ -269,7 +269,7 @@ class Committer:
             )
         return version
 
-    def _ready(self, ref: TableRef, schema: pa.Schema) -> DeltaTable:
+    def ready(self, ref: TableRef, schema: pa.Schema) -> DeltaTable:
         """Open the table, creating it or adding new columns first where needed."""
         snapshot = self.open(ref.table)
         if snapshot is None:
@@ -297,12 +297,12 @@ class Committer:
             before = snapshot.version()
             snapshot.alter.add_columns(
                 new, commit_properties=CommitProperties(max_commit_retries=_ATTEMPTS),
-                post_commithook_properties=_NO_HOOK,
+                post_commithook_properties=NO_HOOK,
             )  # fmt: skip
             for version in delta_log.commit_versions(self._storage, ref.table):
                 if version > before:
                     self._storage.sync_file(delta_log.commit_file(ref.table, version))
-            return self._ready(ref, schema)
+            return self.ready(ref, schema)
         return snapshot
 
     def _create(self, ref: TableRef, schema: pa.Schema) -> DeltaTable:
@@ -340,7 +340,7 @@ class Committer:
             _LOG.warning("no checkpoint of %s at version %d: %s", table, version, error)
 
     @contextmanager
-    def _turn(self, table: str) -> Iterator[None]:
+    def turn(self, table: str) -> Iterator[None]:
         """Take turns with the other local writers of a table.
 
         This saves lost attempts, and no more: correctness is Delta's. So a holder that hangs
@@ -362,7 +362,8 @@ class Committer:
             yield
 
 
-def _add_action(ref: TableRef, file: FileRecord, rows: int) -> AddAction:
+def add_action(ref: TableRef, file: FileRecord, rows: int) -> AddAction:
+    """Return the action that makes a file of `rows` rows part of a table."""
     return AddAction(
         path=file.path,
         size=file.bytes,

@@ -269,6 +269,30 @@ class Storage:
         self.fs.delete_file(self.path(relative))
         return size
 
+    def link(self, source: str, target: str) -> None:
+        """Make `target` hold the bytes of `source`: by a hard link where local, else a copy.
+
+        What is there already stays: files of tables are never written twice under one name.
+        """
+        if self.size(target) is not None:
+            return
+        if not self.is_local:
+            self.fs.copy_file(self.path(source), self.path(target))
+            return
+        path = self.local(target)
+        make_dirs(path.parent)
+        try:
+            path.hardlink_to(self.local(source))
+        except FileExistsError:
+            return
+        except FileNotFoundError as error:
+            raise MissingArtifactError("a file is missing", where=self.uri(source)) from error
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM):
+                raise
+            atomic_write(path, self.local(source).read_bytes())
+        fsync_dir(path.parent)
+
     def free(self, relative: str) -> str:
         """Return `relative`, or with a number appended if that is taken."""
         candidate, number = relative, 0

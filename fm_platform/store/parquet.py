@@ -191,6 +191,11 @@ def file_schema(buffer: pa.Buffer) -> pa.Schema:
     return plain_schema(schema.insert(position, pa.field(column, pa.string())))
 
 
+def file_rows(buffer: pa.Buffer) -> int:
+    """Return the number of rows in a file."""
+    return int(pq.read_metadata(pa.BufferReader(buffer)).num_rows)
+
+
 def read_rows(buffer: pa.Buffer, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
     """Yield the rows of one file; `columns` selects and orders, None means all.
 

@@ -30,6 +30,7 @@ from fm_platform.store.parquet import PartitionWriter, file_schema, read_rows, s
 from fm_platform.store.refs import Commit as Commit
 from fm_platform.store.refs import FileRecord as FileRecord
 from fm_platform.store.refs import TableRef as TableRef
+from fm_platform.store.repoint import Repointed, repoint
 
 
 def _no_fence() -> None:
@@ -186,6 +187,19 @@ class TableStore:
                 for name in sorted(names):
                     freed += self.storage.remove(safe_relative(f"{table}/{name}", "file"))
         return freed
+
+    def repoint(
+        self,
+        table: str,
+        wanted: Mapping[str, TableRef],
+        gone: Iterable[str] = (),
+        *,
+        why: str,
+        fence: Callable[[], None] = _no_fence,
+    ) -> Repointed:
+        """Make partitions hold files that are there already, in one commit; see `repoint`."""
+        with storage_errors(self.storage.uri(safe_relative(table, "table name"))):
+            return repoint(self.storage, self._committer, table, wanted, gone, why=why, fence=fence)
 
     def size(self, ref: TableRef) -> int:
         """Return the bytes of the files of a version that are there."""

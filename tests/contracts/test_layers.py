@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
     {"fm_platform.tracking"},
     {"fm_platform.workspace"},
     {"fm_platform.stages", "fm_platform.upkeep"},
+    {"fm_platform.universe"},
     {"fm_platform.web"},
     {"fm_platform.cli", "assets"},
 ]  # fmt: skip

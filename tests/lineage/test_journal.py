@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fm_platform.errors import FencedError, HomeError, LedgerError
 from fm_platform.lineage import schema
+from fm_platform.lineage.database import now
 from fm_platform.lineage.journal import Journal, Line
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.rebuild import compare, restore
@@ -56,6 +57,7 @@ def a_history(ledger: Ledger) -> None:
     ledger.record_removals({first.id: 10}, actor="me")
     lease = ledger.acquire_lease("shop/raw", "me")
     ledger.release_lease(lease)
+    ledger.create_branch("try", {"shop": None}, now(), "me")
 
 
 def test_the_ledger_comes_back_row_for_row(ledger: Ledger, folder: Path) -> None:
