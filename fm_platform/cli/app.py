@@ -17,6 +17,7 @@ from fm_platform.cli import history, render
 from fm_platform.cli.diff import diff
 from fm_platform.cli.ledger import ledger
 from fm_platform.cli.models import models
+from fm_platform.cli.reproduce import reproduce
 from fm_platform.errors import FMError
 
 app = typer.Typer(
@@ -134,6 +135,7 @@ def _run(project: str, first: str | None, last: str | None) -> int:
 
 
 app.command()(diff)
+app.command()(reproduce)
 app.command()(models)
 
 

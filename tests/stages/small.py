@@ -81,10 +81,14 @@ def build_small(folder: Path, home: Path) -> Built:
     loaded = load_spec(folder / "defs.yaml")
     ws = Workspace.open(Home(home))
     record_definition(ws, loaded, RunContext())
+    build_days(ws, loaded)
+    return ws, loaded, build_models(ws, loaded)
+
+
+def build_days(ws: Workspace, loaded: LoadedProject) -> None:
     for day in DAYS:
         for stage in (build_raw, build_weak_labels, build_cleaned):
             stage(ws, loaded, day, RunContext(), SilentReporter())
-    return ws, loaded, build_models(ws, loaded)
 
 
 def build_models(ws: Workspace, loaded: LoadedProject) -> dict[str, StageResult]:

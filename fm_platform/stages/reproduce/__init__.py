@@ -1,0 +1,11 @@
+"""Versions built again elsewhere, to see that every bit comes out the same."""
+
+from fm_platform.stages.reproduce.replay import (
+    Compared,
+    Plan,
+    Reproduction,
+    make_plan,
+    reproduce,
+)
+
+__all__ = ["Compared", "Plan", "Reproduction", "make_plan", "reproduce"]

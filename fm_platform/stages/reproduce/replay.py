@@ -1,0 +1,269 @@
+"""Build a version and everything under it again, elsewhere, and compare every content hash.
+
+The recipes are replayed in the order in which they were built, each with the project as it was
+declared at that moment, in a workspace that holds nothing else. So each stage finds what it found
+then, and reads what it built itself, never the stored bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fm_platform.errors import FMError, StoreError
+from fm_platform.lineage import ArtifactVersion, RunContext
+from fm_platform.lineage.causes import Before, differences
+from fm_platform.lineage.graph import upstream
+from fm_platform.lineage.recipes import code_version, environment_of
+from fm_platform.lineage.refs import version_name
+from fm_platform.spec.load import LoadedProject
+from fm_platform.stages.adapters import build_adapter, build_start
+from fm_platform.stages.cleaned import build_cleaned
+from fm_platform.stages.common import Reporter
+from fm_platform.stages.definition import read_definition
+from fm_platform.stages.evaluation import build_evaluation
+from fm_platform.stages.merged_model import build_merged_model
+from fm_platform.stages.raw import build_raw
+from fm_platform.stages.reproduce.scratch import restore, scratch_workspace
+from fm_platform.stages.weak_labels import build_weak_labels
+from fm_platform.workspace import Workspace
+
+EQUAL, DIFFERS, NOT_BUILT = "equal", "differs", "not built"
+_BY_PRODUCTS = ("embeddings", "votes", "label_model")  # a day of weak_labels builds these
+_RUN = RunContext(asked_by="reproduce")
+Build = Callable[[Workspace, LoadedProject, ArtifactVersion, Reporter], object]
+_BUILD: Mapping[str, Build] = {
+    "raw": lambda ws, p, v, log: build_raw(ws, p, str(v.partition), _RUN, log),
+    "weak_labels": lambda ws, p, v, log: build_weak_labels(ws, p, str(v.partition), _RUN, log),
+    "cleaned": lambda ws, p, v, log: build_cleaned(ws, p, str(v.partition), _RUN, log),
+    "start": lambda ws, p, v, log: build_start(ws, p, _RUN, log),
+    "adapter": lambda ws, p, v, log: build_adapter(ws, p, v.name, _RUN, log),
+    "merged_model": lambda ws, p, v, log: build_merged_model(ws, p, _RUN, log),
+    "evaluation": lambda ws, p, v, log: build_evaluation(ws, p, _RUN, log),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be built again, and what is known before it starts.
+
+    Attributes:
+        target: The version asked for.
+        versions: It and everything under it, in the order in which they were built.
+        differences: What the recorded builds had that this process has not: packages, processor,
+            code; in words.
+        damaged: Name of an artifact -> what is wrong with its stored bytes.
+    """
+
+    target: ArtifactVersion
+    versions: tuple[ArtifactVersion, ...]
+    differences: tuple[str, ...]
+    damaged: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One artifact: the recorded content hash and the one that was built again."""
+
+    name: str
+    state: str
+    recorded: str
+    found: str | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of it; artifacts after the first one that differs are not compared."""
+
+    plan: Plan
+    compared: tuple[Compared, ...] = field(default=())
+
+    @property
+    def first_difference(self) -> Compared | None:
+        """The first artifact, in build order, that is not what was recorded."""
+        return next((c for c in self.compared if c.state != EQUAL), None)
+
+    @property
+    def equal(self) -> bool:
+        """Whether every artifact has its recorded content hash, built again and as stored."""
+        return self.first_difference is None and not self.plan.damaged
+
+
+def make_plan(ws: Workspace, target: ArtifactVersion) -> Plan:
+    """Return what building `target` again takes; every stored byte under it is verified.
+
+    Raises:
+        FMError: If it is of a kind that no stage builds.
+    """
+    if target.kind not in (*_BUILD, *_BY_PRODUCTS):
+        raise FMError(
+            f"{version_name(target)} is recorded, not built",
+            expected="a table of a day, a label model, a model or an evaluation",
+        )
+    found = ws.ledger.get_many(upstream(ws.ledger, [target.id]))
+    versions = sorted(
+        (v for v in found if v.kind in (*_BUILD, *_BY_PRODUCTS)),
+        key=lambda v: (v.created_at, v.id),
+    )
+    damaged = {}
+    for version in versions:
+        try:
+            ws.verify(version)
+        except StoreError as error:
+            damaged[version_name(version)] = str(error).splitlines()[0]
+    return Plan(target, tuple(versions), tuple(_changed(ws, versions)), damaged)
+
+
+def reproduce(
+    ws: Workspace, plan: Plan, scratch: Path, project: LoadedProject | None, log: Reporter
+) -> Reproduction:
+    """Build everything again in `scratch`; stop at the first artifact that differs.
+
+    Args:
+        ws: Where the versions are recorded; only read.
+        plan: From `make_plan`.
+        scratch: An empty folder.
+        project: The project of today, for rows and base model; None where it is gone.
+        log: Told each artifact.
+    """
+    again = scratch_workspace(scratch / "home", ws.home)
+    projects: dict[int, LoadedProject] = {}
+    steps = _steps(plan)
+    done: dict[int, Compared] = {}
+    for number, version in enumerate(steps, start=1):
+        log.progress("reproduce", number, len(steps), version_name(version))
+        then = _declared(ws, version, scratch / "projects", project, projects)
+        if version.kind == "evaluation":
+            _put_champion(again, version, plan)
+        builder = _BUILD.get(version.kind, _BUILD["weak_labels"])
+        builder(again, then, version, log)
+        made = {past.id: _compare(again, past) for past in _finished(plan, version, done)}
+        if version.id in made and made[version.id].state != EQUAL:
+            done |= made  # its votes may tell why
+            break
+        # votes of an earlier definition may be built by a later step
+        done |= {key: compared for key, compared in made.items() if compared.state == EQUAL}
+    else:
+        done |= {v.id: _compare(again, v) for v in plan.versions if v.id not in done}
+    return Reproduction(plan, tuple(done[v.id] for v in plan.versions if v.id in done))
+
+
+def _steps(plan: Plan) -> list[ArtifactVersion]:
+    """Return what to build, in order; a day builds its votes, also where only these are read."""
+    days = {version.partition for version in plan.versions if version.kind == "weak_labels"}
+    steps = []
+    for version in plan.versions:
+        if version.kind in _BUILD:
+            steps.append(version)
+        elif version.partition not in days:
+            days.add(version.partition)
+            steps.append(version)
+    return steps
+
+
+def _finished(
+    plan: Plan, built: ArtifactVersion, done: Mapping[int, Compared]
+) -> Iterator[ArtifactVersion]:
+    """Yield what can be compared once `built` is: itself, and what its day made on the way."""
+    for version in plan.versions:
+        if (version.id == built.id and version.kind in _BUILD) or (
+            version.id not in done
+            and version.kind in _BY_PRODUCTS
+            and built.kind in ("weak_labels", *_BY_PRODUCTS)
+            and version.partition == built.partition
+        ):
+            yield version
+
+
+def _declared(
+    ws: Workspace,
+    version: ArtifactVersion,
+    folder: Path,
+    now: LoadedProject | None,
+    known: dict[int, LoadedProject],
+) -> LoadedProject:
+    """Return the project as it was declared when `version` was built."""
+    recorded = ws.ledger.latest(version.project, "spec", "spec", at=version.created_at)
+    if recorded is None:
+        if now is None:
+            raise FMError(
+                f"what {version.project} declared on {version.created_at:%Y-%m-%d} is not recorded",
+                expected=f"a definition in the ledger, or the folder of {version.project}",
+            )
+        return now
+    if recorded.id not in known:
+        definition = read_definition(ws, recorded)
+        known[recorded.id] = restore(definition, folder / recorded.content_hash[:16], now)
+    return known[recorded.id]
+
+
+def _put_champion(again: Workspace, version: ArtifactVersion, plan: Plan) -> None:
+    """Name the champion that an evaluation compared with: a decision, not a computation."""
+    wanted = [i.content_hash for i in version.inputs if i.role == "champion"]
+    now = again.ledger.alias(version.project, "champion")
+    if not wanted or (now is not None and now.content_hash == wanted[0]):
+        return
+    for built in again.ledger.versions(version.project, "merged_model", "merged_model"):
+        if built.content_hash == wanted[0]:
+            again.ledger.set_alias(
+                version.project, "champion", built.id, expected=now.id if now else None,
+                reason=f"as it was for {version_name(plan.target)}", actor="reproduce",
+            )  # fmt: skip
+
+
+def _compare(again: Workspace, version: ArtifactVersion) -> Compared:
+    name, recorded = version_name(version), version.content_hash
+    kind, artifact, partition = version.slot
+    found = again.ledger.versions(version.project, kind, artifact, partition)
+    if not found:
+        return Compared(name, NOT_BUILT, recorded, None, "nothing asked for it")
+    if any(built.content_hash == recorded for built in found):
+        return Compared(name, EQUAL, recorded, recorded)
+    last = again.ledger.get(max(found, key=lambda built: built.id).id)
+    same = last.recipe_hash == version.recipe_hash
+    why = (
+        "the same recipe gave another content"
+        if same
+        else differences(Before.of(version), last, again.ledger.document)
+    )
+    return Compared(name, DIFFERS, recorded, last.content_hash, why)
+
+
+def _changed(ws: Workspace, versions: Sequence[ArtifactVersion]) -> Iterator[str]:
+    """Yield in words what this process has not, that the builds had; each once."""
+    from fm_platform.lineage.environment import relevant_environment
+    from fm_platform.lineage.fingerprints import described
+
+    told: set[str] = set()
+    for version in versions:
+        code, environment = code_version(version.kind), environment_of(version.kind)
+        lines: list[str] = []
+        if version.environment != environment:
+            before = ws.ledger.document(version.environment)
+            lines += _environments(before, relevant_environment(environment))
+        if version.code != code:
+            today = {hash_: body for hash_, _, body in described([code])}
+            before = ws.ledger.document(version.code) or {}
+            now = today.get(code) or {}
+            modules = sorted(m for m in {*before, *now} if before.get(m) != now.get(m))
+            named = f": {', '.join(modules)}" if before and modules else ""
+            lines.append(f"the code of {version.kind} is another{named}")
+        for line in lines:
+            if line not in told:
+                told.add(line)
+                yield line
+
+
+def _environments(before: Any, now: Any) -> Iterator[str]:
+    """Yield e.g. `numpy 2.4.5 then, 2.4.6 now`."""
+    if not before or not now:
+        yield "the environment is another (the recorded one is not described)"
+        return
+    flat = [{**e, **e.get("packages", {})} for e in (before, now)]
+    for key in sorted((flat[0].keys() | flat[1].keys()) - {"packages"}):
+        then, today = flat[0].get(key), flat[1].get(key)
+        if then != today:
+            yield f"{key} {then or 'not installed'} then, {today or 'not installed'} now"

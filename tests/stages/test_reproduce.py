@@ -1,0 +1,133 @@
+"""Versions are built again in a scratch place, and every difference is named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fm_platform.errors import FMError
+from fm_platform.home import Home
+from fm_platform.lineage import ArtifactVersion, RunContext
+from fm_platform.lineage import environment as environment_module
+from fm_platform.spec.load import LoadedProject, load_spec
+from fm_platform.stages import SilentReporter
+from fm_platform.stages.definition import record_definition
+from fm_platform.stages.reproduce import make_plan, reproduce
+from fm_platform.workspace import Workspace
+from tests.stages.small import Built, build_days
+
+World = tuple[Workspace, LoadedProject]
+
+
+@pytest.fixture(scope="module")
+def made(built: Built) -> World:
+    return built[:2]
+
+
+@pytest.fixture
+def world(made: World, tmp_path: Path) -> World:
+    """A copy that a test may change."""
+    ws, loaded = made
+    shutil.copytree(ws.home.root, tmp_path / "home")
+    shutil.copytree(loaded.directory, tmp_path / "small")
+    return Workspace.open(Home(tmp_path / "home")), load_spec(tmp_path / "small" / "defs.yaml")
+
+
+def latest(ws: Workspace, kind: str, name: str, day: str | None = None) -> ArtifactVersion:
+    version = ws.ledger.latest("small", kind, name, day)
+    assert version is not None
+    return ws.ledger.get(version.id)
+
+
+def test_everything_under_an_evaluation_comes_out_the_same(made: World, tmp_path: Path) -> None:
+    ws, loaded = made
+    plan = make_plan(ws, latest(ws, "evaluation", "evaluation"))
+
+    done = reproduce(ws, plan, tmp_path, loaded, SilentReporter())
+
+    assert plan.differences == ()
+    assert done.first_difference is None
+    assert done.equal
+    assert {c.recorded for c in done.compared} == {v.content_hash for v in plan.versions}
+    kinds = {v.kind for v in plan.versions}
+    assert kinds == {
+        "raw", "embeddings", "votes", "label_model", "weak_labels", "cleaned", "start", "adapter",
+        "merged_model", "evaluation",
+    } - ({"embeddings"} - kinds)  # fmt: skip
+
+
+def test_what_was_declared_then_is_built_not_what_is_declared_now(
+    world: World, tmp_path: Path
+) -> None:
+    ws, loaded = world
+    target = latest(ws, "cleaned", "cleaned", "2026-01-02")
+    text = loaded.file.read_text()
+    loaded.file.write_text(text.replace("words: [bad, awful", "words: [bad"))
+    edited = load_spec(loaded.file)
+    record_definition(ws, edited, RunContext())
+    build_days(ws, edited)
+    assert latest(ws, "cleaned", "cleaned", "2026-01-02").content_hash != target.content_hash
+
+    done = reproduce(ws, make_plan(ws, target), tmp_path / "s", edited, SilentReporter())
+
+    assert done.equal, done.first_difference
+
+
+def test_rows_that_changed_since_are_the_first_difference(world: World, tmp_path: Path) -> None:
+    ws, loaded = world
+    file = loaded.directory / "mail-2026-01-01.jsonl"
+    file.write_text(file.read_text().replace("n3", "n3 changed"))
+
+    plan = make_plan(ws, latest(ws, "weak_labels", "weak_labels", "2026-01-02"))
+    first = reproduce(ws, plan, tmp_path / "s", loaded, SilentReporter()).first_difference
+
+    assert first is not None
+    assert (first.name, first.state) == ("raw/2026-01-01#1", "differs")
+    assert "mail" in first.why
+
+
+def test_a_flipped_bit_in_the_store_is_named(world: World, tmp_path: Path) -> None:
+    ws, loaded = world
+    target = latest(ws, "weak_labels", "weak_labels", "2026-01-02")
+    ref = ws.table_ref(latest(ws, "raw", "raw", "2026-01-01"), "raw")
+    path = ws.home.lake / ref.table / ref.files[0].path
+    if not path.exists():
+        path = next(ws.home.lake.rglob(Path(ref.files[0].path).name))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(bytes(data))
+
+    plan = make_plan(ws, target)
+    done = reproduce(ws, plan, tmp_path / "s", loaded, SilentReporter())
+
+    assert list(plan.damaged) == ["raw/2026-01-01#1"]
+    assert done.first_difference is None  # built again, it is what was recorded
+    assert not done.equal
+
+
+def test_another_package_is_named_before_anything_is_built(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ws, _ = made
+    real = environment_module.packages
+    monkeypatch.setattr(
+        environment_module, "packages", lambda names: {**real(names), "torch": "9.9.9"}
+    )
+    environment_module._fingerprint_of.cache_clear()
+    try:
+        plan = make_plan(ws, latest(ws, "merged_model", "merged_model"))
+    finally:
+        monkeypatch.undo()
+        environment_module._fingerprint_of.cache_clear()
+
+    assert any("torch" in line and "9.9.9 now" in line for line in plan.differences)
+
+
+def test_a_definition_is_recorded_not_built(made: World) -> None:
+    ws, _ = made
+
+    with pytest.raises(FMError, match="recorded, not built"):
+        make_plan(ws, latest(ws, "spec", "spec"))
