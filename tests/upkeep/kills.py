@@ -12,6 +12,7 @@ from fm_platform.stages.cleaned import build_cleaned
 from fm_platform.stages.definition import record_definition
 from fm_platform.stages.raw import build_raw
 from fm_platform.stages.weak_labels import build_weak_labels
+from fm_platform.upkeep.gc import collect
 from fm_platform.workspace import Workspace
 from tests.support.kill import Ready
 from tests.upkeep.worlds import add
@@ -45,6 +46,18 @@ def write_project(folder: Path) -> Path:
         (folder / f"rows-{day}.jsonl").write_text("\n".join(lines) + "\n")
     (folder / "defs.yaml").write_text(SPEC)
     return folder / "defs.yaml"
+
+
+def collect_for_ever(ready: Ready, home: str, first: int) -> None:
+    """Replace a day and a model again and again, and remove what is replaced."""
+    ws = Workspace.open(Home(Path(home)))
+    ready()
+    for salt in range(first, first + 100_000):
+        raw = add(ws, "raw", "raw", DAYS[0], [], salt % 3)
+        votes = add(ws, "votes", "words", DAYS[0], [raw], salt)
+        cleaned = add(ws, "cleaned", "cleaned", DAYS[0], [raw, votes], salt)
+        add(ws, "merged_model", "merged_model", None, [cleaned], salt)
+        collect(ws, actor="test")
 
 
 def build_all(ready: Ready, file: str, home: str) -> None:

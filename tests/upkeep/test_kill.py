@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from fm_platform.home import Home
+from fm_platform.lineage.keep import keep_set
 from fm_platform.store.fsck import check_columns, check_models, check_tables
+from fm_platform.upkeep.gc import collect
 from fm_platform.upkeep.rebuild import check
 from fm_platform.workspace import Workspace
 from tests.support.kill import forkserver
-from tests.upkeep.kills import build_all, write_project
+from tests.upkeep.kills import build_all, collect_for_ever, write_project
+from tests.upkeep.worlds import is_there
 
 MANY = int(os.environ.get("FM_KILLS", "100"))
 
@@ -85,7 +88,53 @@ def kill_often(root: Path, kills: int, seed: int) -> None:
 
 @pytest.mark.timeout(300)
 def test_a_build_killed_a_few_times(tmp_path: Path) -> None:
-    kill_often(tmp_path, kills=4, seed=1)
+    kill_often(tmp_path, kills=3, seed=1)
+
+
+def kill_collections(root: Path, kills: int, seed: int) -> None:
+    """Kill retention at `kills` random moments; what is kept must always verify."""
+    home = root / "home"
+    rng = random.Random(seed)
+    pinned: list[int] = []
+    for kill in range(kills):
+        ws = Workspace.open(Home(home))
+        first = 1 + len(ws.ledger.versions("shop"))
+        context = forkserver()
+        ready = context.Event()
+        child = context.Process(
+            target=collect_for_ever, args=(ready.set, str(home), first), daemon=True
+        )
+        child.start()
+        assert ready.wait(60)
+        child.join(rng.uniform(0.05, 1.0))
+        child.kill()
+        child.join()
+        assert child.exitcode == -9, "the child was to be killed"
+        kept = keep_set(ws.ledger).reasons
+        for version in ws.ledger.get_many(sorted(kept)):
+            ws.verify(version)
+        assert check(ws).differences == ()
+        model = ws.ledger.latest("shop", "merged_model", "merged_model")
+        if model is not None and kill % 3 == 0:
+            ws.ledger.pin(model.id, reason="", actor="test")
+            pinned.append(model.id)
+        ws.ledger.engine.dispose()
+    ws = Workspace.open(Home(home))
+    collect(ws, actor="test")
+    assert all(is_there(ws, ws.ledger.get(version_id)) for version_id in pinned)
+    left = [v.id for v in ws.ledger.versions("shop") if is_there(ws, v)]
+    assert set(left) == set(keep_set(ws.ledger).reasons)
+
+
+@pytest.mark.timeout(300)
+def test_retention_killed_a_few_times(tmp_path: Path) -> None:
+    kill_collections(tmp_path, kills=2, seed=3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_retention_killed_at_many_random_points(tmp_path: Path) -> None:
+    kill_collections(tmp_path, kills=MANY, seed=4)
 
 
 @pytest.mark.slow
