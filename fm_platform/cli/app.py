@@ -229,9 +229,11 @@ def doctor(as_json: AsJson = False) -> None:
 
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(help="Dagster; MLflow takes the next.")] = 3000,
+    port: Annotated[
+        int, typer.Option(help="Dagster; MLflow takes the next, the lineage page the one after.")
+    ] = 3000,
 ) -> None:
-    """Serve Dagster (guarded), its daemon and MLflow on loopback until Ctrl-C."""
+    """Serve Dagster (guarded), its daemon, MLflow and the lineage page until Ctrl-C."""
     from fm_platform.cli.serve import serve
 
     sys.exit(serve(port))

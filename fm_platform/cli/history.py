@@ -45,6 +45,7 @@ def lineage(
     up: Annotated[bool, typer.Option("--up", help="Only what it is made from.")] = False,
     down: Annotated[bool, typer.Option("--down", help="Only what is made from it.")] = False,
     every: Annotated[bool, typer.Option("--all", help="One line for every version.")] = False,
+    page: Annotated[bool, typer.Option("--open", help="Show it on the lineage page.")] = False,
     project: InProject = None,
     as_json: AsJson = False,
 ) -> None:
@@ -56,6 +57,15 @@ def lineage(
     from fm_platform.lineage.graph import lineage as lineage_of
 
     ws, when = _open(), _time(at)
+    if page:
+        from fm_platform.web.lineage.server import open_page
+
+        named = _resolve(ws, project, ref, when) if ref else None
+        open_page(
+            ws, named[0].project if named else project, named[0] if named else None,
+            named[1] if named else when, typer.echo,
+        )  # fmt: skip
+        return
     if ref is None:
         graphs = [graph_at(ws.ledger, name, when) for name in _projects(ws.ledger, project)]
         if as_json:

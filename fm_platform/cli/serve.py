@@ -27,7 +27,7 @@ def serve(port: int) -> int:
     """Start everything, print the addresses, wait for Ctrl-C; return an exit code."""
     home = Home.from_environment().ensure()
     prepare_dagster_home(home)
-    for wanted in (port, port + 1):
+    for wanted in (port, port + 1, port + 2):
         _free(wanted)
     environment = {
         **os.environ,
@@ -45,6 +45,10 @@ def serve(port: int) -> int:
             "--backend-store-uri", home.tracking_uri, "--workers", "1",
             "--artifacts-destination", str(home.mlflow / "artifacts"),
         ],
+        "lineage": [
+            "-m", "fm_platform.web.lineage", "--port", str(port + 2),
+            "--dagster", f"http://{LOOPBACK}:{port}", "--mlflow", f"http://{LOOPBACK}:{port + 1}",
+        ],
     }  # fmt: skip
     running: dict[str, subprocess.Popen[bytes]] = {}
     # a service manager stops with TERM; a shell starts background jobs with INT ignored
@@ -58,9 +62,10 @@ def serve(port: int) -> int:
                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 )  # fmt: skip
         typer.echo("starting ...")
-        _wait_for(running, [port, port + 1], home)
+        _wait_for(running, [port, port + 1, port + 2], home)
         typer.echo(f"Dagster   http://{LOOPBACK}:{port}")
         typer.echo(f"MLflow    http://{LOOPBACK}:{port + 1}")
+        typer.echo(f"lineage   http://{LOOPBACK}:{port + 2}")
         typer.echo(f"logs      {home.logs}")
         typer.echo("Ctrl-C stops them")
         while True:

@@ -20,12 +20,13 @@ pytestmark = [pytest.mark.daemon, pytest.mark.timeout(600)]
 
 
 def free_ports() -> int:
-    """Return a port that is free together with its successor."""
-    for port in range(23_400, 24_400, 2):
-        with socket.socket() as first, socket.socket() as second:
+    """Return a port that is free together with the two after it."""
+    for port in range(23_400, 24_400, 3):
+        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
             try:
                 first.bind(("127.0.0.1", port))
                 second.bind(("127.0.0.1", port + 1))
+                third.bind(("127.0.0.1", port + 2))
             except OSError:
                 continue
             return port

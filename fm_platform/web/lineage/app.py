@@ -1,0 +1,276 @@
+"""The server of the lineage page: it reads, and answers with JSON; it changes nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from fm_platform.errors import FMError, RefError
+from fm_platform.lineage.graph import Graph, graph_at
+from fm_platform.lineage.records import ArtifactVersion
+from fm_platform.lineage.refs import parse, parse_time, projects, resolve, version_name
+from fm_platform.stages.diff import Wanted
+from fm_platform.stages.diff import diff as compare
+from fm_platform.stages.trace import row_finder, trace
+from fm_platform.web.guard import Guard, loopback_hosts
+from fm_platform.web.lineage.inert import inert
+from fm_platform.web.lineage.links import Links
+from fm_platform.web.lineage.moments import extent, moments, stamp
+from fm_platform.web.lineage.payload import graph_json, record_json, with_named
+from fm_platform.web.lineage.world import world
+from fm_platform.workspace import Workspace
+
+STATIC = Path(__file__).parent / "static"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'"
+)
+"""No inline script, nothing from elsewhere, and no text that becomes markup."""
+_KEPT = 48
+_log = logging.getLogger(__name__)
+
+
+def make_app(ws: Workspace, links: Links, port: int) -> ASGIApp:
+    """Return the page and its answers behind the guard.
+
+    Args:
+        ws: Whose history.
+        links: Where Dagster and MLflow are shown.
+        port: Where it listens: the guard answers to that name only.
+    """
+    page = _Page(ws, links)
+    answers: dict[str, Callable[[Request], Any]] = {
+        "about": page.about,
+        "timeline": page.timeline,
+        "graph": page.graph,
+        "world": page.world,
+        "record": page.record,
+        "diff": page.diff,
+        "trace": page.trace,
+    }
+    routes = [Route(f"/api/{name}", _answer(ask)) for name, ask in answers.items()]
+    app = Starlette(
+        routes=[
+            Route("/", _index),
+            *routes,
+            Route("/go/mlflow/{run_id}", page.go_to_mlflow),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ]
+    )
+    return Guard(_with_policy(app), loopback_hosts(port), token="")
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """An answer that is JSON already."""
+
+    body: bytes
+
+
+class _Page:
+    """What the page asks for. Graphs are kept for as long as nothing is added to the ledger."""
+
+    def __init__(self, ws: Workspace, links: Links) -> None:
+        self._ws, self._links = ws, links
+        self._kept: OrderedDict[tuple[str, ...], Any] = OrderedDict()
+        self._lock = threading.Lock()
+        self._comparing = threading.Lock()
+
+    def about(self, request: Request) -> Any:
+        """Return which home this is, which projects it holds, and whether anything is new."""
+        return {
+            "home": str(self._ws.home.root),
+            "projects": projects(self._ws.ledger),
+            "stamp": stamp(self._ws.ledger),
+        }
+
+    def timeline(self, request: Request) -> Any:
+        """Return the stops of the slider."""
+        project = self._project(request)
+        return self._once(
+            ("timeline", project),
+            lambda: _prepared(
+                inert(
+                    {
+                        "project": project,
+                        "moments": [m.to_json() for m in moments(self._ws.ledger, project)],
+                        **extent(self._ws.ledger, project),
+                    }
+                )
+            ),
+        )
+
+    def graph(self, request: Request) -> Any:
+        """Return the graph of a moment."""
+        project, at = self._project(request), _time(request)
+        return self._once(
+            ("columns", project, str(at)), lambda: _prepared(graph_json(self._graph(project, at)))
+        )
+
+    def world(self, request: Request) -> Any:
+        """Return the graph of now with what the files of the project say, where that differs."""
+        seen = world(self._ws, self._graph(self._project(request), None))
+        return {"graph": graph_json(seen.graph) if seen.graph else None, "note": seen.note}
+
+    def record(self, request: Request) -> Any:
+        """Return all that is known of one version."""
+        at = _time(request)
+        version = self._version(request, "ref")
+        node = self._graph(version.project, at).by_id.get(version.id)
+        told = record_json(self._ws.ledger, version, at, node)
+        told["links"] = self._links.of(version)
+        return told
+
+    def diff(self, request: Request) -> Any:
+        """Return what differs between two versions; only what the ledger tells unless `all`."""
+        after = self._version(request, "b")
+        if request.query_params.get("a"):
+            before = self._version(request, "a")
+        else:
+            before = self._before(after)
+        if before.created_at > after.created_at and before.slot == after.slot:
+            before, after = after, before
+        everything = request.query_params.get("all") == "1"
+        with self._comparing:  # one at a time: it may read whole models
+            told = compare(self._ws, before, after, Wanted(contents=everything))
+        return told.to_json()
+
+    def trace(self, request: Request) -> Any:
+        """Return one row, all the way back to its source."""
+        row = request.query_params.get("row", "")
+        return trace(self._ws, self._project(request), row, at=_time(request))
+
+    def go_to_mlflow(self, request: Request) -> Response:
+        """Lead to the page of a run; MLflow itself knows where it is."""
+        try:
+            return RedirectResponse(self._links.mlflow_run(request.path_params["run_id"]))
+        except FMError as error:
+            return Response(str(error), 502, media_type="text/plain; charset=utf-8")
+
+    def _project(self, request: Request) -> str:
+        known = projects(self._ws.ledger)
+        named = request.query_params.get("project") or (known[0] if known else "")
+        if named not in known:
+            raise RefError(
+                "there is no history of this project" if known else "nothing is built yet",
+                found=named or None,
+                expected=", ".join(known) or None,
+                next_step=None if known else "make demo, or fm run PROJECT",
+            )
+        return named
+
+    def _version(self, request: Request, parameter: str) -> ArtifactVersion:
+        text = request.query_params.get(parameter, "")
+        at = parse(text).at or _time(request)
+        project = self._project(request)
+        finder = row_finder(self._ws)
+        try:
+            return resolve(self._ws.ledger, project, text, at, find_row=finder)
+        except RefError:
+            if at is None:
+                raise
+            # what was not there yet can be looked at from the past, too
+            return resolve(self._ws.ledger, project, text, find_row=finder)
+
+    def _before(self, version: ArtifactVersion) -> ArtifactVersion:
+        listed = self._ws.ledger.versions(
+            version.project, version.kind, version.name, version.partition or ""
+        )
+        earlier = [other for other in listed if other.number < version.number]
+        if not earlier:
+            raise RefError(
+                f"{version_name(version)} is the first of its name: there is none before it"
+            )
+        return self._ws.ledger.get(earlier[-1].id)
+
+    def _graph(self, project: str, at: datetime | None) -> Graph:
+        found: Graph = self._once(
+            ("graph", project, str(at)),
+            lambda: with_named(self._ws.ledger, graph_at(self._ws.ledger, project, at)),
+        )
+        return found
+
+    def _once(self, key: tuple[str, ...], make: Callable[[], Any]) -> Any:
+        key = (*key, stamp(self._ws.ledger))
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = make()
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return made
+
+
+def _time(request: Request) -> datetime | None:
+    text = request.query_params.get("at")
+    return parse_time(text) if text else None
+
+
+def _prepared(value: Any) -> _Prepared:
+    return _Prepared(json.dumps(value, separators=(",", ":")).encode())
+
+
+def _answer(ask: Callable[[Request], Any]) -> Callable[[Request], Response]:
+    def answer(request: Request) -> Response:
+        try:
+            told = ask(request)
+        except FMError as error:
+            return JSONResponse(
+                {"error": _error(error)}, 404 if isinstance(error, RefError) else 409
+            )
+        except Exception:
+            _log.exception("%s failed", request.url.path)
+            told = {"message": "the server failed at this", "next": "its log tells why"}
+            return JSONResponse({"error": told}, 500)
+        if isinstance(told, _Prepared):
+            return Response(told.body, media_type="application/json")
+        return JSONResponse(inert(told))
+
+    return answer
+
+
+def _error(error: FMError) -> dict[str, Any]:
+    told = {
+        "message": error.message, "expected": error.expected, "found": error.found,
+        "where": error.where, "next": error.next_step,
+    }  # fmt: skip
+    return {key: inert(str(value)) for key, value in told.items() if value is not None}
+
+
+def _index(request: Request) -> Response:
+    return FileResponse(STATIC / "index.html", media_type="text/html; charset=utf-8")
+
+
+def _with_policy(app: ASGIApp) -> ASGIApp:
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        async def sending(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = dict(message)
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"content-security-policy", POLICY.encode()),
+                    (b"cache-control", b"no-cache"),
+                ]
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    return wrapped
