@@ -153,15 +153,12 @@ def series(
         points = [v for v in points if v.partition != version.partition] + [version]
         points.sort(key=lambda v: v.partition or "")
         over = "days"
+    values = [_numbers(v) for v in points[-_POINTS:]]
     told = [
-        {
-            "id": v.id,
-            "label": v.partition or f"#{v.number}",
-            "values": _numbers(v),
-        }
-        for v in points[-_POINTS:]
+        {"id": v.id, "label": v.partition or f"#{v.number}", "values": own}
+        for v, own in zip(points[-_POINTS:], values, strict=True)
     ]
-    names = {name for point in told for name in point["values"]}
+    names = {name for own in values for name in own}
     return {"over": over, "points": told, "numbers": sorted(names, key=_number_order)}
 
 
