@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from fm_platform.home import Home
+from fm_platform.home import Home, branch_from_environment
 
 if TYPE_CHECKING:
     from fm_platform.workspace import Workspace
@@ -31,4 +31,6 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg] # gi
         # Delta, Arrow and SQLAlchemy are needed by steps, not by whoever loads the definitions.
         from fm_platform.workspace import Workspace
 
-        return Workspace.open(Home(Path(self.home).resolve()) if self.home else None)
+        return Workspace.open(
+            Home(Path(self.home).resolve(), branch_from_environment()) if self.home else None
+        )

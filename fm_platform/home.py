@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from fm_platform.errors import HomeError
 
 ENVIRONMENT_VARIABLE = "FM_HOME"
+BRANCH_VARIABLE = "FM_BRANCH"
+MAIN = "main"
+_BRANCH = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,24 @@ class Home:
     """
 
     root: Path
+    branch: str | None = None
 
     @classmethod
     def from_environment(cls) -> Home:
-        """Return the home named by FM_HOME, or `.fm` in the current folder."""
-        return cls(Path(os.environ.get(ENVIRONMENT_VARIABLE, ".fm")).expanduser().resolve())
+        """Return the home named by FM_HOME, or `.fm` in the current folder.
+
+        FM_BRANCH names the branch to look at; `main`, or none, is main.
+
+        Raises:
+            HomeError: If that cannot be the name of a branch.
+        """
+        root = Path(os.environ.get(ENVIRONMENT_VARIABLE, ".fm")).expanduser().resolve()
+        return cls(root, branch_from_environment())
+
+    @property
+    def own(self) -> Path:
+        """What a branch does not share: its checkout, Dagster and MLflow."""
+        return self.root / "branches" / self.branch if self.branch else self.root
 
     @property
     def lake(self) -> Path:
@@ -60,12 +77,12 @@ class Home:
     @property
     def mlflow(self) -> Path:
         """MLflow's database, artifacts and the spool of unpublished results."""
-        return self.root / "mlflow"
+        return self.own / "mlflow"
 
     @property
     def dagster(self) -> Path:
         """DAGSTER_HOME."""
-        return self.root / "dagster"
+        return self.own / "dagster"
 
     @property
     def reports(self) -> Path:
@@ -75,7 +92,7 @@ class Home:
     @property
     def logs(self) -> Path:
         """What the servers of `fm ui` write, one file each."""
-        return self.root / "logs"
+        return self.own / "logs"
 
     @property
     def ledger_url(self) -> str:
@@ -84,7 +101,12 @@ class Home:
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow tracking URI: MLFLOW_TRACKING_URI, or SQLite in this folder."""
+        """MLflow tracking URI: MLFLOW_TRACKING_URI, or SQLite in this folder.
+
+        A branch has one of its own: it must not move the aliases of main.
+        """
+        if self.branch:
+            return f"sqlite:///{self.mlflow / 'mlflow.db'}"
         return os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.mlflow / 'mlflow.db'}")
 
     def ensure(self) -> Home:
@@ -112,3 +134,24 @@ class Home:
                 next_step="free some space or set FM_HOME to another folder, then run again",
             ) from error
         return self
+
+
+def branch_name(name: str) -> str:
+    """Return `name` if a branch can be called so: it becomes a folder and part of table names.
+
+    Raises:
+        HomeError: If not.
+    """
+    if not _BRANCH.fullmatch(name) or name.endswith(".") or name == MAIN:
+        raise HomeError(
+            "this cannot be the name of a branch",
+            expected="a-z or 0-9, then a-z 0-9 . _ -, 40 at most, and not main",
+            found=repr(name)[:60],
+        )
+    return name
+
+
+def branch_from_environment() -> str | None:
+    """Return the branch that FM_BRANCH names; None: main."""
+    name = os.environ.get(BRANCH_VARIABLE, "")
+    return None if name in ("", MAIN) else branch_name(name)

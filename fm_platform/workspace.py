@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from fm_platform.errors import FMError, LedgerBusyError, MissingArtifactError
-from fm_platform.home import Home
+from fm_platform.errors import BranchError, FMError, LedgerBusyError, MissingArtifactError
+from fm_platform.home import Home, branch_from_environment
 from fm_platform.lineage.fingerprints import git_state
 from fm_platform.lineage.ledger import ArtifactVersion, Ledger, RunContext
 from fm_platform.spec.load import LoadedProject, discover
@@ -55,7 +55,8 @@ class Workspace:
     @cached_property
     def ledger(self) -> Ledger:
         """The record of all versions."""
-        return Ledger.open(self.home.ledger_url, self.home.history)
+        ledger = Ledger.open(self.home.ledger_url, self.home.history)
+        return ledger.on_branch(self.home.branch)
 
     @cached_property
     def tables(self) -> TableStore:
@@ -203,7 +204,19 @@ def run_context(asked_by: str, dagster_run_id: str | None = None) -> RunContext:
 
 
 def project_root() -> Path:
-    """Return the folder that holds `assets/defs`: FM_PROJECTS, or the checkout."""
+    """Return the folder that holds `assets/defs`: FM_PROJECTS, or the checkout; or a branch's.
+
+    Raises:
+        BranchError: If FM_BRANCH names a branch that is not there.
+    """
+    if branch_from_environment() is not None:
+        home = Home.from_environment()
+        if not (home.own / "assets").is_dir():
+            raise BranchError(
+                f"there is no branch {home.branch!r}", where=home.own,
+                next_step="fm branch list shows those that are there",
+            )  # fmt: skip
+        return home.own
     return Path(os.environ.get("FM_PROJECTS", Path(__file__).resolve().parents[1]))
 
 

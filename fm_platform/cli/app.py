@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from fm_platform.cli import branch, history, render, rollback
 from fm_platform.cli import gc as retention
-from fm_platform.cli import history, render
 from fm_platform.cli.diff import diff
 from fm_platform.cli.ledger import ledger
 from fm_platform.cli.models import models
@@ -27,6 +27,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+@app.callback()
+def universe(
+    on_branch: Annotated[
+        str | None,
+        typer.Option("--branch", envvar="FM_BRANCH", help="Look at this branch, not at main."),
+    ] = None,
+) -> None:
+    """Build, check and promote models from data, every day."""
+    branch.look_at(on_branch)
+
 
 Project = Annotated[str, typer.Argument(help="Name of a project under assets/defs/.")]
 OptionalProject = Annotated[str | None, typer.Argument(help="Name of a project; all without it.")]
@@ -122,8 +134,10 @@ def run(
     project: Project,
     first: Annotated[str | None, typer.Option("--from", help="First day, YYYY-MM-DD.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="Last day, YYYY-MM-DD.")] = None,
+    on_branch: Annotated[str | None, typer.Option("--branch", help="Build on this branch.")] = None,
 ) -> None:
     """Build what is missing or stale, through Dagster."""
+    branch.look_at(on_branch)
     sys.exit(_run(project, first, last))
 
 
@@ -246,5 +260,7 @@ def daemon() -> None:
 
 
 history.add_to(app)
+rollback.add_to(app)
+branch.add_to(app)
 retention.add_to(app)
 app.add_typer(ledger, name="ledger")

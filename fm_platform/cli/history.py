@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fm_platform.cli import branch, history_text, render
+from fm_platform.cli import history_text, render
 from fm_platform.errors import FMError
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands to `fm`."""
     for command in (lineage, log, show, trace):
         app.command()(command)
-    branch.add_to(app)
 
 
 def lineage(

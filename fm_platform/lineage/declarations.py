@@ -59,45 +59,59 @@ class Declarations:
     ledger: Ledger
     project: str
     at: datetime | None = None
-    _since: list[datetime] = field(default_factory=list)
     _ids: list[int] = field(default_factory=list)
+    _timelines: dict[str, tuple[list[datetime], list[int]]] = field(default_factory=dict)
     _known: dict[int, Declared | None] = field(default_factory=dict)
     _specs: dict[str, ProjectSpec] = field(default_factory=dict)
     _lenses: dict[tuple[Any, ...], Recipe | None] = field(default_factory=dict)
     _told: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for use in self.ledger.uses(self.project, "spec", "spec"):
-            if self.at is None or use.since <= self.at:
-                self._since.append(use.since)
-                self._ids.append(use.version_id)
+        self._ids = self._timeline(self.ledger.scope(self.project, self.at))[1]
 
     @property
     def now(self) -> Declared | None:
         """What was declared last; None where no definition is recorded."""
         return self._load(self._ids[-1]) if self._ids else None
 
-    def changes(self, slot: Slot, made_at: datetime) -> str:
+    def changes(self, slot: Slot, made_at: datetime, made_in: str = "") -> str:
         """Return what changed in the declaration since a version was made; empty where nothing.
 
         Versions made before the first recorded definition are not judged.
+
+        Args:
+            slot: What it is a version of.
+            made_at: When it was made.
+            made_in: Namespace of the branch that it was made on; empty: on main.
         """
-        position = bisect_right(self._since, made_at) - 1
-        if position < 0 or self._ids[position] == self._ids[-1]:
+        since, ids = self._timeline(made_in or self.project)
+        position = bisect_right(since, made_at) - 1
+        if position < 0 or not self._ids or ids[position] == self._ids[-1]:
             return ""
-        key = (self._ids[position], *slot[:2], self._begun(slot))
+        key = (ids[position], *slot[:2], self._begun(slot))
         if key not in self._told:
-            self._told[key] = self._compare(position, slot)
+            self._told[key] = self._compare(ids[position], slot)
         return self._told[key]
 
-    def _compare(self, position: int, slot: Slot) -> str:
-        before, after = self._load(self._ids[position]), self.now
+    def _timeline(self, scope: str) -> tuple[list[datetime], list[int]]:
+        """Return since when which definition was in use in a universe, up to the moment."""
+        if scope not in self._timelines:
+            held = [
+                use
+                for use in self.ledger.uses(self.project, "spec", "spec", scope=scope)
+                if self.at is None or use.since <= self.at
+            ]
+            self._timelines[scope] = ([u.since for u in held], [u.version_id for u in held])
+        return self._timelines[scope]
+
+    def _compare(self, definition_id: int, slot: Slot) -> str:
+        before, after = self._load(definition_id), self.now
         if before is None or after is None:
             return ""
         old, new = self._lens(before, slot), self._lens(after, slot)
         if old is None:
             return ""
-        where = self._changed_at(position, slot, new)
+        where = self._changed_at(definition_id, slot, new)
         if new is None:
             what = f"labeling function {slot[1]}" if slot[0] == "votes" else f"{slot[0]} {slot[1]}"
             return f"{what} is no longer declared{where}"
@@ -106,10 +120,12 @@ class Declarations:
         made = Before(contents_of(old.inputs), old.config, old.code, old.environment, old.seed)
         return differences(made, new, self.ledger.document, lambda _what: where)
 
-    def _changed_at(self, position: int, slot: Slot, new: Recipe | None) -> str:
+    def _changed_at(self, made_by: int, slot: Slot, new: Recipe | None) -> str:
         """Return the commit of the definition that first said what is said now."""
         first = self.now
-        for version_id in reversed(self._ids[position + 1 :]):
+        for version_id in reversed(self._ids):
+            if version_id == made_by:
+                break
             declared = self._load(version_id)
             if declared is None:
                 continue
@@ -121,7 +137,8 @@ class Declarations:
 
     def _load(self, version_id: int) -> Declared | None:
         if version_id not in self._known:
-            missing = [i for i in dict.fromkeys(self._ids) if i not in self._known]
+            listed = dict.fromkeys([version_id, *self._ids])
+            missing = [i for i in listed if i not in self._known]
             wanted = missing if len(missing) < 100 else [version_id]
             for version in self.ledger.get_many(wanted):
                 self._known[version.id] = self._declared(version)

@@ -98,7 +98,7 @@ class Ledger(Universes, Documents, Leases, Retention, Journaled):
         """Return the version in use of one slot, now or at a time; None where there was none."""
         used = _in_use(at)
         c = used.c
-        slot = (c.project == self.scope(project)) & (c.kind == kind) & (c.name == name)
+        slot = (c.project == self.scope(project, at)) & (c.kind == kind) & (c.name == name)
         chosen = sa.select(c.version_id).where(slot, c.partition == (partition or ""), *_span(at))
         return self._one(schema.versions.c.id == chosen.scalar_subquery())
 
@@ -156,7 +156,7 @@ class Ledger(Universes, Documents, Leases, Retention, Journaled):
         query = (
             sa.select(schema.versions)
             .join(used, used.c.version_id == v.id)
-            .where(used.c.project == self.scope(project), *_span(at))
+            .where(used.c.project == self.scope(project, at), *_span(at))
             .order_by(v.kind, v.name, v.partition)
         )
         if kind is not None:
@@ -174,7 +174,7 @@ class Ledger(Universes, Documents, Leases, Retention, Journaled):
         query = (
             sa.select(c.kind, c.name, c.partition, c.version_id)
             .select_from(used)
-            .where(c.project == self.scope(project), *_span(at))
+            .where(c.project == self.scope(project, at), *_span(at))
             .order_by(c.kind, c.name, c.partition)
         )
         if named is not None:
@@ -186,7 +186,7 @@ class Ledger(Universes, Documents, Leases, Retention, Journaled):
         """Return a table expression of one column, `id`: the versions in use, for queries."""
         c = (table := _in_use(at)).c
         chosen = sa.select(c.version_id.label("id")).select_from(table)
-        return chosen.where(c.project == self.scope(project), *_span(at)).cte("used")
+        return chosen.where(c.project == self.scope(project, at), *_span(at)).cte("used")
 
     def heads(self, project: str) -> list[Head]:
         """Return the versions in use of a project without their larger fields."""
@@ -268,13 +268,21 @@ class Ledger(Universes, Documents, Leases, Retention, Journaled):
         with self._read() as connection:
             return rows.input_rows(connection, ids)
 
-    def uses(self, project: str, kind: str, name: str, partition: str | None = None) -> list[Use]:
-        """Return which version of a slot was in use when, oldest first."""
-        u = schema.uses.c
+    def uses(
+        self,
+        project: str,
+        kind: str,
+        name: str,
+        partition: str | None = None,
+        *,
+        scope: str | None = None,
+    ) -> list[Use]:
+        """Return which version of a slot was in use when, oldest first; here, or in `scope`."""
+        u, scope = schema.uses.c, scope or self.scope(project)
         query = (
             sa.select(u.version_id, u.since, u.until)
             .where(
-                (u.project == self.scope(project)) & (u.kind == kind) & (u.name == name),
+                (u.project == scope) & (u.kind == kind) & (u.name == name),
                 u.partition == (partition or ""),
             )
             .order_by(u.id)

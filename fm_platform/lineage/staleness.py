@@ -64,9 +64,10 @@ def verdicts(
     declared = Declarations(ledger, project, at)
     causes: dict[int, list[str]] = {}
     if declared.now is not None:
+        born = ledger.born_on_branches(project)
         for head in known.values():
             if head.created_at is not None and (
-                changed := declared.changes(head.slot, head.created_at)
+                changed := declared.changes(head.slot, head.created_at, born.get(head.id, ""))
             ):
                 causes[head.id] = [changed]
     for more in (

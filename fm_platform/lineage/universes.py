@@ -94,21 +94,24 @@ class Universes(Aliases):
         """Return this ledger looking at a branch, or at main (None)."""
         view = copy.copy(self)
         view.branch = name
-        view.__dict__.pop("_scopes", None)
+        view.__dict__.pop("_parted", None)
         return view
 
-    def scope(self, project: str) -> str:
+    def scope(self, project: str, at: datetime | None = None) -> str:
         """Return under which name uses, aliases and decisions of a project are kept here.
+
+        With `at` those of that moment: before a branch parted, its past is that of main.
 
         Raises:
             BranchError: If the project has no such branch.
         """
         if self.branch is None:
             return project
-        scopes: dict[str, str] = self.__dict__.setdefault("_scopes", {})
-        if project not in scopes:
-            scopes[project] = self.branch_of(project, self.branch).namespace
-        return scopes[project]
+        parted: dict[str, Branch] = self.__dict__.setdefault("_parted", {})
+        if project not in parted:
+            parted[project] = self.branch_of(project, self.branch)
+        branch = parted[project]
+        return project if at is not None and at < branch.at else branch.namespace
 
     # --- branches ---------------------------------------------------------------------------
 
@@ -185,6 +188,19 @@ class Universes(Aliases):
         query = sa.select(u.version_id).where(u.project == self.scope(project)).distinct()
         with self._read() as connection:
             return set(connection.scalars(query))
+
+    def born_on_branches(self, project: str) -> dict[int, str]:
+        """Return version -> namespace, for versions that a branch put in use before main did."""
+        b, u = schema.branches.c, schema.uses.c
+        earlier = schema.uses.alias("earlier").c
+        first = ~sa.exists().where(earlier.version_id == u.version_id, earlier.id < u.id)
+        with self._read() as connection:
+            spaces = sa.select(b.namespace).where(b.project == project)
+            names = list(connection.scalars(spaces))
+            if not names:
+                return {}
+            query = sa.select(u.version_id, u.project).where(u.project.in_(names), first)
+            return {row.version_id: row.project for row in connection.execute(query)}
 
     # --- everything at once -----------------------------------------------------------------
 

@@ -72,7 +72,8 @@ def work_folder(ws: Workspace, recipe_hash: str) -> Iterator[Path]:
     It stays when the work is interrupted, so that the next try finds its checkpoints, and goes
     when the work is done.
     """
-    folder = ws.home.work / recipe_hash[:32]
+    branch = ws.ledger.branch  # main may be training the same thing
+    folder = ws.home.work / (f"{recipe_hash[:32]}+{branch}" if branch else recipe_hash[:32])
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
     shutil.rmtree(folder)

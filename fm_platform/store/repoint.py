@@ -90,23 +90,29 @@ def repoint(
                 return Repointed(None, (), (), here)
             change = _Change(snapshot, here, gone)
             if not change.partitions:
-                return Repointed(None, (), (), here)
+                return Repointed(None, (), (), _numbered(here, snapshot.version()))
             fence()
             try:
                 version = change.commit(storage, table, why)
             except CommitFailedError as error:
                 _LOG.info("attempt %d on %s lost: %s", attempt + 1, table, error)
             else:
-                refs = {
-                    value: replace(ref, version=version) if value in change.changed else ref
-                    for value, ref in here.items()
-                }
+                fresh = {value: replace(here[value], version=version) for value in change.changed}
+                refs = _numbered(here | fresh, version)
                 return Repointed(version, change.changed, change.emptied, refs)
         time.sleep(secrets.randbelow(1 + min(10 * 2**attempt, 500)) / 1000)
     raise ConcurrentWriteError(
         f"another writer was first {_ATTEMPTS} times", where=table,
         next_step="run again when the other writers are done",
     )  # fmt: skip
+
+
+def _numbered(refs: Mapping[str, TableRef], version: int) -> dict[str, TableRef]:
+    """Return versions whose files were linked and are held already under a number that is so."""
+    return {
+        value: replace(ref, version=version) if ref.version < 0 else ref
+        for value, ref in refs.items()
+    }
 
 
 class _Change:

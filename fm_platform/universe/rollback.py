@@ -142,14 +142,15 @@ def rollback(
         if not keep_files:
             _record_now(ws, folder, run, say)
         before = now()
-        plan = make_plan(ws, project, folder, to, keep_files=keep_files)
-        decision, commits = None, {}
-        if plan:
-            say(f"{len(plan.uses)} artifacts change; tables first")
-            commits = _point_tables(ws, plan, lease)
-            decision = _arrange(ws, plan, lease, run, reason)
-            if plan.files:
-                carry_out(ws.ledger, folder, plan.files)
+        with ws.alone():  # no build begins meanwhile
+            plan = make_plan(ws, project, folder, to, keep_files=keep_files)
+            decision, commits = None, {}
+            if plan:
+                say(f"{len(plan.uses)} artifacts change; tables first")
+                commits = _point_tables(ws, plan, lease)
+                decision = _arrange(ws, plan, lease, run, reason)
+                if plan.files:
+                    carry_out(ws.ledger, folder, plan.files)
         _show_champion(ws, plan)
     try:
         return RolledBack(plan, decision, commits, before, tuple(_stale(ws, folder, plan)))

@@ -99,7 +99,7 @@ def make_plan(ws: Workspace, *, in_use_since: datetime | None = None) -> Plan:
     gone = ws.ledger.removed()
     blobs = _present(ws, blobs_of(others) - blobs_of(kept))
     remove = tuple(v for v in others if v.id not in gone or _holds(v, blobs))
-    sizes, blocked = _sizes(ws, blobs)
+    sizes, blocked = sizes_of(ws, blobs)
     leftovers = _leftovers(ws)
     work = _old_work(ws)
     sizes["leftovers"] = sum(ws.tables.storage.size(path) or 0 for path in leftovers)
@@ -170,7 +170,8 @@ def _present(ws: Workspace, blobs: Blobs) -> Blobs:
     )
 
 
-def _sizes(ws: Workspace, blobs: Blobs) -> tuple[dict[str, int], str]:
+def sizes_of(ws: Workspace, blobs: Blobs) -> tuple[dict[str, int], str]:
+    """Return kind -> bytes that go with `blobs`, and why models cannot be counted, or nothing."""
     blocked, objects = "", 0
     try:
         unnamed = ws.models.unnamed(blobs.models)
