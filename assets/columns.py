@@ -35,7 +35,11 @@ def column_schema(spec: ProjectSpec, stage: str) -> dg.TableSchema | None:
         columns = (
             *_ROW,
             _TEXT_KEY,
-            ("votes", "list<int8>", "one vote a labeling function; -1 abstains"),
+            (
+                "votes",
+                "list<int8>",
+                "one vote a labeling function; -1 abstains, below is a set of classes",
+            ),
             ("majority", "list<float>", "probabilities by majority vote"),
             *_LABELS,
             ("labeled", "bool", "whether any function voted"),

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from fm_platform.labeling.functions import ABSTAIN as ABSTAIN
 from fm_platform.labeling.functions import LabelingContext as LabelingContext
-from fm_platform.labeling.functions import LabelingFunction, Votes
+from fm_platform.labeling.functions import LabelingFunction
+from fm_platform.labeling.partial import NO_SETS, ClassSets, Votes, unite
 
 FIRST_FAILURES = 3
 
@@ -21,7 +22,7 @@ class VoteColumn:
 
     Attributes:
         name: The function.
-        votes: int8[n]; class index, -1 abstains.
+        votes: int8[n]; class index, -1 abstains, below that a set of `sets`.
         failed_rows: Rows on which it raised; they abstain.
         first_failures: Row id and error type of the first three; never row text.
     """
@@ -30,6 +31,7 @@ class VoteColumn:
     votes: Votes
     failed_rows: int
     first_failures: tuple[str, ...]
+    sets: ClassSets = NO_SETS
 
 
 def apply_function(
@@ -49,15 +51,16 @@ def apply_function(
     listed = list(batches) if function.needs == "exemplars" else batches
     if isinstance(listed, list) and len(listed) > 1:
         listed = pa.Table.from_batches(listed).combine_chunks().to_batches()
-    votes: list[Votes] = []
+    votes: list[tuple[Votes, ClassSets]] = []
     failed = 0
     first: list[str] = []
     for batch in listed:
         outcome = function.run(batch, classes, context)
-        votes.append(outcome.votes)
+        votes.append((outcome.votes, outcome.sets))
         failed += len(outcome.failures)
         for row, reason in sorted(outcome.failures.items())[: FIRST_FAILURES - len(first)]:
             identity = batch.column("row_id")[row].as_py()
             first.append(f"{identity}: {reason}")
-    column = np.concatenate(votes) if votes else np.zeros(0, np.int8)
-    return VoteColumn(function.name, column, failed, tuple(first))
+    parts, sets = unite(votes)
+    column = np.concatenate(parts) if parts else np.zeros(0, np.int8)
+    return VoteColumn(function.name, column, failed, tuple(first), sets)

@@ -26,6 +26,7 @@ from fm_platform.labeling.functions import (
     LabelingFunction,
     Outcome,
 )
+from fm_platform.labeling.partial import encode
 from fm_platform.registry import Registry
 
 if TYPE_CHECKING:
@@ -71,19 +72,26 @@ def _code_of_kind(module: str) -> str:
 def _of_condition(
     declared: Any, condition: Callable[[], pl.Expr], extra: Mapping[str, Any] | None = None
 ) -> LabelingFunction:
-    """Return a function that votes the declared label where a condition holds; null abstains."""
+    """Return a function that votes the declared label where a condition holds; null abstains.
+
+    Several labels are one vote for the set of them.
+    """
+    labels = (declared.label,) if isinstance(declared.label, str) else tuple(declared.label)
 
     def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
         import polars as pl
 
         frame = _frame(batch, declared)
-        label = pl.lit(list(classes).index(declared.label), pl.Int8)
+        (code,), sets = encode(
+            [tuple(list(classes).index(label) for label in labels)], len(classes)
+        )
+        label = pl.lit(int(code), pl.Int8)
         vote = pl.when(condition()).then(label).otherwise(pl.lit(ABSTAIN, pl.Int8))
         try:
             votes = frame.select(vote.alias("vote"))["vote"].to_numpy()
         except pl.exceptions.PolarsError as error:
             raise _unfit(declared, frame, type(error).__name__) from None
-        return Outcome(np.array(votes, np.int8))
+        return Outcome(np.array(votes, np.int8), sets=sets)
 
     definition = {**declared.model_dump(mode="json", exclude={"name"}), **(extra or {})}
     return LabelingFunction(

@@ -1,12 +1,12 @@
 """What a labeling function is, and the decorator that makes one of a Python function.
 
-A vote is a class index, or -1 for "I do not know". That integer column is the contract between
-labeling functions, label models and the tables.
+A vote is a class index, -1 for "I do not know", or below that a set of classes (see `partial`).
+That integer column is the contract between labeling functions, label models and the tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import FunctionType, SimpleNamespace
@@ -19,13 +19,13 @@ import pyarrow as pa
 from fm_platform.errors import FunctionFailureError, LabelingError
 from fm_platform.hashing import fingerprint
 from fm_platform.labeling.definition import columns_used, definition_of, text_of
-
-ABSTAIN = -1
-Votes = npt.NDArray[np.int8]
-"""int8[n]: class indices, -1 where the function abstains."""
+from fm_platform.labeling.partial import ABSTAIN as ABSTAIN
+from fm_platform.labeling.partial import NO_SETS, ClassSets, encode
+from fm_platform.labeling.partial import Votes as Votes
 
 Row = SimpleNamespace
-RowFunction = Callable[[Any], "str | int | None"]
+Answer = int | tuple[int, ...]
+RowFunction = Callable[[Any], "str | Collection[str] | int | None"]
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,14 @@ class LabelingContext:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Votes of one batch, and the rows on which the function failed (they abstain)."""
+    """Votes of one batch, and the rows on which the function failed (they abstain).
+
+    `sets` tells which classes the votes below -1 leave open.
+    """
 
     votes: Votes
     failures: Mapping[int, str] = field(default_factory=dict)
+    sets: ClassSets = NO_SETS
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,9 @@ def labeling_function(
     """Make a labeling function of a Python function.
 
     A row function gets a row whose columns are attributes (`row.text`, `row.source`, …) and
-    returns a class name, or None to abstain. With `batch=True` it gets a `polars.DataFrame` and
-    returns a series or expression of class names, null where it abstains.
+    returns a class name, None to abstain, or several class names of which one is right. With
+    `batch=True` it gets a `polars.DataFrame` and returns a series or expression of class names or
+    lists of them, null where it abstains.
 
     Args:
         function: The function, when used without parentheses.
@@ -154,7 +159,7 @@ def _row_runner(
     used = columns_used(function)
 
     def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
-        votes = np.full(batch.num_rows, ABSTAIN, np.int8)
+        answers: list[Answer] = [ABSTAIN] * batch.num_rows
         failures: dict[int, str] = {}
         index = {label: i for i, label in enumerate(classes)}
         for rows, values in _distinct(batch, used):
@@ -165,8 +170,10 @@ def _row_runner(
             except Exception as error:  # a row must not stop a day: it abstains and is counted
                 failures.update(dict.fromkeys(rows, type(error).__name__))
             else:
-                votes[rows] = vote
-        return Outcome(votes, failures)
+                for row in rows:
+                    answers[row] = vote
+        votes, sets = encode(answers, len(classes))
+        return Outcome(votes, failures, sets)
 
     return run
 
@@ -220,37 +227,40 @@ def _batch_runner(
                 expected=f"{batch.num_rows} answers, null to abstain",
                 found=f"{type(answer).__name__} of {len(series)}",
             )
-        return Outcome(votes_of_names(series.to_list(), name, classes))
+        votes, sets = votes_of_names(series.to_list(), name, classes)
+        return Outcome(votes, sets=sets)
 
     return run
 
 
-def votes_of_names(names: Sequence[object], function: str, classes: Sequence[str]) -> Votes:
-    """Return class names as votes; None and -1 abstain.
+def votes_of_names(
+    names: Sequence[object], function: str, classes: Sequence[str]
+) -> tuple[Votes, ClassSets]:
+    """Return class names, or some of them, as votes; None and -1 abstain.
 
     Raises:
         FunctionFailureError: If a name is no class.
     """
     index = {label: i for i, label in enumerate(classes)}
-    votes = np.full(len(names), ABSTAIN, np.int8)
-    for i, label in enumerate(names):
-        if label is not None:
-            votes[i] = _vote(label, function, index)
-    return votes
+    return encode([_vote(label, function, index) for label in names], len(classes))
 
 
-def _vote(answer: object, function: str, index: Mapping[str, int]) -> int:
+def _vote(answer: object, function: str, index: Mapping[str, int]) -> Answer:
     if answer is None:
         return ABSTAIN
     if isinstance(answer, str) and answer in index:
         return index[answer]
+    if isinstance(answer, (list, tuple, set, frozenset)) and all(
+        isinstance(name, str) and name in index for name in answer
+    ):
+        return tuple(sorted(index[name] for name in answer))
     if isinstance(answer, (int, np.integer)) and not isinstance(answer, bool) and (
         answer == ABSTAIN
     ):  # fmt: skip
         return ABSTAIN
     raise FunctionFailureError(
         f"labeling function {function!r} returned an unknown class",
-        expected=f"{', '.join(index)}, or None to abstain",
+        expected=f"{', '.join(index)}, several of them, or None to abstain",
         found=repr(answer)[:80],
         next_step="mend the function, or add the class to the taxonomy",
     )

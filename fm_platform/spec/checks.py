@@ -130,9 +130,10 @@ def _functions(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield (*place, i, "name"), message
     for i, function in functions:
         for field in ("label", "above", "below"):
-            name = function.get(field)
-            if isinstance(name, str) and classes and name not in classes:
-                yield (*place, i, field), unknown("class", name, classes)
+            value = function.get(field)
+            for name in (value,) if isinstance(value, str) else _sequence(value):
+                if isinstance(name, str) and classes and name not in classes:
+                    yield (*place, i, field), unknown("class", name, classes)
         column = function.get("column")
         if isinstance(column, str) and columns and column not in readable:
             yield (*place, i, "column"), unknown("column", column, readable)

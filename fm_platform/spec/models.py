@@ -26,6 +26,9 @@ from fm_platform.spec.checks import cross_problems
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 """A name that is safe in a path, a column and an asset key."""
 
+Labels = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
+"""What a labeling function votes: a class, or several of which one is right."""
+
 SCALAR_TYPES = ("string", "integer", "number", "boolean", "date", "timestamp")
 
 
@@ -169,7 +172,7 @@ class KeywordFunction(Part):
     kind: Literal["keyword"]
     name: Name
     words: tuple[str, ...] = Field(min_length=1)
-    label: Name
+    label: Labels
     column: Name = "text"
     whole_words: bool = True
     case_sensitive: bool = False
@@ -181,7 +184,7 @@ class RegexFunction(Part):
     kind: Literal["regex"]
     name: Name
     pattern: str
-    label: Name
+    label: Labels
     column: Name = "text"
     case_sensitive: bool = False
 
@@ -225,7 +228,7 @@ class RuleFunction(Part):
     column: Name
     operator: Literal["==", "!=", "<", "<=", ">", ">=", "in"]
     value: float | str | bool | tuple[str, ...]
-    label: Name
+    label: Labels
 
 
 class ExemplarFunction(Part):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fm_platform.errors import FMError
+from fm_platform.labeling.partial import ABSTAIN, ClassSets
 from fm_platform.lineage.records import ArtifactVersion
 from fm_platform.lineage.refs import prediction_id, resolve, version_name
 from fm_platform.stages import tables
@@ -278,16 +279,17 @@ class RowTrace:
                 strict=False,
             )
         )  # fmt: skip
+        sets = ClassSets.of(self.weak_labels.metrics.get("class_sets", []))
         told = []
         for version in self._read_by(self.weak_labels, "votes"):
-            vote = votes.get(version.name, -1)
+            vote = votes.get(version.name, ABSTAIN)
             fingerprint = str(version.config.get("function", ""))
             function = self.ws.ledger.document(fingerprint) or {}
             told.append(
                 {
                     **_named(version),
                     "function": version.name,
-                    "vote": classes[vote] if 0 <= vote < len(classes) else None,
+                    "vote": sets.names(vote, classes),
                     "fingerprint": fingerprint,
                     "kind": function.get("kind"),
                     "source": function.get("source"),

@@ -20,6 +20,7 @@ from fm_platform.labeling.diagnostics import diagnose
 from fm_platform.labeling.functions import LabelingFunction, told
 from fm_platform.labeling.label_model import LabelModelFit, fit_label_model, majority_vote
 from fm_platform.labeling.load import load_functions
+from fm_platform.labeling.partial import ABSTAIN, ClassSets, Votes, from_table, to_table, unite
 from fm_platform.lineage import ArtifactVersion, Input, Produced, Recipe, RunContext
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import (
@@ -40,8 +41,6 @@ from fm_platform.stages.embeddings import Embeddings
 from fm_platform.stages.window import dev_gold, window
 from fm_platform.workspace import Workspace
 
-Votes = npt.NDArray[np.int8]
-
 
 def build_weak_labels(
     ws: Workspace, project: LoadedProject, day: str, run: RunContext, log: Reporter
@@ -54,6 +53,11 @@ def build_weak_labels(
         FunctionFailureError: If a function returns an unknown class.
     """
     return _Day(ws, project, day, run, log).build()
+
+
+def _single(votes: Votes) -> Votes:
+    """Return votes for one class; a set of classes becomes an abstention."""
+    return np.maximum(votes, np.int8(ABSTAIN))
 
 
 class _Day:
@@ -108,9 +112,7 @@ class _Day:
                 function, self.rows.to_batches(max_chunksize=16_384), self.spec.taxonomy.classes,
                 context,
             )  # fmt: skip
-            table = pa.table(
-                {"row_id": self.rows["row_id"], "vote": pa.array(column.votes, pa.int8())}
-            )
+            table = to_table(self.rows["row_id"], column.votes, column.sets)
             content = self.ws.columns.put(table)
             failures = {"failed_rows": column.failed_rows, "first": list(column.first_failures)}
             return Produced(
@@ -132,7 +134,7 @@ class _Day:
         classes = list(self.spec.taxonomy.classes)
         return LabelingContext(
             row_embeddings=self.embeddings.matrix(self.raw, self.rows["row_id"].to_pylist()),
-            row_votes=self.matrix(plain),
+            row_votes=self.matrix(plain)[0],
             row_sources=self.rows["source"].to_pylist(),
             row_ids=self.rows["row_id"].to_pylist(),
             exemplar_embeddings=np.stack([vectors[row] for row in wanted])
@@ -206,12 +208,12 @@ class _Day:
     def column(self, version: ArtifactVersion) -> pa.Table:
         return self.ws.columns.get(str(version.location["column"]))
 
-    def matrix(self, versions: list[ArtifactVersion]) -> Votes:
-        """Return votes [rows, functions] of today; -1 abstains."""
-        columns = [self.column(version)["vote"].to_numpy() for version in versions]
+    def matrix(self, versions: list[ArtifactVersion]) -> tuple[Votes, ClassSets]:
+        """Return votes [rows, functions] of today, and the sets among them."""
+        columns, sets = unite([from_table(self.column(version)) for version in versions])
         if not columns:
-            return np.zeros((self.rows.num_rows, 0), np.int8)
-        return np.stack(columns, axis=1).astype(np.int8)
+            return np.zeros((self.rows.num_rows, 0), np.int8), sets
+        return np.stack(columns, axis=1), sets
 
     # --- label model ------------------------------------------------------------------------
 
@@ -235,10 +237,10 @@ class _Day:
             for raw in self.days:
                 if raw.partition in versions:
                     columns = [self.column(v) for v in versions[str(raw.partition)]]
-                    votes.append(np.stack([c["vote"].to_numpy() for c in columns], axis=1))
+                    votes.append(np.stack([from_table(c)[0] for c in columns], axis=1))
                     sources += tables.read(self.ws, raw, "raw", ["source"])["source"].to_pylist()
                     ids += columns[0]["row_id"].to_pylist()
-            matrix = np.concatenate(votes).astype(np.int8)
+            matrix = _single(np.concatenate(votes))
             position = {row: i for i, row in enumerate(ids)}
             classes = list(self.spec.taxonomy.classes)
             known = [
@@ -296,10 +298,10 @@ class _Day:
         model: LabelModelFit,
     ) -> Produced:
         classes = list(self.spec.taxonomy.classes)
-        votes = self.matrix(versions)
+        votes, sets = self.matrix(versions)
         labeled: npt.NDArray[np.bool_] = np.any(votes >= 0, axis=1)
-        probabilities = model.predict(votes, self.rows["source"].to_pylist())
-        majority = majority_vote(votes, len(classes))
+        probabilities = model.predict(_single(votes), self.rows["source"].to_pylist())
+        majority = majority_vote(_single(votes), len(classes))
         best = probabilities.argmax(axis=1)
         data = pa.table(
             {
@@ -326,6 +328,7 @@ class _Day:
             metrics={
                 **self._summary(data, labeled, versions, model_version),
                 "functions": [function.name for function in self.functions],
+                **({"class_sets": sets.to_json()} if sets.sets else {}),
             },
         )
 

@@ -6,8 +6,10 @@ import difflib
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from fm_platform.labeling.partial import from_table, unite
 from fm_platform.lineage.records import ArtifactVersion
 from fm_platform.stages.diff.records import FileChange, FunctionChange
 from fm_platform.workspace import Workspace
@@ -84,15 +86,23 @@ def _change(
 
 def _votes(ws: Workspace, before: ArtifactVersion, after: ArtifactVersion) -> tuple[int, int]:
     """Return how many rows both columns have, and how many of them differ."""
-    one, two = (ws.columns.get(str(v.location["column"])) for v in (before, after))
+    read = [ws.columns.get(str(v.location["column"])) for v in (before, after)]
+    # by one numbering of the sets of classes, so that votes can be compared by number
+    votes, sets = unite([from_table(table) for table in read])
+    one, two = (
+        pa.table({"row_id": table["row_id"], "vote": pa.array(vote, pa.int8())})
+        for table, vote in zip(read, votes, strict=True)
+    )
     place = pc.index_in(one["row_id"], value_set=two["row_id"].combine_chunks())
     kept = one.filter(pc.is_valid(place))
     there = two["vote"].take(place.drop_null())
     # classes may have another order or number: only equal taxonomies have comparable indices
     if before.config.get("classes") != after.config.get("classes"):
-        names = [[*v.config["classes"], None] for v in (before, after)]
-        left = [names[0][vote] for vote in kept["vote"].to_pylist()]
-        right = [names[1][vote] for vote in there.to_pylist()]
+        classes = [v.config["classes"] for v in (before, after)]
+        left, right = (
+            [{names[member] for member in sets.members(vote)} for vote in column.to_pylist()]
+            for names, column in zip(classes, (kept["vote"], there), strict=True)
+        )
         return len(left), sum(a != b for a, b in zip(left, right, strict=True))
     return kept.num_rows, int(pc.sum(pc.not_equal(kept["vote"], there)).as_py() or 0)
 
