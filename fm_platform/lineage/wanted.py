@@ -15,7 +15,8 @@ from typing import Protocol
 from fm_platform.lineage import recipes
 from fm_platform.lineage.causes import Where, nowhere
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
-from fm_platform.spec.models import ExactDuplicatesRule, ProjectSpec
+from fm_platform.spec.cleaning import ExactDuplicatesRule
+from fm_platform.spec.models import ProjectSpec
 
 
 class Function(Protocol):

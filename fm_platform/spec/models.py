@@ -12,32 +12,17 @@ from datetime import date
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
 from fm_platform.spec.checks import cross_problems
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-"""A name that is safe in a path, a column and an asset key."""
+from fm_platform.spec.cleaning import DEFAULT_RULES, CleaningRule
+from fm_platform.spec.part import Name as Name
+from fm_platform.spec.part import Part as Part
 
 Labels = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
 """What a labeling function votes: a class, or several of which one is right."""
 
 SCALAR_TYPES = ("string", "integer", "number", "boolean", "date", "timestamp")
-
-
-class Part(BaseModel):
-    """Base of all parts: frozen, extras forbidden."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", str_strip_whitespace=False, allow_inf_nan=False
-    )
 
 
 class Taxonomy(Part):
@@ -280,66 +265,6 @@ class Labeling(Part):
     minimum_coverage: float = Field(default=0.5, ge=0, le=1)
 
 
-class NormalizeTextRule(Part):
-    """Unicode NFC, control characters removed, runs of white space made one space."""
-
-    rule: Literal["normalize_text"]
-    form: Literal["NFC", "NFKC"] = "NFC"
-
-
-class LengthRule(Part):
-    """Remove texts outside the bounds, in characters."""
-
-    rule: Literal["length"]
-    min_chars: int = Field(default=3, ge=0)
-    max_chars: int = Field(default=5_000, ge=1)
-
-
-class LanguageRule(Part):
-    """Remove texts confidently in another language; short texts are kept."""
-
-    rule: Literal["language"]
-    allowed: tuple[str, ...] = ("en",)
-    minimum_confidence: float = Field(default=0.95, ge=0, le=1)
-    min_chars: int = Field(default=40, ge=1)
-
-
-class ExactDuplicatesRule(Part):
-    """Keep the first row of each normalized text within the window of days."""
-
-    rule: Literal["exact_duplicates"]
-    window_days: int = Field(default=28, ge=1)
-
-
-class ConfidenceRule(Part):
-    """Remove rows whose weak label is less sure than `minimum`, and rows without any vote."""
-
-    rule: Literal["confidence"]
-    minimum: float = Field(default=0.4, ge=0, le=1)
-
-
-class ClassBalanceRule(Part):
-    """Per day and source, cap each class at `max_ratio` times the rarest class (at least `floor`).
-
-    The rows with the lowest confidence go first.
-    """
-
-    rule: Literal["class_balance"]
-    max_ratio: float = Field(default=10.0, ge=1)
-    floor: int = Field(default=50, ge=1)
-
-
-CleaningRule = Annotated[
-    NormalizeTextRule
-    | LengthRule
-    | LanguageRule
-    | ExactDuplicatesRule
-    | ConfidenceRule
-    | ClassBalanceRule,
-    Field(discriminator="rule"),
-]
-
-
 class BaseModelSpec(Part):
     """The foundation model: a folder, `package:NAME/FOLDER` or a hub id with `revision`."""
 
@@ -446,12 +371,7 @@ class ProjectSpec(Part):
     split: Split = Split()
     gold: Gold = Gold()
     labeling: Labeling = Labeling()
-    cleaning: tuple[CleaningRule, ...] = (
-        NormalizeTextRule(rule="normalize_text"),
-        LengthRule(rule="length"),
-        ExactDuplicatesRule(rule="exact_duplicates"),
-        ConfidenceRule(rule="confidence"),
-    )
+    cleaning: tuple[CleaningRule, ...] = DEFAULT_RULES
     base_model: BaseModelSpec = BaseModelSpec()
     experts: tuple[Expert, ...] = ()
     training: Training = Training()

@@ -11,8 +11,9 @@ from fm_platform.hashing import fingerprint
 from fm_platform.lineage import ArtifactVersion, Produced, RunContext
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import cleaned_recipe, seen_key
+from fm_platform.spec.cleaning import ExactDuplicatesRule
 from fm_platform.spec.load import LoadedProject
-from fm_platform.spec.models import ExactDuplicatesRule, ProjectSpec
+from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
 from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
 from fm_platform.stages.window import window

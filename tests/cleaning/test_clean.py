@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 from fm_platform.cleaning.clean import clean_day
 from fm_platform.cleaning.contracts import check_batch, shortened, typed_column
 from fm_platform.errors import ContractError, RegistryError
-from fm_platform.spec.models import (
+from fm_platform.spec.cleaning import (
     ClassBalanceRule,
-    Column,
     ConfidenceRule,
-    Contract,
     ExactDuplicatesRule,
     LanguageRule,
     LengthRule,
     NormalizeTextRule,
 )
+from fm_platform.spec.models import Column, Contract
 
 CLASSES = ("bad", "good")
 
