@@ -1,0 +1,220 @@
+"""The profile of one day: sketches of everything that is watched, by source, and a small sample.
+
+A profile is made once, from the rows of its day alone, and merges with those of other days. The
+sample holds the rows with the smallest ids (ids are hashes): a uniform sample that merges, too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from fm_platform.errors import CorruptArtifactError
+from fm_platform.monitoring.records import ALL
+from fm_platform.monitoring.sketches import (
+    EXACT_POINTS,
+    CategorySketch,
+    MomentSketch,
+    NumericSketch,
+    Sketch,
+    merge,
+)
+
+FORMAT = 1
+SLICE_POINTS = 1 << 11
+"""Points of a numeric sketch of one source: for the search of causes."""
+
+SCHEMA = pa.schema(
+    [
+        ("slice", pa.string()),
+        ("metric", pa.string()),
+        ("kind", pa.string()),
+        ("meta", pa.string()),
+        ("keys", pa.list_(pa.string())),
+        ("first", pa.list_(pa.float64())),
+        ("second", pa.list_(pa.float64())),
+        ("third", pa.list_(pa.float64())),
+    ]
+)
+
+Slices = Mapping[str, Mapping[str, Sketch]]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is kept of one day, or of several merged days.
+
+    Attributes:
+        project: Name of the project.
+        days: The days, sorted.
+        rows: Slice -> rows. `all` and each source.
+        slices: Slice -> metric (`family:name`) -> sketch.
+        classes: Names of the classes, in the order of probabilities.
+        facts: Plain JSON values of the day, e.g. quarantined rows by rule.
+        sample: Rows with the smallest ids of each source, or None. Columns `row_id`, `day`,
+            `source` and whatever the maker adds (`embedding` list<float32>, `probabilities`).
+    """
+
+    project: str
+    days: tuple[str, ...]
+    rows: Mapping[str, int]
+    slices: Slices
+    classes: tuple[str, ...] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
+    sample: pa.Table | None = None
+
+    @property
+    def day(self) -> str:
+        """The last day."""
+        return self.days[-1] if self.days else ""
+
+    @property
+    def sources(self) -> list[str]:
+        """Sources that have rows, sorted."""
+        return sorted(name for name, rows in self.rows.items() if name != ALL and rows)
+
+    def sketch(self, metric: str, slice_name: str = ALL) -> Sketch | None:
+        """Return the sketch of a metric in a slice; None where there is none."""
+        return self.slices.get(slice_name, {}).get(metric)
+
+    def to_table(self) -> pa.Table:
+        """Return the sketches as an Arrow table of `SCHEMA`; the sample is kept beside it."""
+        head = {
+            "format": FORMAT, "project": self.project, "days": list(self.days),
+            "rows": dict(self.rows), "classes": list(self.classes), "facts": dict(self.facts),
+        }  # fmt: skip
+        rows = [_row("", "", "head", json.dumps(head, sort_keys=True))]
+        for name in sorted(self.slices):
+            for metric in sorted(self.slices[name]):
+                rows.append(_sketch_row(name, metric, self.slices[name][metric]))
+        return pa.Table.from_pylist(rows, SCHEMA)
+
+    @classmethod
+    def from_table(cls, table: pa.Table, sample: pa.Table | None = None) -> Profile:
+        """Return the profile that `to_table` wrote.
+
+        Raises:
+            CorruptArtifactError: If the table is no profile of this format.
+        """
+        first = table.slice(0, 1).to_pylist()
+        if not first or first[0]["kind"] != "head":
+            raise CorruptArtifactError("this is no profile", found=table.column_names)
+        head = json.loads(first[0]["meta"])
+        if head["format"] != FORMAT:
+            raise CorruptArtifactError(
+                "the profile has another format", expected=FORMAT, found=head["format"],
+                next_step="build the day again",
+            )  # fmt: skip
+        slices: dict[str, dict[str, Sketch]] = {}
+        names = table["slice"].to_pylist()
+        metrics, kinds = table["metric"].to_pylist(), table["kind"].to_pylist()
+        metas = table["meta"].to_pylist()
+        columns = [table[name].combine_chunks() for name in ("keys", "first", "second", "third")]
+        for i in range(1, table.num_rows):
+            keys, *numbers = [column[i].values for column in columns]
+            arrays = [np.asarray(part, np.float64) for part in numbers]
+            slices.setdefault(names[i], {})[metrics[i]] = _sketch(
+                kinds[i], json.loads(metas[i]), keys.to_pylist(), arrays
+            )
+        return cls(
+            head["project"], tuple(head["days"]), head["rows"], slices, tuple(head["classes"]),
+            head["facts"], sample,
+        )  # fmt: skip
+
+
+def merge_profiles(profiles: Iterable[Profile], sample_rows: int = 1_024) -> Profile:
+    """Return the profile of all days together; the sample keeps `sample_rows` of each source.
+
+    Raises:
+        ValueError: If there is no profile.
+    """
+    listed = sorted(profiles, key=lambda profile: profile.days)
+    if not listed:
+        raise ValueError("there is no profile to merge")
+    names = sorted({name for profile in listed for name in profile.slices})
+    slices: dict[str, dict[str, Sketch]] = {}
+    for name in names:
+        own = [profile.slices[name] for profile in listed if name in profile.slices]
+        metrics = sorted({metric for part in own for metric in part})
+        size = EXACT_POINTS if name == ALL else SLICE_POINTS
+        slices[name] = {
+            metric: merge([part[metric] for part in own if metric in part], size)
+            for metric in metrics
+        }
+    rows = {name: sum(profile.rows.get(name, 0) for profile in listed) for name in names}
+    samples = [profile.sample for profile in listed if profile.sample is not None]
+    return Profile(
+        listed[0].project,
+        tuple(sorted({day for profile in listed for day in profile.days})),
+        rows,
+        slices,
+        listed[-1].classes,
+        {},
+        smallest_ids(pa.concat_tables(samples, promote_options="default"), sample_rows)
+        if samples
+        else None,
+    )
+
+
+def smallest_ids(rows: pa.Table, each: int) -> pa.Table:
+    """Return the `each` rows of every source with the smallest ids, by source and id."""
+    if rows.num_rows == 0:
+        return rows
+    ordered = rows.sort_by([("source", "ascending"), ("row_id", "ascending")])
+    sources = np.asarray(ordered["source"].combine_chunks().dictionary_encode().indices)
+    starts = np.flatnonzero(np.concatenate(([True], sources[1:] != sources[:-1])))
+    rank = np.arange(len(sources)) - np.repeat(starts, np.diff([*starts, len(sources)]))
+    return ordered.filter(pa.array(rank < each))
+
+
+def _row(
+    name: str, metric: str, kind: str, meta: str,
+    keys: Sequence[str] = (), *numbers: Sequence[float],
+) -> dict[str, object]:  # fmt: skip
+    padded = [*numbers, *([()] * (3 - len(numbers)))]
+    return {
+        "slice": name, "metric": metric, "kind": kind, "meta": meta, "keys": list(keys),
+        "first": list(padded[0]), "second": list(padded[1]), "third": list(padded[2]),
+    }  # fmt: skip
+
+
+def _sketch_row(name: str, metric: str, sketch: Sketch) -> dict[str, object]:
+    if isinstance(sketch, NumericSketch):
+        meta = {
+            "rows": sketch.rows, "nulls": sketch.nulls, "total": sketch.total,
+            "squares": sketch.squares, "slack": sketch.slack,
+        }  # fmt: skip
+        return _row(
+            name, metric, "numeric", json.dumps(meta), (),
+            sketch.values.tolist(), sketch.below.tolist(), sketch.upto.tolist(),
+        )  # fmt: skip
+    if isinstance(sketch, CategorySketch):
+        meta = {"rows": sketch.rows, "other": sketch.other, "dropped": sketch.dropped}
+        keys = sorted(sketch.counts)
+        counts = [float(sketch.counts[key]) for key in keys]
+        return _row(name, metric, "category", json.dumps(meta), keys, counts)
+    meta = {"rows": sketch.rows}
+    return _row(
+        name, metric, "moments", json.dumps(meta), (),
+        sketch.sums.tolist(), sketch.products.reshape(-1).tolist(),
+    )  # fmt: skip
+
+
+def _sketch(
+    kind: str, meta: Mapping[str, float], keys: list[str], numbers: Sequence[np.ndarray]
+) -> Sketch:
+    first, second, third = numbers
+    if kind == "numeric":
+        return NumericSketch(
+            first, second, third, int(meta["rows"]), int(meta["nulls"]), float(meta["total"]),
+            float(meta["squares"]), float(meta["slack"]),
+        )  # fmt: skip
+    if kind == "category":
+        counts = {key: int(count) for key, count in zip(keys, first, strict=True)}
+        return CategorySketch(counts, int(meta["rows"]), int(meta["other"]), int(meta["dropped"]))
+    width = len(first)
+    return MomentSketch(int(meta["rows"]), first, second.reshape(width, width))
