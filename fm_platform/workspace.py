@@ -220,18 +220,19 @@ def project_root() -> Path:
     return Path(os.environ.get("FM_PROJECTS", Path(__file__).resolve().parents[1]))
 
 
-def find_project(name: str) -> LoadedProject:
-    """Load the project called `name`.
+def find_project(name: str, root: Path | None = None) -> LoadedProject:
+    """Load the project called `name`, from below `root` or from `project_root()`.
 
     Raises:
         FMError: If there is none; the message lists those that exist.
         SpecError: If its file has mistakes.
     """
-    files = {file.parent.name: file for file in discover(project_root())}
+    root = root or project_root()
+    files = {file.parent.name: file for file in discover(root)}
     if name not in files:
         raise FMError(
             f"there is no project {name!r}",
-            where=project_root() / "assets" / "defs",
+            where=root / "assets" / "defs",
             expected=", ".join(sorted(files)) or "a folder with a defs.yaml",
             next_step=f"fm init {name} --from data.csv makes one",
         )

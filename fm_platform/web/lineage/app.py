@@ -19,7 +19,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from fm_platform.errors import FMError, RefError
+from fm_platform.errors import BranchError, FMError, RefError
+from fm_platform.home import MAIN
 from fm_platform.lineage.graph import Graph, graph_at
 from fm_platform.lineage.records import ArtifactVersion
 from fm_platform.lineage.refs import parse, parse_time, projects, resolve, version_name
@@ -30,8 +31,8 @@ from fm_platform.web.guard import Guard, loopback_hosts
 from fm_platform.web.lineage.inert import inert
 from fm_platform.web.lineage.links import Links
 from fm_platform.web.lineage.moments import extent, moments, stamp
-from fm_platform.web.lineage.payload import graph_json, record_json, with_named
-from fm_platform.web.lineage.world import world
+from fm_platform.web.lineage.payload import decided, graph_json, record_json, with_named
+from fm_platform.web.lineage.world import beside, world
 from fm_platform.workspace import Workspace
 
 STATIC = Path(__file__).parent / "static"
@@ -96,20 +97,25 @@ class _Page:
         return {
             "home": str(self._ws.home.root),
             "projects": projects(self._ws.ledger),
+            "branch": self._ws.home.branch or MAIN,
+            "branches": [
+                {"project": b.project, "name": b.name, "at": b.at}
+                for b in self._ws.ledger.branches()
+            ],
             "stamp": stamp(self._ws.ledger),
         }
 
     def timeline(self, request: Request) -> Any:
         """Return the stops of the slider."""
-        project = self._project(request)
+        ws, project = self._universe(request), self._project(request)
         return self._once(
-            ("timeline", project),
+            ("timeline", project, ws.home.branch or ""),
             lambda: _prepared(
                 inert(
                     {
                         "project": project,
-                        "moments": [m.to_json() for m in moments(self._ws.ledger, project)],
-                        **extent(self._ws.ledger, project),
+                        "moments": [m.to_json() for m in moments(ws.ledger, project)],
+                        **extent(ws.ledger, project),
                     }
                 )
             ),
@@ -117,22 +123,25 @@ class _Page:
 
     def graph(self, request: Request) -> Any:
         """Return the graph of a moment."""
-        project, at = self._project(request), _time(request)
+        ws, project, at = self._universe(request), self._project(request), _time(request)
         return self._once(
-            ("columns", project, str(at)), lambda: _prepared(graph_json(self._graph(project, at)))
+            ("columns", project, ws.home.branch or "", str(at)),
+            lambda: _prepared(graph_json(self._graph(ws, project, at), decided(ws.ledger, project, at))),
         )
 
     def world(self, request: Request) -> Any:
         """Return the graph of now with what the files of the project say, where that differs."""
-        seen = world(self._ws, self._graph(self._project(request), None))
-        return {"graph": graph_json(seen.graph) if seen.graph else None, "note": seen.note}
+        ws, project = self._universe(request), self._project(request)
+        seen = world(ws, self._graph(ws, project, None))
+        told = graph_json(seen.graph, decided(ws.ledger, project, None)) if seen.graph else None
+        return {"graph": told, "note": seen.note}
 
     def record(self, request: Request) -> Any:
         """Return all that is known of one version."""
-        at = _time(request)
+        ws, at = self._universe(request), _time(request)
         version = self._version(request, "ref")
-        node = self._graph(version.project, at).by_id.get(version.id)
-        told = record_json(self._ws.ledger, version, at, node)
+        node = self._graph(ws, version.project, at).by_id.get(version.id)
+        told = record_json(ws.ledger, version, at, node)
         told["links"] = self._links.of(version)
         return told
 
@@ -142,18 +151,18 @@ class _Page:
         if request.query_params.get("a"):
             before = self._version(request, "a")
         else:
-            before = self._before(after)
+            before = _before(self._universe(request), after)
         if before.created_at > after.created_at and before.slot == after.slot:
             before, after = after, before
         everything = request.query_params.get("all") == "1"
         with self._comparing:  # one at a time: it may read whole models
-            told = compare(self._ws, before, after, Wanted(contents=everything))
+            told = compare(self._universe(request), before, after, Wanted(contents=everything))
         return told.to_json()
 
     def trace(self, request: Request) -> Any:
         """Return one row, all the way back to its source."""
         row = request.query_params.get("row", "")
-        return trace(self._ws, self._project(request), row, at=_time(request))
+        return trace(self._universe(request), self._project(request), row, at=_time(request))
 
     def go_to_mlflow(self, request: Request) -> Response:
         """Lead to the page of a run; MLflow itself knows where it is."""
@@ -174,34 +183,31 @@ class _Page:
             )
         return named
 
+    def _universe(self, request: Request) -> Workspace:
+        """Return the workspace of the branch that is asked for; without one, of the page's own."""
+        named = request.query_params.get("branch") or self._ws.home.branch or MAIN
+        branch = None if named == MAIN else named
+        if branch == self._ws.home.branch:
+            return self._ws
+        return beside(self._ws, branch)
+
     def _version(self, request: Request, parameter: str) -> ArtifactVersion:
         text = request.query_params.get(parameter, "")
         at = parse(text).at or _time(request)
-        project = self._project(request)
-        finder = row_finder(self._ws)
+        ws, project = self._universe(request), self._project(request)
+        finder = row_finder(ws)
         try:
-            return resolve(self._ws.ledger, project, text, at, find_row=finder)
+            return resolve(ws.ledger, project, text, at, find_row=finder)
         except RefError:
             if at is None:
                 raise
             # what was not there yet can be looked at from the past, too
-            return resolve(self._ws.ledger, project, text, find_row=finder)
+            return resolve(ws.ledger, project, text, find_row=finder)
 
-    def _before(self, version: ArtifactVersion) -> ArtifactVersion:
-        listed = self._ws.ledger.versions(
-            version.project, version.kind, version.name, version.partition or ""
-        )
-        earlier = [other for other in listed if other.number < version.number]
-        if not earlier:
-            raise RefError(
-                f"{version_name(version)} is the first of its name: there is none before it"
-            )
-        return self._ws.ledger.get(earlier[-1].id)
-
-    def _graph(self, project: str, at: datetime | None) -> Graph:
+    def _graph(self, ws: Workspace, project: str, at: datetime | None) -> Graph:
         found: Graph = self._once(
-            ("graph", project, str(at)),
-            lambda: with_named(self._ws.ledger, graph_at(self._ws.ledger, project, at)),
+            ("graph", project, ws.home.branch or "", str(at)),
+            lambda: with_named(ws.ledger, graph_at(ws.ledger, project, at)),
         )
         return found
 
@@ -219,6 +225,18 @@ class _Page:
         return made
 
 
+def _before(ws: Workspace, version: ArtifactVersion) -> ArtifactVersion:
+    listed = ws.ledger.versions(
+        version.project, version.kind, version.name, version.partition or ""
+    )
+    earlier = [other for other in listed if other.number < version.number]
+    if not earlier:
+        raise RefError(
+            f"{version_name(version)} is the first of its name: there is none before it"
+        )
+    return ws.ledger.get(earlier[-1].id)
+
+
 def _time(request: Request) -> datetime | None:
     text = request.query_params.get("at")
     return parse_time(text) if text else None
@@ -233,9 +251,8 @@ def _answer(ask: Callable[[Request], Any]) -> Callable[[Request], Response]:
         try:
             told = ask(request)
         except FMError as error:
-            return JSONResponse(
-                {"error": _error(error)}, 404 if isinstance(error, RefError) else 409
-            )
+            status = 404 if isinstance(error, (RefError, BranchError)) else 409
+            return JSONResponse({"error": _error(error)}, status)
         except Exception:
             _log.exception("%s failed", request.url.path)
             told = {"message": "the server failed at this", "next": "its log tells why"}

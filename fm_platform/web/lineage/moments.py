@@ -90,11 +90,11 @@ def extent(ledger: Ledger, project: str) -> dict[str, Any]:
 
     The page leaves room for all of them, so that nothing moves while a person goes through time.
     """
-    u = schema.uses.c
-    days = sa.select(u.partition).distinct().where(u.project == project, u.partition != "")
+    u, here = schema.uses.c, _here(ledger, project)
+    days = sa.select(u.partition).distinct().where(here, u.partition != "")
     named = (
         sa.select(u.kind, u.name, sa.func.max(u.partition) != "")
-        .where(u.project == project)
+        .where(here)
         .group_by(u.kind, u.name)
     )
     with ledger.reading() as connection:
@@ -110,11 +110,12 @@ def extent(ledger: Ledger, project: str) -> dict[str, Any]:
 
 def stamp(ledger: Ledger) -> str:
     """Return what changes whenever something is added to the ledger."""
-    tables = (schema.versions, schema.uses, schema.aliases, schema.decisions)
+    tables = (schema.versions, schema.uses, schema.aliases, schema.decisions, schema.branches)
     highest = [sa.select(sa.func.max(t.c.id)).scalar_subquery() for t in tables]
+    ended = sa.select(sa.func.count(schema.branches.c.deleted_at)).scalar_subquery()
     with ledger.reading() as connection:
         return "-".join(
-            str(number or 0) for number in connection.execute(sa.select(*highest)).one()
+            str(number or 0) for number in connection.execute(sa.select(*highest, ended)).one()
         )
 
 
@@ -122,7 +123,7 @@ def _events(ledger: Ledger, project: str) -> list[tuple[datetime, str | Mark]]:
     """Return (time, kind of what was put in use, or a mark), oldest first."""
     u = schema.uses.c
     with ledger.reading() as connection:
-        used = connection.execute(sa.select(u.since, u.kind).where(u.project == project)).all()
+        used = connection.execute(sa.select(u.since, u.kind).where(_here(ledger, project))).all()
     events: list[tuple[datetime, str | Mark]] = [(row[0], row[1]) for row in used]
     for alias in ledger.alias_names(project):
         for move in ledger.alias_history(project, alias):
@@ -131,7 +132,24 @@ def _events(ledger: Ledger, project: str) -> list[tuple[datetime, str | Mark]]:
     for taken in ledger.decisions(project):
         at = taken["decided_at"]
         events.append((at, Mark(at, taken["kind"], taken["reason"], taken["version_id"])))
+    for branch in ledger.branches():
+        if branch.project == project and ledger.branch in (None, branch.name):
+            why = f"began from {branch.at:%Y-%m-%d %H:%M:%S} UTC"
+            mark = Mark(branch.created_at, f"branch {branch.name}", why, None)
+            events.append((branch.created_at, mark))
     return sorted(events, key=lambda event: event[0])
+
+
+def _here(ledger: Ledger, project: str) -> sa.ColumnElement[bool]:
+    """Return what selects the uses of this universe: before a branch parted, those of main."""
+    u = schema.uses.c
+    if ledger.branch is None:
+        return u.project == project
+    parted = ledger.branch_of(project, ledger.branch)
+    return sa.or_(
+        (u.project == project) & (u.since < parted.at),
+        (u.project == parted.namespace) & (u.since >= parted.at),
+    )
 
 
 def _ends(times: Sequence[datetime], most: int) -> set[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from fm_platform.lineage.graph import Graph
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.nodes import Node
-from fm_platform.lineage.records import ArtifactVersion, Slot
+from fm_platform.lineage.records import AliasChange, ArtifactVersion, Slot
 from fm_platform.lineage.refs import version_name
 from fm_platform.lineage.view import record_of
 from fm_platform.stages.diff.causes import stage
@@ -26,10 +26,14 @@ def stage_order(kind: str) -> tuple[int, str]:
     return (stage(kind), kind)
 
 
-def graph_json(graph: Graph) -> dict[str, Any]:
+def graph_json(graph: Graph, taken: Mapping[int, Sequence[str]]) -> dict[str, Any]:
     """Return a graph as columns; texts that come again are numbers into a list.
 
-    Ten thousand nodes and their edges take some hundred kilobytes so.
+    Ten thousand nodes and their edges take about a megabyte so.
+
+    Args:
+        graph: Of a moment.
+        taken: The last decision about a version, as `decided` gives it.
     """
     nodes = graph.nodes
     kinds = sorted({node.kind for node in nodes}, key=stage_order)
@@ -57,7 +61,17 @@ def graph_json(graph: Graph) -> dict[str, Any]:
         "why": [why_at.get(node.why, -1) for node in nodes],
         "hash": [node.content_hash[:_DIGITS] for node in nodes],
         "aliases": inert({str(node.id): node.aliases for node in nodes if node.aliases}),
+        "decided": inert({str(node.id): taken[node.id] for node in nodes if node.id in taken}),
         "edges": [end for edge in graph.edges for end in edge],
+    }
+
+
+def decided(ledger: Ledger, project: str, at: datetime | None) -> dict[int, tuple[str, str]]:
+    """Return version -> kind and reason of the last decision about it, up to a moment."""
+    return {
+        taken["version_id"]: (taken["kind"], taken["reason"])
+        for taken in ledger.decisions(project, at=at)
+        if taken["version_id"] is not None
     }
 
 
@@ -125,8 +139,27 @@ def record_json(
         for other in listed
         if (other.partition or None) == version.partition
     ]  # fmt: skip
+    told["moves"] = [
+        {
+            "alias": move.alias, "set_at": move.set_at.isoformat(), "actor": move.actor,
+            "reason": move.reason, "here": move.version_id == version.id,
+        }
+        for move in _moves(ledger, version, at)
+    ]  # fmt: skip
     told["series"] = series(ledger, version, listed, at)
     return told
+
+
+def _moves(ledger: Ledger, version: ArtifactVersion, at: datetime | None) -> list[AliasChange]:
+    """Return the moves of aliases to a version and away from it, oldest first."""
+    found = []
+    for alias in ledger.alias_names(version.project):
+        before: int | None = None
+        for move in ledger.alias_history(version.project, alias, at=at):
+            if version.id in (before, move.version_id):
+                found.append(move)
+            before = move.version_id
+    return sorted(found, key=lambda move: move.set_at)
 
 
 def series(
@@ -153,21 +186,47 @@ def series(
         points = [v for v in points if v.partition != version.partition] + [version]
         points.sort(key=lambda v: v.partition or "")
         over = "days"
-    values = [_numbers(v) for v in points[-_POINTS:]]
+    points = points[-_POINTS:]
+    measured = _evaluated(ledger, version, points, at)
+    values = [measured.get(v.id, {}) | _numbers(v) for v in points]
     told = [
         {"id": v.id, "label": v.partition or f"#{v.number}", "values": own}
-        for v, own in zip(points[-_POINTS:], values, strict=True)
+        for v, own in zip(points, values, strict=True)
     ]
     names = {name for own in values for name in own}
     return {"over": over, "points": told, "numbers": sorted(names, key=_number_order)}
 
 
+def _evaluated(
+    ledger: Ledger, version: ArtifactVersion, points: Sequence[ArtifactVersion],
+    at: datetime | None,
+) -> dict[int, dict[str, float]]:  # fmt: skip
+    """Return merged model -> the numbers of its newest evaluation of the same universe."""
+    if version.kind != "merged_model":
+        return {}
+    known = {v.content_hash: v.id for v in points}
+    made = ledger.versions(version.project, "evaluation")
+    listed = [v.id for v in made if at is None or v.created_at <= at]
+    found: dict[int, dict[str, float]] = {}
+    for evaluation in ledger.get_many(listed[-_POINTS:]):
+        for item in evaluation.inputs:
+            if item.content_hash in known and item.role == "merged_model":
+                recorded = _recorded(evaluation)
+                found[known[item.content_hash]] = recorded
+    return found
+
+
+def _recorded(version: ArtifactVersion) -> dict[str, float]:
+    numbers: Mapping[str, object] = version.metrics.get("numbers") or {}
+    return {
+        str(name): value
+        for name, value in numbers.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+
+
 def _numbers(version: ArtifactVersion) -> dict[str, float]:
-    found: dict[str, float] = {}
-    recorded: Mapping[str, object] = version.metrics.get("numbers") or {}
-    for name, value in recorded.items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            found[str(name)] = value
+    found = _recorded(version)
     for name, size in (("rows", version.rows), ("bytes", version.bytes)):
         if size is not None:
             found.setdefault(name, size)

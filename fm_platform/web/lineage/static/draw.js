@@ -4,7 +4,7 @@ import { GUTTER, HEAD } from "./layout.js";
 
 const NAMES = [
   "paper", "ink", "soft", "faint", "line", "fresh", "new", "stale", "replaced", "up", "down",
-  "champion", "accent", "card", "band", "mark", "stale-cell",
+  "champion", "accent", "card", "band", "mark", "stale-cell", "bad",
 ];
 const MANY = 2500;
 
@@ -27,8 +27,8 @@ export function fitCanvas(canvas, width, height) {
 }
 
 // `around`: {up, down} of what is selected, or null. `found`: nodes that a search names, or null.
-export function drawBase(pen, layout, colour, { around, found, since, selected }) {
-  const lit = (i) => (!around || around.up[i] || around.down[i]) && (!found || found.has(i));
+export function drawBase(pen, layout, colour, { around, found, since, selected, other }) {
+  const lit = (i) => i === other || (!around || around.up[i] || around.down[i]) && (!found || found.has(i));
   clip(pen, layout, () => {
     places(pen, layout, colour);
     bands(pen, layout, colour, around);
@@ -161,10 +161,17 @@ function headings(pen, layout, colour) {
   pen.textBaseline = "alphabetic";
   const narrow = layout.width < 700;
   layout.columns.forEach((column, k) => {
-    const x = column.x - layout.view.x;
-    if (x + column.w < GUTTER - 30 || x > layout.width) return;
+    const left = column.x - layout.view.x;
+    if (left + column.w < GUTTER || left > layout.width) return;
+    // beside the days a title stays for as long as there is room, then fades out whole
+    const x = Math.max(left, Math.min(GUTTER, left + column.w - column.title_px));
+    pen.save();
+    pen.beginPath();
+    pen.rect(GUTTER - 8, 0, layout.width, HEAD);
+    pen.clip();
     pen.font = "600 12px system-ui, sans-serif";
     pen.fillStyle = colour.ink;
+    pen.globalAlpha = Math.max(0, Math.min(1, 1 - (GUTTER - 8 - x) / 24));
     pen.fillText(column.title, x, 26);
     const held = column.daily ? column.names.length : column.cards.length;
     pen.font = "11px system-ui, sans-serif";
@@ -172,7 +179,8 @@ function headings(pen, layout, colour) {
     const said = column.daily ? (held > 1 ? `${held} a day` : "a day") : held > 1 ? `${held}` : "";
     pen.fillText(said, x, 42);
     const next = layout.columns[k + 1];
-    if (next && !narrow) arrow(pen, colour, next.x - layout.view.x - 11, 22);
+    pen.restore();
+    if (next && !narrow && next.x - layout.view.x - 18 > GUTTER) arrow(pen, colour, next.x - layout.view.x - 11, 22);
   });
 }
 
@@ -206,7 +214,7 @@ function gutter(pen, layout, colour) {
     if (months ? !day.endsWith("-01") && k > 0 : k % every) return;
     if (y - drawn < 14) return;
     drawn = y;
-    pen.fillText(day, 12, y);
+    pen.fillText(months ? day.slice(0, 7) : day, 12, y);
     if (months) {
       pen.fillRect(GUTTER - 12, Math.round(y - layout.row / 2), 6, 1);
     }
@@ -239,17 +247,26 @@ function card(pen, layout, colour, i, on, since) {
     pen.font = `600 ${h < 18 ? 10 : 12}px system-ui, sans-serif`;
     pen.fillStyle = colour.ink;
     pen.textBaseline = "middle";
-    const title = graph.nameOf(i).replaceAll("_", " ");
+    const title = graph.nameOf(i) === graph.kindOf(i) ? `#${graph.number[i]}` : graph.nameOf(i).replaceAll("_", " ");
     pen.fillText(cut(pen, title, w - 24 - right), x + 15, y + Math.min(h / 2, 16));
   }
   if (h >= 36) {
     pen.font = "11px system-ui, sans-serif";
-    pen.fillStyle = name === "stale" ? colour.stale : colour.soft;
-    const said = name === "fresh" || name === "new" ? `#${graph.number[i]}  ${graph.hash[i].slice(0, 8)}`
-      : `#${graph.number[i]}  ${name}`;
+    const [said, how] = second(graph, i, name);
+    pen.fillStyle = colour[how];
     pen.fillText(cut(pen, said, w - 22), x + 15, y + Math.min(h - 12, 33));
   }
   pen.globalAlpha = 1;
+}
+
+// The second line of a card: what a person should know first, and in which colour.
+function second(graph, i, name) {
+  const number = graph.nameOf(i) === graph.kindOf(i) ? "" : `#${graph.number[i]}  `;
+  const aliases = graph.aliasesOf(i);
+  if (name === "stale") return [`${number}stale`, "stale"];
+  if (aliases.length) return [`${number}${aliases.join(", ")}`, "champion"];
+  if (graph.decidedOf(i)?.[0] === "refusal") return [`${number}refused`, "bad"];
+  return [number + (name === "fresh" || name === "new" ? graph.hash[i].slice(0, 8) : name), "soft"];
 }
 
 // A crown for the champion, a ring for other aliases; returns the room it takes.

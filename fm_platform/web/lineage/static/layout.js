@@ -62,13 +62,16 @@ export class Layout {
 
   widen(width) {
     const narrow = width < 700;
-    const gap = narrow ? 20 : 24;
+    let gap = narrow ? 20 : 24;
+    for (const column of this.columns) titleWidth(column);
     const wanted = this.columns.map((column) => {
       if (!column.daily) return narrow ? 126 : 142;
       return Math.max(titleWidth(column), column.names.length * 11);
     });
     const least = this.columns.map((column, i) =>
-      column.daily ? Math.max(titleWidth(column), column.names.length * 7) : 122);
+      column.daily ? Math.max(titleWidth(column), column.names.length * 7) : narrow ? 122 : 96);
+    const crowded = (wide) => wide.reduce((a, b) => a + b, 0) + gap * (wide.length - 1) + GUTTER + 18 > width;
+    if (!narrow && crowded(least)) gap = 12;
     const gaps = gap * (this.columns.length - 1) + GUTTER + 18;
     const sum = wanted.reduce((a, b) => a + b, 0);
     const small = least.reduce((a, b) => a + b, 0);

@@ -42,7 +42,10 @@ const act = {
   },
   comparing: () => Boolean(page.first),
   address: (v) => {
-    const given = new URLSearchParams({ project: state.project, ...(state.at ? { at: state.at } : {}), v });
+    const { project, branch, at } = state;
+    const given = new URLSearchParams({
+      project, ...(branch ? { branch } : {}), ...(at ? { at } : {}), v,
+    });
     return `${location.origin}/?${given}`;
   },
 };
@@ -85,13 +88,29 @@ async function start() {
   }
   if (!page.about.projects.length) return empty();
   show($("project"), page.about.projects.map((name) => h("option", { value: name }, name)));
-  $("project").addEventListener("change", () => set({
-    project: $("project").value, at: null, v: null, a: null, b: null, all: null, row: null,
-  }));
+  $("project").addEventListener("change", () => elsewhere({ project: $("project").value, branch: null }));
+  $("branch").addEventListener("change", () => {
+    const named = $("branch").value;
+    elsewhere({ branch: named === page.about.branch ? null : named });
+  });
   if (!state.project) set({ project: page.about.projects[0] }, { quiet: true });
   listen(follow);
   setInterval(look, LOOK_EVERY_MS);
   return load();
+}
+
+function elsewhere(where) {
+  set({ ...where, at: null, v: null, a: null, b: null, all: null, row: null });
+}
+
+// Main and the branches of the project; nothing where there are none.
+function branches() {
+  const named = page.about.branches.filter((one) => one.project === state.project).map((one) => one.name);
+  const shown = state.branch || page.about.branch;
+  const all = [...new Set(["main", ...named, shown])];
+  $("branch").hidden = all.length < 2;
+  show($("branch"), all.map((name) => h("option", { value: name }, name === "main" ? "main" : `branch ${name}`)));
+  $("branch").value = shown;
 }
 
 function empty() {
@@ -104,8 +123,9 @@ function empty() {
 
 async function load() {
   $("project").value = state.project;
+  branches();
   try {
-    page.timeline = await ask("timeline", { project: state.project });
+    page.timeline = await ask("timeline", here());
   } catch (error) {
     return notice(refused(error, load));
   }
@@ -115,7 +135,7 @@ async function load() {
 }
 
 function follow(changed) {
-  if (changed.has("project")) {
+  if (changed.has("project") || changed.has("branch")) {
     page.kept.clear();
     view.whole();
     load();
@@ -127,17 +147,25 @@ function follow(changed) {
   if (["v", "a", "b", "all", "row"].some((key) => changed.has(key))) panel();
 }
 
+function here() {
+  return { project: state.project, branch: state.branch };
+}
+
+function moment() {
+  return `${state.project} ${state.branch} ${state.at} ${page.about.stamp}`;
+}
+
 // The graph of the moment; only the newest question counts.
 async function draw() {
   asked.abort();
   const { signal } = (asked = new AbortController());
   timeline.show(state.at);
-  const key = `${state.project} ${state.at} ${page.about.stamp}`;
+  const key = moment();
   let graph = page.kept.get(key);
   if (!graph) {
     document.body.classList.add("waiting");
     try {
-      graph = new Graph(await ask("graph", { project: state.project, at: state.at }, signal));
+      graph = new Graph(await ask("graph", { ...here(), at: state.at }, signal));
     } catch (error) {
       if (error.name === "AbortError") return;
       document.body.classList.remove("waiting");
@@ -147,7 +175,7 @@ async function draw() {
     page.kept.set(key, graph);
     if (page.kept.size > KEPT) page.kept.delete(page.kept.keys().next().value);
   }
-  document.body.classList.remove("waiting");
+  document.body.classList.remove("waiting", "looking");
   page.graph = graph;
   if (!page.first) notice(null);
   view.show(graph, widened(page.timeline, graph), timeline.since(state.at));
@@ -159,17 +187,20 @@ async function draw() {
 // Now is also what the files of the project say: edits that nothing was built with yet.
 async function world(graph, signal) {
   let told;
+  document.body.classList.add("looking");
   try {
-    told = await ask("world", { project: state.project }, signal);
+    told = await ask("world", here(), signal);
   } catch (error) {
     if (error.name !== "AbortError") say(error.message);
     return;
+  } finally {
+    if (!signal.aborted) document.body.classList.remove("looking");
   }
   if (page.graph !== graph) return;
   $("summary").title = told.note;
   if (!told.graph) return;
   page.graph = new Graph(told.graph);
-  page.kept.set(`${state.project} ${state.at} ${page.about.stamp}`, page.graph);
+  page.kept.set(moment(), page.graph);
   view.show(page.graph, widened(page.timeline, page.graph), timeline.since(state.at));
   summary(page.graph);
   mark();
@@ -246,14 +277,14 @@ async function panel() {
 }
 
 async function told(signal) {
-  const { project, at } = state;
-  if (state.row) return traceView(await ask("trace", { project, at, row: state.row }, signal), act);
+  const at = { ...here(), at: state.at };
+  if (state.row) return traceView(await ask("trace", { ...at, row: state.row }, signal), act);
   if (state.b) {
-    const diff = await ask("diff", { project, at, a: state.a, b: state.b, all: state.all }, signal);
+    const diff = await ask("diff", { ...at, a: state.a, b: state.b, all: state.all }, signal);
     page.shown = [diff.after.reference, diff.before.reference];
     return diffView(diff, act, state.all);
   }
-  const record = await ask("record", { project, at, ref: state.v }, signal);
+  const record = await ask("record", { ...at, ref: state.v }, signal);
   page.shown = [record.reference];
   const i = page.graph ? page.graph.find(record.reference) : -1;
   if (i >= 0 && record.state !== page.graph.stateOf(i)) {
@@ -283,7 +314,8 @@ async function look() {
   document.body.classList.remove("away");
   if (now.stamp === page.about.stamp) return undefined;
   page.about = now;
-  page.timeline = await ask("timeline", { project: state.project });
+  branches();
+  page.timeline = await ask("timeline", here());
   timeline.load(page.timeline.moments);
   say("new versions");
   return state.at ? timeline.show(state.at) : draw();

@@ -30,6 +30,7 @@ export class Graph {
   stateOf(i) { return STATES[this.state[i]]; }
   whyOf(i) { return this.why[i] < 0 ? "" : this.whys[this.why[i]]; }
   aliasesOf(i) { return this.aliases[this.id[i]] || []; }
+  decidedOf(i) { return this.decided[this.id[i]] || null; }
 
   slot(i) {
     return `${this.kindOf(i)}\n${this.nameOf(i)}\n${this.dayOf(i) || ""}`;
@@ -80,6 +81,7 @@ export class Graph {
     ];
     if (this.rows[i] !== null) parts.push(`${this.rows[i]} rows`);
     parts.push(...this.aliasesOf(i));
+    if (this.decidedOf(i)) parts.push(this.decidedOf(i)[0]);
     return parts.filter(Boolean).join(", ");
   }
 }

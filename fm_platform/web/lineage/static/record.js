@@ -7,13 +7,13 @@ export function recordView(record, act) {
   return [
     head(record, act),
     state(record, act),
+    decisions(record),
     numbers(record, act),
     measured(record.metrics),
     made(record),
     inputs(record, act),
     readers(record, act),
     versions(record, act),
-    decisions(record),
     storage(record),
     recipe(record),
     links(record),
@@ -42,7 +42,7 @@ function state(record, act) {
   const title = record.state === "stale" ? "Why it is stale" : record.state === "unbuilt" ? "Why it is not built"
     : record.state === "later" ? "Not yet" : "Not in use";
   return section(title,
-    h("p.why", record.why),
+    h(record.state === "stale" ? "p.why" : "p.why.calm", record.why),
     record.path.length > 0 && h("ol.path", record.path.map((step) => h("li", versionLink(step.reference, act.open)))));
 }
 
@@ -56,7 +56,8 @@ function numbers(record, act) {
     series.numbers.map((name) => h("option", { value: name }, words(name))));
   // a number that tells something first: one that is not always the same
   const told = series.numbers.filter((name) => !/duration|per_second|bytes/.test(name));
-  const varied = told.find((name) => new Set(series.points.map((point) => point.values[name]).filter((v) => v !== undefined)).size > 1);
+  const best = told.find((name) => name === "merged_all/f1_weighted");
+  const varied = best || told.find((name) => new Set(series.points.map((point) => point.values[name]).filter((v) => v !== undefined)).size > 1);
   choice.value = varied || series.numbers[0];
   draw(choice.value);
   const own = series.points.find((point) => point.id === record.id)?.values || {};
@@ -146,10 +147,16 @@ function ordered(one, other) {
   return one.number < other.number ? [one.reference, other.reference] : [other.reference, one.reference];
 }
 
+// What gates and people decided about it, and which names it was given and lost.
 function decisions(record) {
-  return section("Decisions", record.decisions.map((taken) => h("p",
-    h("b", taken.kind), ` ${taken.reason} `,
-    h("span.soft", [taken.actor, time(taken.decided_at)].filter(Boolean).join(", ")))));
+  const taken = record.decisions.map((one) => ({ at: one.decided_at, what: one.kind, why: one.reason, who: one.actor }));
+  const moves = record.moves.map((move) => ({
+    at: move.set_at, what: move.here ? `${move.alias}: this version` : `${move.alias}: another version`,
+    why: taken.some((one) => one.why === move.reason) ? "" : move.reason, who: move.actor,
+  }));
+  const told = [...taken, ...moves].sort((a, b) => Date.parse(a.at) - Date.parse(b.at));
+  return section("Decisions", told.length > 0 && list(told.reverse(), (one) => h(one.what === "refusal" ? "div.taken.refusal" : "div.taken",
+    h("b", one.what), one.why && ` ${one.why}`, " ", h("span.soft", [one.who, time(one.at)].filter(Boolean).join(", "))), 6));
 }
 
 function storage(record) {

@@ -39,7 +39,8 @@ export class Search {
     }
     this.choices.push({
       act: () => this.elsewhere(typed),
-      shown: [h("span.soft", hits.length > SHOWN ? `${plural(hits.length, "version")} lit in the graph · ` : "",
+      shown: [h("span.soft", hits.length > SHOWN ? `${plural(hits.length, "version")} lit in the graph · `
+        : hits.length ? "" : "nothing like it at this moment · ",
         "look in the whole history for "), h("span", `“${typed}”`)],
     });
     this.at = 0;
@@ -96,7 +97,7 @@ function matches(graph, text) {
   const found = [];
   for (let i = 0; i < graph.size; i += 1) {
     const aliases = graph.aliasesOf(i);
-    const all = `${graph.ref(i)} ${graph.kindOf(i).replaceAll("_", " ")} ${graph.stateOf(i)} ${aliases.join(" ")}`.toLowerCase();
+    const all = `${graph.ref(i)} ${graph.kindOf(i).replaceAll("_", " ")} ${graph.stateOf(i)} ${aliases.join(" ")} ${graph.decidedOf(i)?.[0] || ""}`.toLowerCase();
     const hash = graph.hash[i];
     if (!said.every((word) => all.includes(word) || (word.length > 3 && hash.startsWith(word.slice(0, 16))))) continue;
     const rank = aliases.includes(text) ? 0 : hash.startsWith(text) ? 1

@@ -1,6 +1,6 @@
 // What is looked at. It is the address of the page: whoever opens the address sees the same.
 
-const KEYS = ["project", "at", "v", "a", "b", "all", "row"];
+const KEYS = ["project", "branch", "at", "v", "a", "b", "all", "row"];
 const listeners = [];
 
 function read() {

@@ -212,6 +212,7 @@ export class View {
         graph.whyOf(i) && h("span.soft", `: ${graph.whyOf(i)}`)),
       h("div.soft", graph.rows[i] !== null && `${count(graph.rows[i])} rows · `,
         graph.made[i] !== null && `made ${time(new Date(graph.made[i]).toISOString())}`),
+      graph.decidedOf(i) && h("div", h("b", graph.decidedOf(i)[0]), h("span.soft", ` ${graph.decidedOf(i)[1]}`)),
       graph.aliasesOf(i).length > 0 && h("div.champion", graph.aliasesOf(i).join(", ")));
     const [x, y, w, hgt] = box;
     const [wide, tall] = [tip.offsetWidth, tip.offsetHeight];
