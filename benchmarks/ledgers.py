@@ -46,6 +46,9 @@ class History:
     """
 
     size: int
+    functions: int = FUNCTIONS
+    edit_every: int = EDIT_EVERY
+    rebuilt_days: int = REBUILT_DAYS
     versions: list[dict[str, Any]] = field(default_factory=list)
     inputs: list[dict[str, Any]] = field(default_factory=list)
     uses: list[dict[str, Any]] = field(default_factory=list)
@@ -53,15 +56,16 @@ class History:
     numbers: dict[Slot, int] = field(default_factory=dict)
     days: list[str] = field(default_factory=list)
 
-    def build(self) -> History:
-        """Fill the rows."""
-        while len(self.versions) < self.size:
+    def build(self, days: int | None = None) -> History:
+        """Fill the rows: until there are `size` versions, or so many days."""
+        while len(self.days) < days if days else len(self.versions) < self.size:
             day = (FIRST + timedelta(days=len(self.days))).isoformat()
             self.days.append(day)
             self._day(day)
-            if len(self.days) % EDIT_EVERY == 0:
-                for other in self.days[-REBUILT_DAYS:]:
-                    self._votes(other, len(self.days) // EDIT_EVERY % FUNCTIONS)
+            if len(self.days) % self.edit_every == 0:
+                edited = len(self.days) // self.edit_every % self.functions
+                for other in self.days[-self.rebuilt_days :]:
+                    self._votes(other, edited)
                     self._below_votes(other)
             self._models()
         self._put(("raw", "raw", self.days[-2]), [])
@@ -74,7 +78,7 @@ class History:
 
     def _day(self, day: str) -> None:
         self._put(("raw", "raw", day), [])
-        for number in range(FUNCTIONS):
+        for number in range(self.functions):
             self._votes(day, number)
         self._below_votes(day)
 
@@ -82,10 +86,11 @@ class History:
         self._put(("votes", f"function_{number}", day), [("raw", "raw", day)])
 
     def _below_votes(self, day: str) -> None:
-        votes: list[Slot] = [("votes", f"function_{n}", day) for n in range(FUNCTIONS)]
+        votes: list[Slot] = [("votes", f"function_{n}", day) for n in range(self.functions)]
         window = self.days[: self.days.index(day) + 1][-LABEL_WINDOW:]
         model: Slot = ("label_model", "label_model", day)
-        self._put(model, [("votes", f"function_{n}", d) for d in window for n in range(FUNCTIONS)])
+        numbers = range(self.functions)
+        self._put(model, [("votes", f"function_{n}", d) for d in window for n in numbers])
         self._put(("weak_labels", "weak_labels", day), [("raw", "raw", day), *votes, model])
         self._put(("cleaned", "cleaned", day), [("weak_labels", "weak_labels", day)])
 

@@ -126,7 +126,9 @@ class _Page:
         ws, project, at = self._universe(request), self._project(request), _time(request)
         return self._once(
             ("columns", project, ws.home.branch or "", str(at)),
-            lambda: _prepared(graph_json(self._graph(ws, project, at), decided(ws.ledger, project, at))),
+            lambda: _prepared(
+                graph_json(self._graph(ws, project, at), decided(ws.ledger, project, at))
+            ),
         )
 
     def world(self, request: Request) -> Any:
@@ -231,9 +233,7 @@ def _before(ws: Workspace, version: ArtifactVersion) -> ArtifactVersion:
     )
     earlier = [other for other in listed if other.number < version.number]
     if not earlier:
-        raise RefError(
-            f"{version_name(version)} is the first of its name: there is none before it"
-        )
+        raise RefError(f"{version_name(version)} is the first of its name: there is none before it")
     return ws.ledger.get(earlier[-1].id)
 
 

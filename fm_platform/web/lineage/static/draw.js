@@ -7,6 +7,7 @@ const NAMES = [
   "champion", "accent", "card", "band", "mark", "stale-cell", "bad",
 ];
 const MANY = 2500;
+const TINTS = ["fresh", "new", "stale", "unbuilt", "replaced"];
 
 export function colours() {
   const style = getComputedStyle(document.documentElement);
@@ -110,38 +111,36 @@ function bands(pen, layout, colour, around) {
 function cells(pen, layout, colour, lit, since) {
   const { graph } = layout;
   const heaps = new Map();
-  for (const i of layout.cells.values()) {
-    const y = HEAD + layout.line[i] * layout.row - layout.view.y;
-    if (y + layout.row < HEAD - 2 || y > HEAD + layout.room + 2) continue;
-    const key = `${tint(graph, i, since)} ${lit(i) ? 1 : 0}`;
+  const look = (i) => TINTS.indexOf(tint(graph, i, since)) * 2 + (lit(i) ? 1 : 0);
+  layout.eachSeen((i, next) => look(i) === look(next), (i, x, y, w, h) => {
+    const key = look(i);
     if (!heaps.has(key)) heaps.set(key, []);
-    heaps.get(key).push(i);
-  }
+    heaps.get(key).push([x, y, w, h]);
+  });
   const round = layout.row > 9;
-  for (const [key, members] of heaps) {
-    const [name, on] = key.split(" ");
-    pen.globalAlpha = on === "1" ? 1 : 0.16;
+  for (const [key, boxes] of heaps) {
+    const name = TINTS[key >> 1];
+    pen.globalAlpha = key & 1 ? 1 : 0.16;
     pen.fillStyle = pen.strokeStyle = colour[{ unbuilt: "soft", stale: "stale-cell" }[name] || name];
-    pen.beginPath();
-    for (const i of members) {
-      const [x, y, w, h] = layout.box(i);
-      if (name === "unbuilt") pen.rect(x + 0.5, y + 0.5, Math.max(0.5, w - 1), Math.max(0.5, h - 1));
-      else if (round) pen.roundRect(x, y, w, h, Math.min(4, w / 2, h / 2));
-      else pen.rect(x, y, w, h);
+    if (name === "unbuilt") {
+      for (const [x, y, w, h] of boxes) pen.strokeRect(x + 0.5, y + 0.5, Math.max(0.5, w - 1), Math.max(0.5, h - 1));
+    } else if (round) {
+      pen.beginPath();
+      for (const [x, y, w, h] of boxes) pen.roundRect(x, y, w, h, Math.min(4, w / 2, h / 2));
+      pen.fill();
+      // not by colour alone
+      if (name === "stale") notches(pen, colour, boxes);
+    } else {
+      for (const [x, y, w, h] of boxes) pen.fillRect(x, y, w, h);
     }
-    if (name === "unbuilt") pen.stroke();
-    else pen.fill();
-    // not by colour alone
-    if (name === "stale" && round) notches(pen, layout, colour, members);
   }
   pen.globalAlpha = 1;
 }
 
-function notches(pen, layout, colour, members) {
+function notches(pen, colour, boxes) {
   pen.fillStyle = colour.paper;
   pen.beginPath();
-  for (const i of members) {
-    const [x, y, w] = layout.box(i);
+  for (const [x, y, w] of boxes) {
     const s = Math.min(6, w * 0.5);
     pen.moveTo(x + w - s, y);
     pen.lineTo(x + w, y);
@@ -180,7 +179,8 @@ function headings(pen, layout, colour) {
     pen.fillText(said, x, 42);
     const next = layout.columns[k + 1];
     pen.restore();
-    if (next && !narrow && next.x - layout.view.x - 18 > GUTTER) arrow(pen, colour, next.x - layout.view.x - 11, 22);
+    const free = next && next.x - Math.max(column.x + column.title_px, layout.view.x + GUTTER);
+    if (next && !narrow && free > 18) arrow(pen, colour, next.x - layout.view.x - 11, 22);
   });
 }
 

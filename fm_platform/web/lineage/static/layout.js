@@ -10,46 +10,55 @@ const CARD = { most: 58, least: 15, gap: 10 };
 const ROW = { most: 44, least: 1.5 };
 
 export class Layout {
-  constructor(graph, extent, width, height, view) {
+  constructor(graph, extent) {
     this.graph = graph;
+    this.days = extent.days;
+    this.columns = columns(extent.artifacts);
+    this.place(graph);
+  }
+
+  // Fit the places into a picture; a part of it is seen, as `view` tells.
+  fitInto(width, height, view) {
     this.width = width;
     this.height = height;
-    this.days = extent.days;
-    this.dayAt = new Map(extent.days.map((day, i) => [day, i]));
     this.room = Math.max(60, height - HEAD - FOOT);
     const fit = this.days.length ? this.room / this.days.length : ROW.most;
     this.fit = Math.min(ROW.most, Math.max(ROW.least, fit));
     this.row = Math.min(44, Math.max(this.fit, this.fit * view.zoom));
     this.tall = this.row * this.days.length;
     this.mostY = Math.max(0, this.tall - this.room);
-    this.columns = columns(extent.artifacts);
-    this.place(graph);
     this.widen(width);
     this.mostX = Math.max(0, this.wide - width);
     view.x = Math.min(this.mostX, Math.max(0, view.x));
     view.y = Math.min(this.mostY, Math.max(0, view.y));
     this.view = view;
     this.stack();
+    return this;
   }
 
   // Which node is where: a cell by column, name and day, a card by column.
   place(graph) {
     const byKind = new Map(this.columns.map((column) => [column.kind, column]));
+    const ofKind = graph.kinds.map((kind) => byKind.get(kind));
+    const dayAt = new Map(this.days.map((day, k) => [day, k]));
+    const lineOf = graph.days.map((day) => dayAt.get(day) ?? -1);
     this.column = new Array(graph.size).fill(null);
     this.sub = new Int32Array(graph.size);
     this.line = new Int32Array(graph.size).fill(-1);
-    this.cells = new Map();
-    for (const column of this.columns) column.cards = [];
+    for (const column of this.columns) {
+      column.cards = [];
+      column.grid = new Int32Array(column.daily ? column.names.length * this.days.length : 0).fill(-1);
+      column.subOf = graph.names.map((name) => column.subs.get(name) ?? 0);
+    }
     for (let i = 0; i < graph.size; i += 1) {
-      const column = byKind.get(graph.kindOf(i));
+      const column = ofKind[graph.kind[i]];
       if (!column) continue;
-      const day = graph.dayOf(i);
       this.column[i] = column;
-      if (column.daily && day !== null) {
-        this.sub[i] = column.subs.get(graph.nameOf(i)) ?? 0;
-        this.line[i] = this.dayAt.get(day) ?? -1;
-        const key = `${column.number}/${this.sub[i]}/${this.line[i]}`;
-        if (!this.cells.has(key) || graph.stateOf(i) !== "replaced") this.cells.set(key, i);
+      if (column.daily && graph.day[i] >= 0) {
+        const sub = (this.sub[i] = column.subOf[graph.name[i]]);
+        const line = (this.line[i] = lineOf[graph.day[i]]);
+        const at = sub * this.days.length + line;
+        if (column.grid[at] < 0 || graph.stateOf(i) !== "replaced") column.grid[at] = i;
       } else {
         column.cards.push(i);
       }
@@ -58,6 +67,38 @@ export class Layout {
       const order = (i) => column.subs.get(graph.nameOf(i)) ?? 1e6;
       column.cards.sort((a, b) => order(a) - order(b) || graph.number[b] - graph.number[a]);
     }
+  }
+
+  // The node of a column at a name and a day, or -1.
+  cell(column, sub, line) {
+    return line < 0 || line >= this.days.length ? -1 : column.grid[sub * this.days.length + line] ?? -1;
+  }
+
+  // Call paint(i, x, y, width, height) for the cells that are seen; with `same(i, j)`, cells that
+  // are too thin to be told apart and look the same are painted as one.
+  eachSeen(same, paint) {
+    const thin = this.gap() === 0;
+    const first = Math.max(0, Math.floor((this.view.y - 2) / this.row));
+    const last = Math.min(this.days.length, Math.ceil((this.view.y + this.room + 2) / this.row));
+    for (const column of this.columns) {
+      for (let sub = 0; column.daily && sub < column.names.length; sub += 1) {
+        for (let line = first; line < last; line += 1) {
+          const i = this.cell(column, sub, line);
+          if (i < 0) continue;
+          const [x, y, w, h] = this.box(i);
+          let tall = h;
+          for (let next; thin && (next = this.cell(column, sub, line + 1)) >= 0 && line + 1 < last && same(i, next);) {
+            tall += this.row;
+            line += 1;
+          }
+          paint(i, x, y, w, tall);
+        }
+      }
+    }
+  }
+
+  gap() {
+    return this.row > 6 ? 2 : this.row > 3 ? 1 : 0;
   }
 
   widen(width) {
@@ -112,7 +153,7 @@ export class Layout {
       const y = this.cardY.get(i);
       return y === undefined ? null : [left, y, column.w, column.card];
     }
-    const gap = this.row > 6 ? 2 : this.row > 3 ? 1 : 0;
+    const gap = this.gap();
     const side = column.cell > 5 ? 2 : 1;
     return [
       left + this.sub[i] * column.cell + side / 2,
@@ -140,8 +181,8 @@ export class Layout {
       const off = Math.ceil(reach / 2 / this.row);
       for (let away = 0; away <= off; away += 1) {
         for (const at of away ? [line - away, line + away] : [line]) {
-          const found = this.cells.get(`${column.number}/${sub}/${at}`);
-          if (found !== undefined) return found;
+          const found = this.cell(column, sub, at);
+          if (found >= 0) return found;
         }
       }
     }
@@ -158,8 +199,8 @@ export class Layout {
         return column.cards[at] ?? i;
       }
       for (let at = this.line[i] + dy; at >= 0 && at < this.days.length; at += dy) {
-        const found = this.cells.get(`${column.number}/${this.sub[i]}/${at}`);
-        if (found !== undefined) return found;
+        const found = this.cell(column, this.sub[i], at);
+        if (found >= 0) return found;
       }
       return i;
     }
@@ -188,8 +229,8 @@ export class Layout {
   beside(column, sub, line) {
     for (let away = 0; away < this.days.length; away += 1) {
       for (const at of [line - away, line + away]) {
-        const found = this.cells.get(`${column.number}/${sub}/${at}`);
-        if (found !== undefined) return found;
+        const found = this.cell(column, sub, at);
+        if (found >= 0) return found;
       }
     }
     return -1;

@@ -17,7 +17,7 @@ import { View } from "./view.js";
 const KEPT = 40;
 const LOOK_EVERY_MS = 15000;
 const page = { about: null, timeline: null, graph: null, kept: new Map(), first: null };
-let asked = new AbortController();
+let worldAsked = new AbortController();
 let panelAsked = new AbortController();
 
 const view = new View({ open: pick, compare: (i) => compareWith(page.graph.ref(i)) });
@@ -125,11 +125,10 @@ async function load() {
   $("project").value = state.project;
   branches();
   try {
-    page.timeline = await ask("timeline", here());
+    await loadHistory();
   } catch (error) {
     return notice(refused(error, load));
   }
-  timeline.load(page.timeline.moments);
   await draw();
   return panel();
 }
@@ -147,6 +146,15 @@ function follow(changed) {
   if (["v", "a", "b", "all", "row"].some((key) => changed.has(key))) panel();
 }
 
+// The stops of the slider, and room for all that ever was.
+async function loadHistory() {
+  const of = JSON.stringify(here());
+  const told = await ask("timeline", here());
+  if (of !== JSON.stringify(here())) return;
+  page.timeline = { ...told, of };
+  timeline.load(told.moments);
+}
+
 function here() {
   return { project: state.project, branch: state.branch };
 }
@@ -155,33 +163,48 @@ function moment() {
   return `${state.project} ${state.branch} ${state.at} ${page.about.stamp}`;
 }
 
-// The graph of the moment; only the newest question counts.
-async function draw() {
-  asked.abort();
-  const { signal } = (asked = new AbortController());
+// The graph of the moment. One question at a time: while the slider runs, the moments that the
+// server has not come to are left out, and what comes meanwhile is shown.
+function draw() {
   timeline.show(state.at);
-  const key = moment();
+  page.late = Boolean(page.drawing);
+  page.drawing ||= catchUp().finally(() => { page.drawing = null; });
+  return page.drawing;
+}
+
+async function catchUp() {
+  do {
+    page.late = false;
+    await drawMoment();
+  } while (page.late);
+}
+
+async function drawMoment() {
+  worldAsked.abort();
+  const { signal } = (worldAsked = new AbortController());
+  document.body.classList.remove("looking");
+  const [key, where, at] = [moment(), JSON.stringify(here()), state.at];
   let graph = page.kept.get(key);
   if (!graph) {
     document.body.classList.add("waiting");
     try {
-      graph = new Graph(await ask("graph", { ...here(), at: state.at }, signal));
+      graph = new Graph(await ask("graph", { ...here(), at }));
     } catch (error) {
-      if (error.name === "AbortError") return;
-      document.body.classList.remove("waiting");
-      notice(refused(error, draw));
+      if (!page.late) notice(refused(error, draw));
       return;
+    } finally {
+      document.body.classList.remove("waiting");
     }
     page.kept.set(key, graph);
     if (page.kept.size > KEPT) page.kept.delete(page.kept.keys().next().value);
   }
-  document.body.classList.remove("waiting", "looking");
+  if (where !== JSON.stringify(here()) || page.timeline.of !== where) return;
   page.graph = graph;
   if (!page.first) notice(null);
-  view.show(graph, widened(page.timeline, graph), timeline.since(state.at));
+  view.show(graph, widened(page.timeline, graph), timeline.since(at));
   summary(graph);
   mark();
-  if (!state.at) world(graph, signal);
+  if (!at && !page.late) world(graph, signal);
 }
 
 // Now is also what the files of the project say: edits that nothing was built with yet.
@@ -211,7 +234,11 @@ async function world(graph, signal) {
 function widened(extent, graph) {
   const artifacts = [...extent.artifacts];
   const known = new Set(artifacts.map(({ kind, name }) => `${kind}\n${name}`));
+  let last = -1;
   for (let i = 0; i < graph.size; i += 1) {
+    const pair = graph.kind[i] * graph.names.length + graph.name[i];
+    if (pair === last) continue;
+    last = pair;
     const [kind, name] = [graph.kindOf(i), graph.nameOf(i)];
     if (known.has(`${kind}\n${name}`)) continue;
     known.add(`${kind}\n${name}`);
@@ -315,8 +342,7 @@ async function look() {
   if (now.stamp === page.about.stamp) return undefined;
   page.about = now;
   branches();
-  page.timeline = await ask("timeline", here());
-  timeline.load(page.timeline.moments);
+  await loadHistory();
   say("new versions");
   return state.at ? timeline.show(state.at) : draw();
 }
@@ -346,4 +372,5 @@ function keys() {
 Object.assign(window, { lineagePage: { view, page, state, timeline, search } });
 await start();
 document.body.classList.add("ready");
+requestAnimationFrame(() => performance.mark("drawn"));
 say(page.graph ? plural(page.graph.size, "version") : "");

@@ -6,20 +6,8 @@ export class Graph {
   constructor(told) {
     Object.assign(this, told);
     this.size = told.id.length;
-    this.index = new Map(told.id.map((id, i) => [id, i]));
-    this.bySlot = new Map();
-    for (let i = 0; i < this.size; i += 1) {
-      if (STATES[this.state[i]] !== "replaced") this.bySlot.set(this.slot(i), i);
-    }
-    this.from = [];
-    this.to = [];
-    for (let e = 0; e < told.edges.length; e += 2) {
-      const a = this.index.get(told.edges[e]);
-      const b = this.index.get(told.edges[e + 1]);
-      if (a === undefined || b === undefined) continue;
-      this.from.push(a);
-      this.to.push(b);
-    }
+    this.from = new Int32Array(told.edges.length / 2).map((_, e) => told.edges[2 * e]);
+    this.to = new Int32Array(told.edges.length / 2).map((_, e) => told.edges[2 * e + 1]);
     this.reads = grouped(this.to, this.from, this.size);
     this.readers = grouped(this.from, this.to, this.size);
   }
@@ -31,10 +19,6 @@ export class Graph {
   whyOf(i) { return this.why[i] < 0 ? "" : this.whys[this.why[i]]; }
   aliasesOf(i) { return this.aliases[this.id[i]] || []; }
   decidedOf(i) { return this.decided[this.id[i]] || null; }
-
-  slot(i) {
-    return `${this.kindOf(i)}\n${this.nameOf(i)}\n${this.dayOf(i) || ""}`;
-  }
 
   // The reference of a slot, e.g. votes/vader/2026-01-05
   label(i) {
@@ -89,13 +73,13 @@ export class Graph {
 // Neighbours in one array: `of(i)` gives those of node i.
 function grouped(keys, values, size) {
   const start = new Int32Array(size + 1);
-  for (const key of keys) start[key + 1] += 1;
+  for (let e = 0; e < keys.length; e += 1) start[keys[e] + 1] += 1;
   for (let i = 0; i < size; i += 1) start[i + 1] += start[i];
   const next = start.slice();
   const flat = new Int32Array(keys.length);
-  keys.forEach((key, e) => {
-    flat[next[key]] = values[e];
-    next[key] += 1;
-  });
+  for (let e = 0; e < keys.length; e += 1) {
+    flat[next[keys[e]]] = values[e];
+    next[keys[e]] += 1;
+  }
   return { of: (i) => flat.subarray(start[i], start[i + 1]) };
 }

@@ -31,7 +31,7 @@ export class View {
     this.extent = extent;
     this.since = since;
     this.pointed = this.focused = this.selected = this.other = -1;
-    this.around = this.found = null;
+    this.around = this.found = this.layout = null;
     $("tip").hidden = true;
     this.arrange();
   }
@@ -45,7 +45,8 @@ export class View {
     if (!this.graph) return;
     const { clientWidth, clientHeight } = this.stage;
     if (!clientWidth || !clientHeight) return;
-    this.layout = new Layout(this.graph, this.extent, clientWidth, clientHeight, this.view);
+    this.layout ||= new Layout(this.graph, this.extent);
+    this.layout.fitInto(clientWidth, clientHeight, this.view);
     const size = `${clientWidth} ${clientHeight}`;
     if (size !== this.size && this.selected >= 0) this.layout.reveal(this.selected);
     this.size = size;
