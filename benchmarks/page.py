@@ -33,7 +33,7 @@ from fm_platform.workspace import Workspace
 from tests.support.browser import Browser, chromium
 
 DAYS = (91, 365)
-FUNCTIONS = 22
+FUNCTIONS = 23
 LIMIT_S = 2.0
 OPENED = 5
 MOVES = 120

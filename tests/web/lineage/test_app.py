@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -126,6 +127,76 @@ def test_a_champion_that_is_not_in_use_is_seen_with_what_it_was_made_from(ws: Wo
 
     assert graph.by_id[first.id].state == graph.by_id[second.id].state == "replaced"
     assert (first.id, second.id) in graph.edges
+
+
+def test_decisions_and_moves_of_names_are_told(page: TestClient, ws: Workspace) -> None:
+    second = ws.ledger.latest("shop", "merged_model", "merged_model")
+    assert second is not None
+    ws.ledger.record_decision("shop", "refusal", second.id, {}, "it is worse", "gate")
+
+    told = page.get("/api/graph").json()
+    refused = page.get("/api/record", params={"ref": "merged_model#2"}).json()
+    named = page.get("/api/record", params={"ref": "merged_model#1"}).json()
+    marks = [m for stop in page.get("/api/timeline").json()["moments"] for m in stop["marks"]]
+
+    assert told["decided"] == {str(second.id): ["refusal", "it is worse"]}
+    assert refused["decisions"][0]["reason"] == "it is worse"
+    assert refused["moves"] == []
+    assert [(move["alias"], move["here"]) for move in named["moves"]] == [("champion", True)]
+    assert [mark["what"] for mark in marks] == ["alias champion", "refusal"]
+
+
+def test_a_model_has_the_numbers_of_its_evaluation(page: TestClient, ws: Workspace) -> None:
+    model = ws.ledger.latest("shop", "merged_model", "merged_model")
+    assert model is not None
+    put(ws.ledger, 8, "evaluation", model, numbers={"merged_all/f1_weighted": 0.8})
+
+    told = page.get("/api/record", params={"ref": "merged_model"}).json()["series"]
+
+    assert told["numbers"][0] == "merged_all/f1_weighted"
+    assert "merged_all/f1_weighted" not in told["points"][0]["values"]
+    assert told["points"][1]["values"]["merged_all/f1_weighted"] == 0.8
+
+
+def test_a_branch_is_a_history_of_its_own_since_it_parted(page: TestClient, ws: Workspace) -> None:
+    ws.ledger.create_branch("try", {"shop": None}, datetime.now(timezone.utc), "me")
+    put(ws.ledger.on_branch("try"), 7, "raw", day="2026-01-02", content="rows of the branch")
+    here, there = {}, {"branch": "try"}
+
+    main, branch = (page.get("/api/graph", params=which).json() for which in (here, there))
+    stops = {
+        name: page.get("/api/timeline", params=which).json()["moments"]
+        for name, which in (("main", here), ("branch", there))
+    }
+
+    assert [b["name"] for b in page.get("/api/about").json()["branches"]] == ["try"]
+    assert states(main)["raw 2026-01-02 #1"] == "fresh"
+    assert states(branch)["raw 2026-01-02 #2"] == "fresh"
+    assert states(branch)["cleaned 2026-01-02 #1"] == "stale"
+    built = {name: sum(sum(s["kinds"].values()) for s in told) for name, told in stops.items()}
+    assert built == {"main": 7, "branch": 8}
+    assert "branch try" in [mark["what"] for stop in stops["main"] for mark in stop["marks"]]
+
+    ws.ledger.delete_branch(ws.ledger.branch_of("shop", "try"))
+    gone = page.get("/api/graph", params=there)
+    assert gone.status_code == 404
+    assert "no branch 'try'" in gone.json()["error"]["message"]
+
+
+def test_links_lead_to_the_run_and_the_asset(ws: Workspace) -> None:
+    raw = ws.ledger.latest("shop", "raw", "raw", "2026-01-02")
+    assert raw is not None
+    version = replace(raw, mlflow_run_id="run-2")
+
+    everything = Links("http://127.0.0.1:3000", "http://127.0.0.1:3001").of(version)
+
+    assert [link["address"] for link in everything] == [
+        "http://127.0.0.1:3000/runs/run-1",
+        "http://127.0.0.1:3000/assets/shop/raw?partition=2026-01-02",
+        "/go/mlflow/run-2",
+    ]
+    assert Links().of(version) == []
+    assert len(Links("http://127.0.0.1:3000").of(replace(raw, dagster_run_id="../x"))) == 1
 
 
 def test_a_history_without_a_declared_project_is_shown_with_a_note(page: TestClient) -> None:

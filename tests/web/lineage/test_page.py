@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +17,7 @@ import uvicorn
 
 from fm_platform.home import Home
 from fm_platform.stages import tables
+from fm_platform.universe.branches import on_branch
 from fm_platform.web.lineage.app import make_app
 from fm_platform.web.lineage.links import Links
 from fm_platform.workspace import Workspace
@@ -225,6 +227,35 @@ def test_the_address_of_a_view_shows_the_same_view(browser: Browser, base: str) 
 
     assert shown(browser) == size
     assert browser.run("lineagePage.view.graph.ref(lineagePage.view.selected)") == f"raw/{DAY}#1"
+
+
+def test_a_branch_is_chosen_and_is_in_the_address(
+    browser: Browser, base: str, ws: Workspace
+) -> None:
+    ws.ledger.create_branch("try", {"small": None}, datetime.now(timezone.utc), "me")
+    model(on_branch(ws, "try"), "three")
+    browser.open(base, wait_for=READY)
+    assert browser.run("lineagePage.view.graph.find('merged_model#3')") == -1
+
+    browser.run(
+        "(() => { const b = document.getElementById('branch'); b.value = 'try';"
+        " b.dispatchEvent(new Event('change')); })()"
+    )
+    browser.wait("lineagePage.view.graph.find('merged_model#3') >= 0")
+    browser.open(f"{base}/?branch=try&v=merged_model", wait_for=opened("merged model#3"))
+
+    assert address(browser)["branch"] == "try"
+    assert browser.run("document.getElementById('branch').value") == "try"
+    ws.ledger.delete_branch(ws.ledger.branch_of("small", "try"))
+
+
+def test_links_lead_to_dagster(browser: Browser, base: str) -> None:
+    browser.open(f"{base}/?v=raw/{DAY}", wait_for=opened(f"raw{DAY}#1"))
+
+    links = browser.run("[...document.querySelectorAll('#panel a')].map((a) => [a.href, a.rel])")
+
+    where = f"http://127.0.0.1:3000/assets/small/raw?partition={DAY}"
+    assert links == [[where, "noopener noreferrer"]]
 
 
 def test_going_back_in_the_browser_closes_what_was_opened(browser: Browser, base: str) -> None:
