@@ -17,6 +17,7 @@ from fm_platform.labeling.functions import (
     Outcome,
     Votes,
 )
+from fm_platform.labeling.kinds import KINDS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -24,6 +25,7 @@ _FOLDS = 10
 _ROWS = 16_384
 
 
+@KINDS.register("exemplars")
 def exemplar_function(declared: Any, directory: Path) -> LabelingFunction:
     """Return the function that an `exemplars` entry declares.
 

@@ -40,7 +40,11 @@ def embeddings(spec: ProjectSpec) -> Config:
 
 def votes(spec: ProjectSpec, function: str) -> Config:
     """Return what matters to the votes of a labeling function with this fingerprint."""
-    return {"function": function, "classes": classes(spec)}
+    found: Config = {"function": function, "classes": classes(spec)}
+    default = type(spec.labeling).model_fields["timeout_s"].default
+    if spec.labeling.timeout_s != default:  # the usual patience is part of no recipe
+        found["timeout_s"] = spec.labeling.timeout_s
+    return found
 
 
 def label_model(spec: ProjectSpec, functions: Sequence[str]) -> Config:

@@ -36,7 +36,7 @@ CODE: dict[str, tuple[str, ...]] = {
         "fm_platform.stages.raw",
     ),
     "embeddings": ("fm_platform.training.embed",),
-    "votes": ("fm_platform.labeling.apply", "fm_platform.labeling.declared"),
+    "votes": ("fm_platform.labeling.apply",),
     "exemplar_votes": ("fm_platform.labeling.apply", "fm_platform.stages.weak_labels"),
     "gold": ("fm_platform.stages.window",),
     "seen": ("fm_platform.stages.cleaned",),

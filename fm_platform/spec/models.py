@@ -256,12 +256,19 @@ class LabelModelSpec(Part):
 
 
 class Labeling(Part):
-    """Labeling functions, declared here and in `module`, and the label model."""
+    """Labeling functions, declared here and in `module`, and the label model.
+
+    A function abstains on a row on which it raises or takes longer than `timeout_s`; a day on
+    which one fails on more than `max_failed_share` of the rows stops there.
+    """
 
     module: str | None = "labeling_functions.py"
     functions: tuple[DeclaredFunction, ...] = ()
     label_model: LabelModelSpec = LabelModelSpec()
     max_failed_share: float = Field(default=0.05, ge=0, le=1)
+    timeout_s: float = Field(
+        default=10.0, gt=0, description="of one call of a Python function: a row, or a batch"
+    )
     minimum_coverage: float = Field(default=0.5, ge=0, le=1)
 
 

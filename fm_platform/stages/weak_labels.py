@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from fm_platform.errors import MissingArtifactError
 from fm_platform.hashing import fingerprint
-from fm_platform.labeling.apply import LabelingContext, apply_function
+from fm_platform.labeling.apply import BATCH_ROWS, LabelingContext, apply_function
 from fm_platform.labeling.diagnostics import diagnose
 from fm_platform.labeling.functions import LabelingFunction, told
 from fm_platform.labeling.label_model import LabelModelFit, fit_label_model, majority_vote
@@ -109,8 +109,8 @@ class _Day:
         def compute(lease: Lease) -> Produced:
             context = self.context(plain) if function.needs == "exemplars" else LabelingContext()
             column = apply_function(
-                function, self.rows.to_batches(max_chunksize=16_384), self.spec.taxonomy.classes,
-                context,
+                function, self.rows.to_batches(max_chunksize=BATCH_ROWS),
+                self.spec.taxonomy.classes, context, timeout_s=self.spec.labeling.timeout_s,
             )  # fmt: skip
             table = to_table(self.rows["row_id"], column.votes, column.sets)
             content = self.ws.columns.put(table)

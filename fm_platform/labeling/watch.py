@@ -1,0 +1,97 @@
+"""Calls of a project's own Python that may not take for ever.
+
+A call that takes too long is interrupted by a timer signal: it reaches a loop in Python and the
+matching of a regular expression that backtracks without end. Python gives signals to the main
+thread only; elsewhere, and inside a library that does not return, a call is judged when it is over.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+PATIENCE = 10
+"""Calls of one function on one day that may run into the limit before the rest is not made."""
+
+
+class CallTimeoutError(Exception):
+    """A call took longer than its limit."""
+
+
+class _Late(BaseException):
+    """What interrupts a call: no `except Exception` of a labeling function holds it up."""
+
+
+class Watch:
+    """The patience with one function on one day of rows.
+
+    Attributes:
+        limit_s: Seconds that one call may take; None for no limit.
+        late: Calls that took longer so far.
+
+    Example:
+        >>> watch = Watch(limit_s=0.01)
+        >>> with watch.set():
+        ...     watch.call(lambda x: x + 1, 1)
+        2
+    """
+
+    def __init__(self, limit_s: float | None = None, patience: int = PATIENCE) -> None:
+        self.limit_s, self.patience = limit_s, patience
+        self.late = 0
+        self._since: float | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether so many calls were late that no more should be made."""
+        return self.late >= self.patience
+
+    @contextmanager
+    def set(self) -> Iterator[None]:
+        """Let a timer look after the calls of this block; what another timer had set goes on."""
+        if self.limit_s is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        handler = signal.signal(signal.SIGALRM, self._tick)
+        begun = time.monotonic()
+        left, interval = signal.setitimer(signal.ITIMER_REAL, self.limit_s / 4, self.limit_s / 4)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, handler)
+            if left:
+                passed = time.monotonic() - begun
+                signal.setitimer(signal.ITIMER_REAL, max(left - passed, 1e-3), interval)
+
+    def call(self, function: Callable[..., Any], argument: Any, **more: Any) -> Any:
+        """Return `function(argument, **more)`.
+
+        Raises:
+            CallTimeoutError: If it takes longer than the limit.
+        """
+        begun = time.monotonic()
+        try:
+            self._since = begun
+            try:
+                answer = function(argument, **more)
+            finally:
+                self._since = None
+        except _Late:
+            self._since = None
+            self.late += 1
+            raise CallTimeoutError from None
+        if self.limit_s is not None and time.monotonic() - begun > self.limit_s:
+            self.late += 1
+            raise CallTimeoutError
+        return answer
+
+    def _tick(self, _signal: int, _frame: FrameType | None) -> None:
+        since, limit = self._since, self.limit_s
+        if since is not None and limit is not None and time.monotonic() - since > limit:
+            raise _Late

@@ -1,0 +1,134 @@
+"""Functions that look for words: keyword lists, regular expressions, lexicons."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from fm_platform.errors import LabelingError
+from fm_platform.hashing import sha256_file
+from fm_platform.labeling.conditions import WORD, frame_of, of_condition, unfit
+from fm_platform.labeling.functions import ABSTAIN, LabelingContext, LabelingFunction, Outcome
+from fm_platform.labeling.kinds import KINDS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@KINDS.register("keyword")
+def keyword(declared: Any, directory: Path) -> LabelingFunction:
+    """Compile a keyword list to one automaton or regular expression."""
+    words = sorted(declared.words, key=lambda word: (-len(word), word))
+
+    def condition() -> pl.Expr:
+        import polars as pl
+
+        text = pl.col(declared.column)
+        if declared.whole_words:
+            flags = "" if declared.case_sensitive else "(?i)"
+            alternatives = "|".join(_bounded(word) for word in words)
+            return text.str.contains(f"{flags}(?:{alternatives})")
+        if declared.case_sensitive:
+            return text.str.contains_any(words)
+        # lower case, since the automaton ignores the case of ASCII letters only
+        return text.str.to_lowercase().str.contains_any([word.lower() for word in words])
+
+    return of_condition(declared, condition)
+
+
+def _bounded(word: str) -> str:
+    """A word between word borders; a border only where the word has a letter there."""
+    left = r"\b" if re.match(r"\w", word) else ""
+    right = r"\b" if re.search(r"\w$", word) else ""
+    return f"{left}{re.escape(word)}{right}"
+
+
+@KINDS.register("regex")
+def regex(declared: Any, directory: Path) -> LabelingFunction:
+    """Compile a regular expression."""
+    import polars as pl
+
+    pattern = declared.pattern if declared.case_sensitive else f"(?i){declared.pattern}"
+    try:
+        pl.Series([""]).str.contains(pattern)
+    except pl.exceptions.ComputeError as error:
+        raise LabelingError(
+            f"labeling function {declared.name!r}: the pattern cannot be compiled",
+            found=declared.pattern,
+            expected="syntax of Rust's regex: no look-around, no back-references",
+            where=str(error).splitlines()[0][:200],
+        ) from None
+
+    def condition() -> pl.Expr:
+        return pl.col(declared.column).str.contains(pattern)
+
+    return of_condition(declared, condition)
+
+
+@KINDS.register("lexicon")
+def lexicon(declared: Any, directory: Path) -> LabelingFunction:
+    """Sum word weights; vote past the thresholds."""
+    extra: dict[str, Any] = {}
+    weights = dict(declared.weights)
+    if declared.file is not None:
+        path = directory / declared.file
+        weights = _read_lexicon(path, declared.name)
+        extra = {"sha256": sha256_file(path)}
+    # as Polars lowers the text
+    known = {word.lower(): float(weight) for word, weight in weights.items()}
+    endless = sorted(word for word, weight in known.items() if not math.isfinite(weight))
+    if endless:
+        raise LabelingError(
+            f"labeling function {declared.name!r}: a weight is not a finite number",
+            found=", ".join(endless[:5]),
+        )
+
+    def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
+        import polars as pl
+
+        frame = frame_of(batch, declared)
+        table = pl.DataFrame({"word": list(known), "weight": list(known.values())})
+        text = pl.col(declared.column).str.to_lowercase().str.extract_all(WORD)
+        try:
+            # in the order of the text: a sum of floats depends on it
+            words = (
+                frame.with_row_index().select("index", text.alias("word")).explode("word")
+                .join(table, on="word", how="inner", maintain_order="left")
+            )  # fmt: skip
+        except pl.exceptions.PolarsError as error:
+            raise unfit(declared, frame, type(error).__name__) from None
+        rows = words["index"].to_numpy()
+        total = np.bincount(rows, weights=words["weight"].to_numpy(), minlength=batch.num_rows)
+        hit = np.bincount(rows, minlength=batch.num_rows) > 0
+        votes = np.full(batch.num_rows, ABSTAIN, np.int8)
+        votes[hit & (total > declared.upper)] = list(classes).index(declared.above)
+        votes[hit & (total < declared.lower)] = list(classes).index(declared.below)
+        return Outcome(votes)
+
+    definition = {**declared.model_dump(mode="json", exclude={"name"}), **extra}
+    return LabelingFunction(
+        declared.name, declared.kind, definition, run,
+        source=f"{len(known)} weighted words", compiled=True,
+    )  # fmt: skip
+
+
+def _read_lexicon(path: Path, name: str) -> dict[str, float]:
+    if not path.is_file():
+        raise LabelingError(f"labeling function {name!r}: the lexicon is not there", where=path)
+    weights: dict[str, float] = {}
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        word, _, weight = line.partition("\t")
+        try:
+            weights[word] = float(weight)
+        except ValueError:
+            raise LabelingError(
+                "a lexicon line is not a word, a tab and a number",
+                where=f"{path.name}:{number}", found=line[:80],
+            ) from None  # fmt: skip
+    return weights

@@ -1,0 +1,121 @@
+"""Labeling functions that take too long, and failing batches."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from fm_platform.labeling import ABSTAIN, labeling_function
+from fm_platform.labeling.apply import apply_function, apply_functions
+from fm_platform.labeling.watch import PATIENCE, CallTimeoutError, Watch
+
+CLASSES = ("bad", "good")
+ENDLESS = re.compile(r"(a+)+$")
+
+
+def batch(texts: list[str]) -> pa.RecordBatch:
+    return pa.record_batch(
+        {"row_id": [f"{i:032x}" for i in range(len(texts))], "text": pa.array(texts, pa.string())}
+    )
+
+
+def test_a_pattern_that_backtracks_for_ever_is_interrupted_and_the_row_counted() -> None:
+    @labeling_function
+    def endless(row: Any) -> str:
+        return "good" if ENDLESS.match(row.text) else "bad"
+
+    rows = [batch(["aaa", "a" * 60 + "!", "b"])]
+
+    column = apply_function(endless, rows, CLASSES, timeout_s=0.05)
+
+    assert column.votes.tolist() == [1, ABSTAIN, 0]
+    assert column.first_failures == (f"{1:032x}: CallTimeoutError",)
+
+
+def test_a_function_cannot_hold_up_its_interruption() -> None:
+    @labeling_function
+    def stubborn(row: Any) -> str:
+        try:
+            while True:
+                pass
+        except Exception:
+            return "good"
+
+    assert apply_function(stubborn, [batch(["a"])], CLASSES, timeout_s=0.02).failed_rows == 1
+
+
+def test_after_too_many_late_calls_the_rest_is_not_asked() -> None:
+    asked: list[str] = []
+
+    @labeling_function
+    def slow(row: Any) -> str:
+        asked.append(row.text)
+        time.sleep(1)
+        return "good"
+
+    column = apply_function(slow, [batch([str(i) for i in range(50)])], CLASSES, timeout_s=0.004)
+
+    assert len(asked) == PATIENCE
+    assert column.failed_rows == 50
+
+
+def test_outside_the_main_thread_a_late_call_is_judged_when_it_is_over() -> None:
+    found: list[type[BaseException]] = []
+
+    def work() -> None:
+        watch = Watch(limit_s=0.01)
+        with watch.set(), pytest.raises(CallTimeoutError) as told:
+            watch.call(time.sleep, 0.03)
+        found.append(told.type)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    assert found == [CallTimeoutError]
+
+
+def test_only_the_failing_rows_of_a_batch_function_abstain() -> None:
+    @labeling_function(batch=True)
+    def parsed(frame: Any) -> Any:
+        return ["good" if int(text) > 1 else "bad" for text in frame["text"]]
+
+    column = apply_function(parsed, [batch(["1", "2", "three", "4", "5"])], CLASSES)
+
+    assert column.votes.tolist() == [0, 1, ABSTAIN, 1, 1]
+    assert column.first_failures == (f"{2:032x}: ValueError",)
+
+
+def test_many_functions_in_one_pass_vote_as_each_alone_whatever_the_threads() -> None:
+    from pathlib import Path
+
+    from fm_platform.labeling.declared import compile_declared
+    from fm_platform.spec.models import KeywordFunction, RuleFunction
+
+    @labeling_function
+    def short(row: Any) -> str | None:
+        return "bad" if len(row.text) < 3 else None
+
+    functions = [
+        short,
+        compile_declared(
+            KeywordFunction(kind="keyword", name="k", words=("good",), label="good"), Path()
+        ),
+        compile_declared(
+            RuleFunction(
+                kind="rule", name="r", column="char_count", operator=">", value=5, label="bad"
+            ),
+            Path(),
+        ),
+    ]
+    rows = [batch([f"good {i}" if i % 3 else "no" for i in range(part)]) for part in (7, 1, 0, 20)]
+    alone = [apply_function(function, rows, CLASSES).votes.tolist() for function in functions]
+
+    for threads in (1, 4):
+        together = apply_functions(functions, rows, CLASSES, threads=threads)
+        assert [column.votes.tolist() for column in together] == alone
