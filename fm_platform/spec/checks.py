@@ -134,6 +134,9 @@ def _functions(data: Mapping[str, Any]) -> Iterator[Problem]:
             for name in (value,) if isinstance(value, str) else _sequence(value):
                 if isinstance(name, str) and classes and name not in classes:
                     yield (*place, i, field), unknown("class", name, classes)
+        for value, name in _mapping(function.get("values")).items():
+            if isinstance(name, str) and classes and name not in classes:
+                yield (*place, i, "values", str(value)), unknown("class", name, classes)
         column = function.get("column")
         if isinstance(column, str) and columns and column not in readable:
             yield (*place, i, "column"), unknown("column", column, readable)

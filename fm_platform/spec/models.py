@@ -9,18 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
 from fm_platform.spec.checks import cross_problems
 from fm_platform.spec.cleaning import DEFAULT_RULES, CleaningRule
+from fm_platform.spec.labeling import DeclaredFunction as DeclaredFunction
+from fm_platform.spec.labeling import ExemplarFunction as ExemplarFunction
+from fm_platform.spec.labeling import KeywordFunction as KeywordFunction
+from fm_platform.spec.labeling import Labeling as Labeling
+from fm_platform.spec.labeling import LabelModelSpec as LabelModelSpec
+from fm_platform.spec.labeling import Labels as Labels
+from fm_platform.spec.labeling import LexiconFunction as LexiconFunction
+from fm_platform.spec.labeling import LookupFunction as LookupFunction
+from fm_platform.spec.labeling import RegexFunction as RegexFunction
+from fm_platform.spec.labeling import RuleFunction as RuleFunction
 from fm_platform.spec.part import Name as Name
 from fm_platform.spec.part import Part as Part
-
-Labels = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
-"""What a labeling function votes: a class, or several of which one is right."""
+from fm_platform.spec.part import compiled
 
 SCALAR_TYPES = ("string", "integer", "number", "boolean", "date", "timestamp")
 
@@ -94,7 +102,7 @@ class Column(Part):
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
-        return _compiled(value, re2=True)
+        return compiled(value, re2=True)
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> Column:
@@ -149,127 +157,6 @@ class Gold(Part):
     annotator: str = "unknown"
     guideline_version: str = "1"
     dev_rows_per_source: int = Field(default=50, ge=0)
-
-
-class KeywordFunction(Part):
-    """Votes `label` where any of `words` occurs as a word (or as a substring)."""
-
-    kind: Literal["keyword"]
-    name: Name
-    words: tuple[str, ...] = Field(min_length=1)
-    label: Labels
-    column: Name = "text"
-    whole_words: bool = True
-    case_sensitive: bool = False
-
-
-class RegexFunction(Part):
-    """Votes `label` where `pattern` (RE2-like syntax of Rust's regex) matches."""
-
-    kind: Literal["regex"]
-    name: Name
-    pattern: str
-    label: Labels
-    column: Name = "text"
-    case_sensitive: bool = False
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        return _compiled(value) or value
-
-
-class LexiconFunction(Part):
-    """Sums the weights of the words that occur; votes `above` or `below` past the thresholds.
-
-    Give `weights` inline, or `file`: a tab-separated list of word and weight next to the spec.
-    """
-
-    kind: Literal["lexicon"]
-    name: Name
-    weights: dict[str, float] = Field(default_factory=dict)
-    file: str | None = None
-    above: Name
-    below: Name
-    upper: float = 0.0
-    lower: float = 0.0
-    column: Name = "text"
-
-    @model_validator(mode="after")
-    def _has_words(self) -> LexiconFunction:
-        if bool(self.weights) == (self.file is not None):
-            raise ValueError("give either weights or file")
-        return self
-
-
-class RuleFunction(Part):
-    """Votes `label` where a column compares to a value: a numeric or metadata rule.
-
-    `column` is a contract column or one of `char_count`, `word_count`, `source`.
-    """
-
-    kind: Literal["rule"]
-    name: Name
-    column: Name
-    operator: Literal["==", "!=", "<", "<=", ">", ">=", "in"]
-    value: float | str | bool | tuple[str, ...]
-    label: Labels
-
-
-class ExemplarFunction(Part):
-    """Votes by a soft-max classifier on the dev gold rows in the base model's frozen embedding.
-
-    The exemplars are the first `Gold.dev_rows_per_source` dev gold rows of each source; a row
-    that is itself an exemplar is judged without itself. Abstains below `minimum_confidence`.
-    """
-
-    kind: Literal["exemplars"]
-    name: Name
-    minimum_confidence: float = Field(default=0.5, ge=0, le=1)
-    per_source: bool = True
-    inverse_regularization: float = Field(default=5.0, gt=0)
-    votes_weight: float = Field(
-        default=0.0, ge=0, description="weight of the other functions' votes as features"
-    )
-
-
-DeclaredFunction = Annotated[
-    KeywordFunction | RegexFunction | LexiconFunction | RuleFunction | ExemplarFunction,
-    Field(discriminator="kind"),
-]
-
-
-class LabelModelSpec(Part):
-    """How votes become probabilities. All `candidates` are fitted; dev chooses.
-
-    `em_collapsed` lets functions that copy one another count as one.
-    """
-
-    candidates: tuple[Literal["majority_vote", "em", "em_collapsed"], ...] = Field(
-        default=("majority_vote", "em"), min_length=1
-    )
-    per_source: bool = True
-    window_days: int = Field(default=28, ge=1)
-    max_iterations: int = Field(default=100, ge=1)
-    smoothing: float = Field(default=1.0, ge=0)
-    tolerance: float = Field(default=1e-5, gt=0)
-
-
-class Labeling(Part):
-    """Labeling functions, declared here and in `module`, and the label model.
-
-    A function abstains on a row on which it raises or takes longer than `timeout_s`; a day on
-    which one fails on more than `max_failed_share` of the rows stops there.
-    """
-
-    module: str | None = "labeling_functions.py"
-    functions: tuple[DeclaredFunction, ...] = ()
-    label_model: LabelModelSpec = LabelModelSpec()
-    max_failed_share: float = Field(default=0.05, ge=0, le=1)
-    timeout_s: float = Field(
-        default=10.0, gt=0, description="of one call of a Python function: a row, or a batch"
-    )
-    minimum_coverage: float = Field(default=0.5, ge=0, le=1)
 
 
 class BaseModelSpec(Part):
@@ -417,18 +304,3 @@ def _all_different(values: Iterable[str], what: str) -> tuple[str, ...]:
     if twice:
         raise ValueError(f"{what} named more than once: {', '.join(twice)}")
     return listed
-
-
-def _compiled(pattern: str | None, *, re2: bool = False) -> str | None:
-    """Return a pattern that compiles; with `re2` in Arrow's dialect, which knows no look-around."""
-    if pattern is None:
-        return None
-    try:
-        re.compile(pattern)
-        if re2:
-            import pyarrow.compute as pc
-
-            pc.match_substring_regex("", pattern)
-    except (re.error, ValueError) as error:
-        raise ValueError(f"not a regular expression: {error}") from None
-    return pattern

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
@@ -16,3 +17,18 @@ class Part(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", str_strip_whitespace=False, allow_inf_nan=False
     )
+
+
+def compiled(pattern: str | None, *, re2: bool = False) -> str | None:
+    """Return a pattern that compiles; with `re2` in Arrow's dialect, which knows no look-around."""
+    if pattern is None:
+        return None
+    try:
+        re.compile(pattern)
+        if re2:
+            import pyarrow.compute as pc
+
+            pc.match_substring_regex("", pattern)
+    except (re.error, ValueError) as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return pattern

@@ -23,7 +23,7 @@ from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import machinery, spec_recipe
 from fm_platform.lineage.records import ArtifactVersion, Input, Produced, Recipe, RunContext
 from fm_platform.spec.load import LoadedProject
-from fm_platform.spec.models import LexiconFunction, ProjectSpec
+from fm_platform.spec.models import LexiconFunction, LookupFunction, ProjectSpec
 from fm_platform.stages import tables
 from fm_platform.training.base_model import resolve_base_model
 from fm_platform.workspace import Workspace
@@ -153,11 +153,11 @@ def project_files(project: LoadedProject) -> dict[str, str]:
     """
     folder = project.directory
     paths = {project.file, *(p for p in folder.rglob("*.py") if not _hidden(p, folder))}
-    paths |= {
-        folder / function.file
-        for function in project.spec.labeling.functions
-        if isinstance(function, LexiconFunction) and function.file is not None
-    }
+    for function in project.spec.labeling.functions:
+        if isinstance(function, LexiconFunction) and function.file is not None:
+            paths.add(folder / function.file)
+        elif isinstance(function, LookupFunction):
+            paths.add(folder / function.table)
     found = {}
     for path in sorted(paths):
         inside = path.resolve().is_relative_to(folder.resolve())

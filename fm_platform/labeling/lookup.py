@@ -1,0 +1,178 @@
+"""Distant supervision: what a table of known things says of the rows that mention them.
+
+Mintz et al., "Distant supervision for relation extraction without labeled data", ACL 2009.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fm_platform.errors import LabelingError
+from fm_platform.hashing import sha256_file
+from fm_platform.labeling.conditions import WORD, frame_of, unfit
+from fm_platform.labeling.functions import ABSTAIN, LabelingContext, LabelingFunction, Outcome
+from fm_platform.labeling.kinds import KINDS
+from fm_platform.labeling.partial import encode
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_NO_WORD = WORD.replace("[", "[^", 1)
+_READERS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
+
+
+@KINDS.register("lookup")
+def lookup(declared: Any, directory: Path) -> LabelingFunction:
+    """Return the function that a `lookup` entry declares.
+
+    Raises:
+        LabelingError: If the table is not there, of another form, or lacks a column.
+    """
+    path = directory / declared.table
+    table = _read(path, declared)
+    known = _known(table, declared)
+
+    def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
+        import polars as pl
+
+        frame = frame_of(batch, declared)
+        things = _of_classes(known, classes, declared)
+        try:
+            found = _words(frame, things, declared) if declared.match == "words" else _exact(
+                frame, things, declared
+            )  # fmt: skip
+        except pl.exceptions.PolarsError as error:
+            raise unfit(declared, frame, type(error).__name__) from None
+        return _outcome(found, batch.num_rows, len(classes))
+
+    definition = {
+        **declared.model_dump(mode="json", exclude={"name"}), "sha256": sha256_file(path),
+    }  # fmt: skip
+    return LabelingFunction(
+        declared.name, declared.kind, definition, run,
+        source=f"{declared.table}: {len(known)} things by {declared.key_column}", compiled=True,
+    )  # fmt: skip
+
+
+def _read(path: Path, declared: Any) -> pl.DataFrame:
+    import polars as pl
+
+    form = _READERS.get(path.suffix.lower())
+    if form is None or not path.is_file():
+        raise LabelingError(
+            f"labeling function {declared.name!r}: the table cannot be read",
+            where=path,
+            expected="a file ending in " + ", ".join(_READERS),
+            found="another ending" if path.is_file() else "no such file",
+        )
+    try:
+        if form == "parquet":
+            return pl.read_parquet(path)
+        if form == "jsonl":
+            return pl.read_ndjson(path)
+        # as text: 007 is a name
+        return pl.read_csv(path, separator="\t" if form == "tsv" else ",", infer_schema=False)
+    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+        raise LabelingError(
+            f"labeling function {declared.name!r}: the table is damaged",
+            where=path,
+            found=f"{type(error).__name__}: {str(error).splitlines()[0][:200]}",
+        ) from None
+
+
+def _known(table: pl.DataFrame, declared: Any) -> pl.DataFrame:
+    """Return the things: `key`, and `says`, what the table says of it."""
+    import polars as pl
+
+    missing = sorted({declared.key_column, declared.label_column} - set(table.columns))
+    if missing:
+        raise LabelingError(
+            f"labeling function {declared.name!r}: the table lacks a column",
+            where=declared.table,
+            expected=", ".join(missing),
+            found=", ".join(table.columns),
+        )
+    key = pl.col(declared.key_column).cast(pl.String)
+    if declared.match == "words":
+        key = _spaced(key)
+    known = table.select(
+        key.alias("key"), pl.col(declared.label_column).cast(pl.String).alias("says")
+    )
+    return known.drop_nulls().filter(pl.col("key").str.strip_chars() != "").unique().sort("key")
+
+
+def _of_classes(known: pl.DataFrame, classes: Sequence[str], declared: Any) -> pl.DataFrame:
+    """Return `key` and `label`, the index of its class, of the things that are of a class."""
+    import polars as pl
+
+    meaning = {**{name: name for name in classes}, **declared.values}
+    index = {said: list(classes).index(name) for said, name in meaning.items()}
+    labels = pl.DataFrame({"says": list(index), "label": list(index.values())})
+    found = known.join(labels, on="says", how="inner").select("key", pl.col("label").cast(pl.Int64))
+    if found.is_empty():
+        raise LabelingError(
+            f"labeling function {declared.name!r}: no thing of the table is of a class",
+            where=declared.table,
+            expected=f"values of {declared.label_column}: {', '.join(meaning)}",
+            found=", ".join(known["says"].unique().sort().head(5).to_list()),
+            next_step="say under `values` which class a value means",
+        )
+    return found.unique().sort("key", "label")
+
+
+def _spaced(text: pl.Expr) -> pl.Expr:
+    """Return the words of a text, lower case, each between spaces of its own.
+
+    A phrase of words is in another then just where its text is: no word is cut.
+    """
+    import polars as pl
+
+    words = text.str.to_lowercase().str.replace_all(_NO_WORD, "  ").str.strip_chars(" ")
+    return pl.concat_str(pl.lit(" "), words, pl.lit(" "))
+
+
+def _words(frame: pl.DataFrame, things: pl.DataFrame, declared: Any) -> pl.DataFrame:
+    """Return `row` and `label` of every thing that occurs in a row, each once."""
+    import polars as pl
+
+    keys = things["key"].unique(maintain_order=True)
+    hits = frame.select(
+        _spaced(pl.col(declared.column)).str.extract_many(keys.to_list(), overlapping=True)
+        .list.unique().alias("key")
+    )  # fmt: skip
+    return (
+        hits.with_row_index("row").explode("key").drop_nulls()
+        .join(things, on="key", how="inner").select("row", "label")
+    )  # fmt: skip
+
+
+def _exact(frame: pl.DataFrame, things: pl.DataFrame, declared: Any) -> pl.DataFrame:
+    """Return `row` and `label` of the things that rows name."""
+    import polars as pl
+
+    named = frame.select(pl.col(declared.column).cast(pl.String).alias("key")).with_row_index("row")
+    return named.join(things, on="key", how="inner").select("row", "label")
+
+
+def _outcome(found: pl.DataFrame, rows: int, classes: int) -> Outcome:
+    """Return the most frequent class of each row; equally frequent ones are a set."""
+    counts: npt.NDArray[np.int64] = np.bincount(
+        found["row"].to_numpy().astype(np.int64) * classes + found["label"].to_numpy(),
+        minlength=rows * classes,
+    ).reshape(rows, classes)
+    most = counts.max(axis=1, initial=0)
+    best = (counts == most[:, None]) & (most > 0)[:, None]
+    votes = np.where(most > 0, best.argmax(axis=1), ABSTAIN).astype(np.int8)
+    several = np.flatnonzero(best.sum(axis=1) > 1)
+    if not len(several):
+        return Outcome(votes)
+    patterns, place = np.unique(best[several], axis=0, return_inverse=True)
+    codes, sets = encode([tuple(np.flatnonzero(p).tolist()) for p in patterns], classes)
+    votes[several] = codes[place.reshape(-1)]
+    return Outcome(votes, sets=sets)

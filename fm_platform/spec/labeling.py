@@ -1,0 +1,159 @@
+"""What a person declares of labeling: the functions, and the label model that weighs them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from fm_platform.spec.part import Name, Part, compiled
+
+Labels = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
+"""What a labeling function votes: a class, or several of which one is right."""
+
+
+class KeywordFunction(Part):
+    """Votes `label` where any of `words` occurs as a word (or as a substring)."""
+
+    kind: Literal["keyword"]
+    name: Name
+    words: tuple[str, ...] = Field(min_length=1)
+    label: Labels
+    column: Name = "text"
+    whole_words: bool = True
+    case_sensitive: bool = False
+
+
+class RegexFunction(Part):
+    """Votes `label` where `pattern` (RE2-like syntax of Rust's regex) matches."""
+
+    kind: Literal["regex"]
+    name: Name
+    pattern: str
+    label: Labels
+    column: Name = "text"
+    case_sensitive: bool = False
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        return compiled(value) or value
+
+
+class LexiconFunction(Part):
+    """Sums the weights of the words that occur; votes `above` or `below` past the thresholds.
+
+    Give `weights` inline, or `file`: a tab-separated list of word and weight next to the spec.
+    """
+
+    kind: Literal["lexicon"]
+    name: Name
+    weights: dict[str, float] = Field(default_factory=dict)
+    file: str | None = None
+    above: Name
+    below: Name
+    upper: float = 0.0
+    lower: float = 0.0
+    column: Name = "text"
+
+    @model_validator(mode="after")
+    def _has_words(self) -> LexiconFunction:
+        if bool(self.weights) == (self.file is not None):
+            raise ValueError("give either weights or file")
+        return self
+
+
+class RuleFunction(Part):
+    """Votes `label` where a column compares to a value: a numeric or metadata rule.
+
+    `column` is a contract column or one of `char_count`, `word_count`, `source`.
+    """
+
+    kind: Literal["rule"]
+    name: Name
+    column: Name
+    operator: Literal["==", "!=", "<", "<=", ">", ">=", "in"]
+    value: float | str | bool | tuple[str, ...]
+    label: Labels
+
+
+class ExemplarFunction(Part):
+    """Votes by a soft-max classifier on the dev gold rows in the base model's frozen embedding.
+
+    The exemplars are the first `Gold.dev_rows_per_source` dev gold rows of each source; a row
+    that is itself an exemplar is judged without itself. Abstains below `minimum_confidence`.
+    """
+
+    kind: Literal["exemplars"]
+    name: Name
+    minimum_confidence: float = Field(default=0.5, ge=0, le=1)
+    per_source: bool = True
+    inverse_regularization: float = Field(default=5.0, gt=0)
+    votes_weight: float = Field(
+        default=0.0, ge=0, description="weight of the other functions' votes as features"
+    )
+
+
+class LookupFunction(Part):
+    """Distant supervision: looks up in a table of known things which class they are of.
+
+    `table` is a CSV, TSV, JSON-lines or Parquet file next to the spec. With `match: words` a row
+    is found where a key of the table occurs in its column as words, whatever the case; with
+    `exact` where the column is the key. `label_column` says what a thing is, `values` which class
+    that means; classes mean themselves, and things of no class are left out. Of several things
+    that are found the most frequent class is voted; where classes are equally frequent the vote
+    is the set of them.
+    """
+
+    kind: Literal["lookup"]
+    name: Name
+    table: str = Field(min_length=1)
+    key_column: str = Field(min_length=1)
+    label_column: str = Field(default="label", min_length=1)
+    values: dict[str, Name] = Field(default_factory=dict)
+    column: Name = "text"
+    match: Literal["words", "exact"] = "words"
+
+
+DeclaredFunction = Annotated[
+    KeywordFunction
+    | RegexFunction
+    | LexiconFunction
+    | RuleFunction
+    | LookupFunction
+    | ExemplarFunction,
+    Field(discriminator="kind"),
+]
+
+
+class LabelModelSpec(Part):
+    """How votes become probabilities. All `candidates` are fitted; dev chooses.
+
+    `em_collapsed` lets functions that copy one another count as one.
+    """
+
+    candidates: tuple[Literal["majority_vote", "em", "em_collapsed"], ...] = Field(
+        default=("majority_vote", "em"), min_length=1
+    )
+    per_source: bool = True
+    window_days: int = Field(default=28, ge=1)
+    max_iterations: int = Field(default=100, ge=1)
+    smoothing: float = Field(default=1.0, ge=0)
+    tolerance: float = Field(default=1e-5, gt=0)
+
+
+class Labeling(Part):
+    """Labeling functions, declared here and in `module`, and the label model.
+
+    A function abstains on a row on which it raises or takes longer than `timeout_s`; a day on
+    which one fails on more than `max_failed_share` of the rows stops there.
+    """
+
+    module: str | None = "labeling_functions.py"
+    functions: tuple[DeclaredFunction, ...] = ()
+    label_model: LabelModelSpec = LabelModelSpec()
+    max_failed_share: float = Field(default=0.05, ge=0, le=1)
+    timeout_s: float = Field(
+        default=10.0, gt=0, description="of one call of a Python function: a row, or a batch"
+    )
+    minimum_coverage: float = Field(default=0.5, ge=0, le=1)
