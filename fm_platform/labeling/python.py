@@ -66,7 +66,7 @@ def row_runner(name: str, function: FunctionType, resources: Mapping[str, Any]) 
 
 def _distinct(
     batch: pa.RecordBatch, used: frozenset[str] | None
-) -> Iterator[tuple[int | list[int], dict[str, Any]]]:
+) -> Iterator[tuple[list[int], dict[str, Any]]]:
     """Yield (positions, values) of rows that look the same to a function.
 
     Equal texts are then judged once. A function that may look at all of a row (`used` is None)
