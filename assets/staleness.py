@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _KINDS = {
     "raw": ("raw",),
     "weak_labels": ("embeddings", "votes", "label_model", "weak_labels"),
-    "cleaned": ("cleaned",),
+    "cleaned": ("shingles", "cleaned"),
     "shared_start": ("start",),
     "merged_model": ("merged_model",),
     "evaluation": ("evaluation",),

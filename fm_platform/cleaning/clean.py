@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fm_platform.cleaning.contracts import shortened
-from fm_platform.cleaning.rules import RULES, DayContext, Verdicts
+from fm_platform.cleaning.rules import DayContext, Verdicts, rule_function
 
 KEPT_COLUMNS = (
     "row_id", "day", "source", "split", "text", "label", "probabilities", "confidence",
@@ -31,6 +32,9 @@ def clean_day(
     classes: Sequence[str],
     seen: frozenset[str],
     day: str,
+    *,
+    known: Mapping[int, Any] | None = None,
+    rejected: Mapping[str, frozenset[str]] | None = None,
 ) -> CleanedDay:
     """Clean one day of weak labels.
 
@@ -43,6 +47,8 @@ def clean_day(
         classes: Class names, by index.
         seen: Text keys that may not come again (see `DayContext`).
         day: The day, for quarantine.
+        known: Position of a rule -> what was looked up for it outside these rows.
+        rejected: Name of a rule -> ids of the rows that it leaves alone: people said so.
 
     Raises:
         RegistryError: If a rule does not exist.
@@ -50,10 +56,14 @@ def clean_day(
     rows = pa.Table.from_batches(list(batches)) if batches else None
     if rows is None or rows.num_rows == 0:
         return CleanedDay([], [])
-    context = DayContext(tuple(classes), seen)
     refused: list[dict[str, object]] = []
-    for rule in rules:
-        verdicts = RULES.get(rule.rule)(rows, rule, context)
+    for nth, rule in enumerate(rules):
+        context = DayContext(tuple(classes), seen, (known or {}).get(nth))
+        verdicts = rule_function(rule.rule)(rows, rule, context)
+        spared = (rejected or {}).get(rule.rule)
+        if spared:
+            ids = pc.is_in(rows["row_id"], value_set=pa.array(sorted(spared), pa.string()))
+            verdicts = verdicts.without(ids.to_numpy())
         refused += _changes(rows, rule.rule, verdicts, day)
         refused += _removals(rows, rule.rule, verdicts, day)
         if verdicts.text:
@@ -70,7 +80,7 @@ def clean_day(
 def _changes(rows: pa.Table, name: str, verdicts: Verdicts, day: str) -> list[dict[str, object]]:
     texts = rows["text"]
     return [
-        _entry(rows, position, name, "text was normalised", day,
+        _entry(rows, position, name, verdicts.notes.get(position, "text was normalised"), day,
                before=texts[position].as_py(), after=text, removed=False)
         for position, text in sorted(verdicts.text.items())
     ]  # fmt: skip

@@ -6,8 +6,10 @@ A rule is a function from rows and settings to `Verdicts`; it never drops anythi
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -27,10 +29,12 @@ class DayContext:
     Attributes:
         classes: Class names, by index.
         seen: Text keys that stand in earlier days of the window, or in the test split.
+        known: What was looked up outside the rows for this rule; None where nothing is.
     """
 
     classes: tuple[str, ...]
     seen: frozenset[str]
+    known: Any = None
 
 
 @dataclass(frozen=True)
@@ -42,16 +46,48 @@ class Verdicts:
         reasons: One reason for each removed row, in order.
         text: New texts of the rows that change, by position.
         befores: Value before of the removed rows, in order; None means the text.
+        notes: Reasons of the changed texts, by position, where the rule has any.
     """
 
     remove: npt.NDArray[np.bool_]
     reasons: Sequence[str] = ()
     text: dict[int, str] = field(default_factory=dict)
     befores: Sequence[str] | None = None
+    notes: Mapping[int, str] = field(default_factory=dict)
+
+    def without(self, spared: npt.NDArray[np.bool_]) -> Verdicts:
+        """Return the verdicts without those on the rows of a mask, bool[n]."""
+        removed = np.flatnonzero(self.remove)
+        left = [nth for nth, row in enumerate(removed.tolist()) if not spared[row]]
+        return Verdicts(
+            self.remove & ~spared,
+            [self.reasons[nth] for nth in left],
+            {row: text for row, text in self.text.items() if not spared[row]},
+            None if self.befores is None else [self.befores[nth] for nth in left],
+            self.notes,
+        )
 
 
 RuleFunction = Callable[[pa.Table, Any, DayContext], Verdicts]
 RULES: Registry[RuleFunction] = Registry("cleaning rule", "fm_platform.cleaning_rules")
+_ELSEWHERE = {"near_duplicates": "near_rule", "pii": "pii"}
+"""Rules in modules of their own: only what is declared is loaded, and counts as code."""
+
+
+def rule_function(name: str) -> RuleFunction:
+    """Return a rule by its name.
+
+    Raises:
+        RegistryError: If there is none.
+    """
+    if name in _ELSEWHERE:
+        import_module(module_of(name))
+    return RULES.get(name)
+
+
+def module_of(name: str) -> str:
+    """Return the module that a built-in rule is in."""
+    return f"fm_platform.cleaning.{_ELSEWHERE.get(name, 'rules')}"
 
 
 @RULES.register("normalize_text")
@@ -79,9 +115,7 @@ def length(rows: pa.Table, rule: Any, context: DayContext) -> Verdicts:
 @RULES.register("language")
 def language(rows: pa.Table, rule: Any, context: DayContext) -> Verdicts:
     """Remove texts that are confidently in a language that is not allowed."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier = _identifier()
     remove = np.zeros(rows.num_rows, bool)
     reasons = []
     for i, text in enumerate(rows["text"].to_pylist()):
@@ -92,6 +126,14 @@ def language(rows: pa.Table, rule: Any, context: DayContext) -> Verdicts:
             remove[i] = True
             reasons.append(f"language {found} ({confidence:.2f}), not {', '.join(rule.allowed)}")
     return Verdicts(remove, reasons)
+
+
+@cache
+def _identifier() -> Any:
+    """Return the model of languages, loaded once a process: it takes most of a second."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 @RULES.register("exact_duplicates")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fm_platform.hashing import fingerprint, sha256_hex
 from fm_platform.lineage import configs
@@ -24,6 +25,7 @@ from fm_platform.lineage.fingerprints import (
     environment_fingerprint,
 )
 from fm_platform.lineage.records import Input, Readable, Recipe
+from fm_platform.spec.cleaning import NearDuplicatesRule
 from fm_platform.spec.models import Expert, ProjectSpec
 
 EXEMPLAR_PACKAGES = (*TABLE_PACKAGES, "scikit-learn", "scipy")
@@ -39,7 +41,8 @@ CODE: dict[str, tuple[str, ...]] = {
     "votes": ("fm_platform.labeling.apply",),
     "exemplar_votes": ("fm_platform.labeling.apply", "fm_platform.stages.weak_labels"),
     "gold": ("fm_platform.stages.window",),
-    "seen": ("fm_platform.stages.cleaned",),
+    "seen": ("fm_platform.stages.lookups",),
+    "shingles": ("fm_platform.cleaning.shingles",),
     "label_model": ("fm_platform.labeling.label_model",),
     "weak_labels": ("fm_platform.labeling.label_model", "fm_platform.stages.weak_labels"),
     "cleaned": ("fm_platform.cleaning.clean", "fm_platform.stages.cleaned"),
@@ -55,12 +58,20 @@ CODE: dict[str, tuple[str, ...]] = {
 }
 
 
+# What computes beside that the rows of a project that declares such a rule.
+RULE_CODE: dict[str, tuple[str, ...]] = {
+    "near_duplicates": ("fm_platform.cleaning.near_rule", "fm_platform.stages.shingles"),
+    "pii": ("fm_platform.cleaning.pii",),
+}
+
+
 # The packages that can alter the content of each kind, and whether the machine type can, too.
 PACKAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "raw": (TABLE_PACKAGES, False),
     "embeddings": (MODEL_PACKAGES, True),
     "votes": (TABLE_PACKAGES, False),
     "exemplar_votes": (EXEMPLAR_PACKAGES, True),
+    "shingles": (TABLE_PACKAGES, False),
     "label_model": (TABLE_PACKAGES, True),
     "weak_labels": (TABLE_PACKAGES, True),
     "cleaned": ((*TABLE_PACKAGES, "py3langid"), False),
@@ -71,9 +82,14 @@ PACKAGES: dict[str, tuple[tuple[str, ...], bool]] = {
 }
 
 
-def code_version(kind: str) -> str:
-    """Return the code fingerprint of one kind of artifact."""
-    return code_fingerprint(*CODE[kind])
+def code_version(kind: str, config: Mapping[str, Any] | None = None) -> str:
+    """Return the code fingerprint of one kind of artifact.
+
+    With the `config` of a recipe that has `rules`, the code of these rules counts as well.
+    """
+    rules = {str(rule["rule"]) for rule in (config or {}).get("rules", ())}
+    more = sorted({module for rule in rules for module in RULE_CODE.get(rule, ())})
+    return code_fingerprint(*CODE[kind], *more)
 
 
 def environment_of(kind: str) -> str:
@@ -92,9 +108,14 @@ def spec_recipe(spec: ProjectSpec, declared: Sequence[Input] = ()) -> Recipe:
     return _recipe(spec, "spec", "spec", None, tuple(declared), config, "-")
 
 
-def machinery() -> list[Input]:
+def machinery(spec: ProjectSpec | None = None) -> list[Input]:
     """Return the code and the packages that would compute each kind of artifact now."""
-    code = [Input("code", kind, None, code_version(kind)) for kind in CODE if CODE[kind]]
+    rules = {} if spec is None else {"cleaned": configs.cleaned(spec)}
+    code = [
+        Input("code", kind, None, code_version(kind, rules.get(kind)))
+        for kind in CODE
+        if CODE[kind]
+    ]
     packages = [Input("environment", kind, None, environment_of(kind)) for kind in PACKAGES]
     return [*code, *packages]
 
@@ -189,15 +210,39 @@ def exemplars_key(gold: str, votes_of_days: Mapping[str, str]) -> str:
     return _key("exemplars", code_version("exemplar_votes"), gold, sorted(votes_of_days.items()))
 
 
-def seen_key(spec: ProjectSpec, weak_labels: Readable, raw: Sequence[Readable]) -> str:
-    """Return the key of the texts that may not be used again, given `raw` of the days before."""
+def seen_key(
+    spec: ProjectSpec,
+    weak_labels: Readable,
+    raw: Sequence[Readable],
+    shingles: Sequence[Readable] = (),
+) -> str:
+    """Return the key of what cleaning looks up in the days before, given `raw` of them.
+
+    `shingles` are those of the windows of all rules on near duplicates, today included.
+    """
+    near = [[day.name, day.partition, day.content_hash] for day in shingles if day.rows]
+    rules = [rule.model_dump(mode="json") for rule in spec.cleaning if "duplicates" in rule.rule]
     return _key(
         "seen",
-        code_version("seen"),
-        [rule.model_dump(mode="json") for rule in spec.cleaning if "duplicates" in rule.rule],
+        code_version("seen", {"rules": rules}),
+        rules,
         weak_labels.content_hash,
         [[day.partition, day.content_hash] for day in raw if day.rows],
+        *([near] if near else []),
     )
+
+
+def shingles_name(rule: NearDuplicatesRule) -> str:
+    """Return the name of the shingles that a rule needs, e.g. `words_3`."""
+    return f"{rule.unit}_{rule.size}"
+
+
+def shingles_recipe(spec: ProjectSpec, day: str, raw: Readable, rule: NearDuplicatesRule) -> Recipe:
+    """Return the recipe of the shingles of one day."""
+    config = {"unit": rule.unit, "size": rule.size}
+    inputs = (raw.as_input("raw"),)
+    environment = environment_of("shingles")
+    return _recipe(spec, "shingles", shingles_name(rule), day, inputs, config, environment)
 
 
 def _key(*parts: object) -> str:
@@ -343,7 +388,7 @@ def _recipe(
         name=name,
         partition=partition,
         inputs=inputs,
-        code=code_version(kind),
+        code=code_version(kind, config),
         config=config,
         environment=environment,
         seed=seed,

@@ -15,7 +15,7 @@ from typing import Protocol
 from fm_platform.lineage import recipes
 from fm_platform.lineage.causes import Where, nowhere
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
-from fm_platform.spec.cleaning import ExactDuplicatesRule
+from fm_platform.spec.cleaning import ExactDuplicatesRule, NearDuplicatesRule
 from fm_platform.spec.models import ProjectSpec
 
 
@@ -104,6 +104,7 @@ class Wants:
                 yield self._learned_votes(day, function)
             yield self._label_model(day)
             yield self._weak_labels(day)
+            yield from self._shingles(day)
             yield self._cleaned(day)
         yield self._start()
         for index, _expert in enumerate(self.spec.experts):
@@ -243,15 +244,33 @@ class Wants:
         recipe = recipes.weak_labels_recipe(self.spec, day, raw, votes, fitted)
         return Wanted(slot, reads, recipe)
 
+    def _near_rules(self) -> list[NearDuplicatesRule]:
+        return [rule for rule in self.spec.cleaning if isinstance(rule, NearDuplicatesRule)]
+
+    def _shingles(self, day: str) -> Iterator[Wanted]:
+        read: Slot = ("raw", "raw", day)
+        raw = self.heads.get(read)
+        for name, rule in {recipes.shingles_name(r): r for r in self._near_rules()}.items():
+            slot: Slot = ("shingles", name, day)
+            recipe = None
+            if raw is not None:
+                recipe = recipes.shingles_recipe(self.spec, day, raw, rule)
+            yield Wanted(slot, lambda: (read,), recipe)
+
     def _cleaned(self, day: str) -> Wanted:
         rules = self.spec.cleaning
         widths = [rule.window_days for rule in rules if isinstance(rule, ExactDuplicatesRule)]
         before = self._window(day, max(widths) + 1)[:-1] if widths else []
         labels: Slot = ("weak_labels", "weak_labels", day)
         slot: Slot = ("cleaned", "cleaned", day)
+        near: list[Slot] = [
+            ("shingles", recipes.shingles_name(rule), other)
+            for rule in self._near_rules()
+            for other in self._window(day, rule.window_days + 1)
+        ]
 
         def reads() -> Iterable[Slot]:
-            return (labels, *(("raw", "raw", other) for other in before))
+            return (labels, *(("raw", "raw", other) for other in before), *near)
 
         head = self.heads.get(labels)
         if head is None:
@@ -261,7 +280,10 @@ class Wants:
         def with_seen(value: str) -> Recipe:
             return recipes.cleaned_recipe(self.spec, day, today, value)
 
-        key = recipes.seen_key(self.spec, today, self._have("raw", "raw", before))
+        key = recipes.seen_key(
+            self.spec, today, self._have("raw", "raw", before),
+            [found for other in near if (found := self.heads.get(other)) is not None],
+        )  # fmt: skip
         return Wanted(slot, reads, None, (key, with_seen), "the texts of the days before")
 
     # --- models -----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fm_platform.spec.part import Part
 
@@ -40,6 +40,46 @@ class ExactDuplicatesRule(Part):
     window_days: int = Field(default=28, ge=1)
 
 
+class NearDuplicatesRule(Part):
+    """Keep the first row of each group of near duplicates within the window of days.
+
+    Two texts are near duplicates where the Jaccard similarity of their runs of `size` words (or
+    characters) is at least `similarity`. Rows of the test split are never removed, and what is
+    like one of them is: today's, or one of an earlier day.
+    """
+
+    rule: Literal["near_duplicates"]
+    similarity: float = Field(default=0.7, gt=0, le=1)
+    unit: Literal["words", "characters"] = "words"
+    size: int = Field(default=3, ge=1, le=8)
+    window_days: int = Field(default=28, ge=0, description="days before; 0: only the day itself")
+
+
+PiiKind = Literal["email", "phone", "card", "iban", "ip", "name"]
+
+
+class PiiRule(Part):
+    """Mask personal data in texts, e.g. an address by `[EMAIL]`, or remove the rows.
+
+    Numbers of cards and IBANs must have right check digits. `name` finds what follows a form of
+    address or an introduction, and the declared `names`.
+    """
+
+    rule: Literal["pii"]
+    kinds: tuple[PiiKind, ...] = Field(
+        default=("email", "phone", "card", "iban", "ip"), min_length=1
+    )
+    names: tuple[str, ...] = Field(default=(), description="names of people, for kind `name`")
+    action: Literal["mask", "remove"] = "mask"
+
+    @field_validator("kinds")
+    @classmethod
+    def _unique(cls, value: tuple[PiiKind, ...]) -> tuple[PiiKind, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a kind is named more than once")
+        return value
+
+
 class ConfidenceRule(Part):
     """Remove rows whose weak label is less sure than `minimum`, and rows without any vote."""
 
@@ -63,6 +103,8 @@ CleaningRule = Annotated[
     | LengthRule
     | LanguageRule
     | ExactDuplicatesRule
+    | NearDuplicatesRule
+    | PiiRule
     | ConfidenceRule
     | ClassBalanceRule,
     Field(discriminator="rule"),

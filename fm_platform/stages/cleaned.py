@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fm_platform.cleaning.clean import clean_day
 from fm_platform.errors import MissingArtifactError
-from fm_platform.hashing import fingerprint
-from fm_platform.lineage import ArtifactVersion, Produced, RunContext
+from fm_platform.lineage import Produced, RunContext
 from fm_platform.lineage.ledger import Lease
-from fm_platform.lineage.recipes import cleaned_recipe, seen_key
-from fm_platform.spec.cleaning import ExactDuplicatesRule
+from fm_platform.lineage.recipes import cleaned_recipe
 from fm_platform.spec.load import LoadedProject
-from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
 from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
-from fm_platform.stages.window import window
+from fm_platform.stages.lookups import Lookups
 from fm_platform.workspace import Workspace
-
-
-def days_before(ws: Workspace, spec: ProjectSpec, day: str) -> list[ArtifactVersion]:
-    """Return `raw` of the days before `day` that the duplicates rule looks at, oldest first."""
-    widths = [rule.window_days for rule in spec.cleaning if isinstance(rule, ExactDuplicatesRule)]
-    if not widths:
-        return []
-    found = window(ws, spec, "raw", "raw", day, max(widths) + 1)
-    return [version for version in found if version.partition != day]
-
-
-def seen_keys(
-    ws: Workspace, before: list[ArtifactVersion], weak_labels: ArtifactVersion
-) -> frozenset[str]:
-    """Return those of today's text keys that may not be used again.
-
-    They stand in one of the days before, or in today's test rows.
-    """
-    today = tables.read(ws, weak_labels, "weak_labels", ["text_key", "split"])
-    test = today.filter(pc.equal(today["split"], "test"))["text_key"]
-    found = set(test.to_pylist())
-    wanted = pc.unique(today["text_key"])
-    for raw in before:
-        keys = tables.read(ws, raw, "raw", ["text_key"])["text_key"]
-        found.update(keys.filter(pc.is_in(keys, value_set=wanted)).to_pylist())
-    return frozenset(found)
 
 
 def build_cleaned(
@@ -60,20 +33,16 @@ def build_cleaned(
         raise MissingArtifactError(
             f"weak_labels of {day} is not built", next_step=f"fm run {spec.name} --from {day}"
         )
-    before = days_before(ws, spec, day)
-    seen_hash = ws.ledger.derive(
-        seen_key(spec, weak_labels, before),
-        lambda: fingerprint(sorted(seen_keys(ws, before, weak_labels))),
-    )
-    recipe = cleaned_recipe(spec, day, weak_labels, seen_hash)
+    lookups = Lookups(ws, spec, weak_labels, run)
+    recipe = cleaned_recipe(spec, day, weak_labels, lookups.seen_hash)
 
     def compute(lease: Lease) -> Produced:
-        seen = seen_keys(ws, before, weak_labels)
         rows = tables.read(ws, weak_labels, "weak_labels")
         rows = rows.filter(pc.not_equal(rows["split"], "test"))
         done = clean_day(
-            rows.to_batches(max_chunksize=16_384), spec.cleaning, spec.taxonomy.classes, seen, day
-        )
+            rows.to_batches(max_chunksize=16_384), spec.cleaning, spec.taxonomy.classes,
+            lookups.seen, day, known=lookups.known,
+        )  # fmt: skip
         kept = tables.combine(done.kept, tables.CLEANED).sort_by("row_id")
         refused = tables.combine(done.quarantine, tables.QUARANTINE)
         refs = {
@@ -102,6 +71,7 @@ def build_cleaned(
                     "rows_removed": removed,
                     "train_rows": train.num_rows,
                     "dev_rows": dev.num_rows,
+                    **_leaks(lookups.known.values()),
                 },
                 {
                     "kept by class": tables.count_by(kept, "label"),
@@ -121,6 +91,12 @@ def build_cleaned(
         )
 
     return stage_result(tables.build(ws, recipe, compute, run))
+
+
+def _leaks(known: Iterable[object]) -> dict[str, int]:
+    """Return how many test rows are like a row of an earlier day, where that is looked up."""
+    leaked = [len(found.leaked) for found in known if hasattr(found, "leaked")]
+    return {"test_rows_like_earlier_rows": max(leaked)} if leaked else {}
 
 
 def _by_rule(refused: pa.Table) -> list[dict[str, object]]:

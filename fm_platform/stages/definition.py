@@ -68,7 +68,7 @@ def record_definition(ws: Workspace, project: LoadedProject, run: RunContext) ->
         *(Input("function", f.name, None, f.fingerprint) for f in functions),
         Input("taxonomy", "taxonomy", None, fingerprint(taxonomy)),
         *([Input("base_model", "base_model", None, base)] if base else []),
-        *machinery(),
+        *machinery(spec),
     ]
     documents: list[tuple[str, str, Any]] = [
         *((sha256_hex(t.encode()), "file", {"name": n, "text": t}) for n, t in files.items()),

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from fm_platform.stages.diff.history import Walk
 
 STAGES = (
-    "days", "spec", "raw", "embeddings", "votes", "label_model", "weak_labels", "cleaned",
+    "days", "spec", "raw", "embeddings", "votes", "label_model", "weak_labels", "shingles",
+    "cleaned",
     "start", "adapter", "merged_model", "evaluation",
 )  # fmt: skip
 SUMMARIES = {

@@ -239,7 +239,8 @@ def _changed(ws: Workspace, versions: Sequence[ArtifactVersion]) -> Iterator[str
 
     told: set[str] = set()
     for version in versions:
-        code, environment = code_version(version.kind), environment_of(version.kind)
+        code = code_version(version.kind, version.config)
+        environment = environment_of(version.kind)
         lines: list[str] = []
         if version.environment != environment:
             before = ws.ledger.document(version.environment)

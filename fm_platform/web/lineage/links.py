@@ -14,6 +14,7 @@ _RUN = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _ASSETS = {
     "raw": "raw", "embeddings": "weak_labels", "votes": "weak_labels",
     "label_model": "weak_labels", "weak_labels": "weak_labels", "cleaned": "cleaned",
+    "shingles": "cleaned",
     "start": "shared_start", "adapter": "adapters", "merged_model": "merged_model",
     "evaluation": "evaluation",
 }  # fmt: skip

@@ -1,0 +1,271 @@
+"""Near duplicates by the Jaccard similarity of shingles, found exactly and without all pairs.
+
+Two sets of which `t` of their shingles are the same must share one of the first
+`size - ceil(t * size) + 1` shingles of each, in any order that is the same for both (prefix
+filtering: Chaudhuri, Ganti, Kaushik, ICDE 2006; Bayardo, Ma, Srikant, WWW 2007). With the rarest
+first, few documents share one; of those most are ruled out by a few bits of each, and the others
+are counted out. So, unlike with MinHash, nothing is missed by chance and nothing is estimated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from fm_platform.cleaning.shingles import TOKEN_BITS, Rows, Shingles, Tokens, runs
+
+_BLOCK = 1 << 20  # candidate pairs looked at together: bounds memory
+_SORTED = 1 << 12  # documents whose shingles are sorted together: 12 bits, 4 of rarity, 48
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of near duplicates.
+
+    Attributes:
+        left: int64[k], the earlier document, or that of the index.
+        right: int64[k], the later document.
+        similarity: float64[k], Jaccard similarity of their shingles, exact.
+    """
+
+    left: Rows
+    right: Rows
+    similarity: npt.NDArray[np.float64]
+
+
+def near_pairs(documents: Shingles, similarity: float) -> Pairs:
+    """Return all pairs of documents that are at least so similar, by right and left.
+
+    Args:
+        documents: Their shingles; empty sets are like no other.
+        similarity: Least Jaccard similarity, above 0 and at most 1.
+    """
+    return _ordered(list(_within(documents, similarity).verified()))
+
+
+def near_earlier(documents: Shingles, similarity: float) -> Pairs:
+    """Return for each document that has an earlier near duplicate one such pair.
+
+    A group of many alike costs as much as its size, not as its square.
+    """
+    return _within(documents, similarity).first_of_each()
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """The shingles of a day, by shingle: what later days are looked up in.
+
+    Attributes:
+        tokens: uint64[...], sorted; one for each shingle of each document.
+        documents: int32[...], whose it is.
+        rows: Documents of the day, those without shingles included.
+    """
+
+    tokens: Tokens
+    documents: npt.NDArray[np.int32]
+    rows: int
+
+    @classmethod
+    def of(cls, documents: Shingles) -> Inverted:
+        """Return the shingles of documents, sorted by shingle and then by document."""
+        order = np.argsort(documents.tokens, kind="stable")
+        whose = np.repeat(np.arange(len(documents), dtype=np.int32), documents.sizes)
+        return cls(documents.tokens[order], whose[order], len(documents))
+
+    @cached_property
+    def forward(self) -> Shingles:
+        """The same by document."""
+        order = np.argsort(self.documents, kind="stable")
+        sizes = np.bincount(self.documents, minlength=self.rows)
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        return Shingles(offsets, self.tokens[order])
+
+
+def near_known(documents: Shingles, index: Inverted, similarity: float) -> Pairs:
+    """Return for each document that has a near duplicate in the index one such pair.
+
+    Args:
+        documents: The new ones (right).
+        index: The known ones (left).
+        similarity: Least Jaccard similarity, above 0 and at most 1.
+    """
+    order = np.argsort(documents.tokens)
+    needles = documents.tokens[order]
+    low, high = np.empty((2, len(needles)), np.int64)
+    low[order] = np.searchsorted(index.tokens, needles, "left")
+    high[order] = np.searchsorted(index.tokens, needles, "right")
+    count = high - low
+    places = _prefix(documents, count, similarity, absent=0)
+    if not len(places):
+        return _ordered([])
+    posted = index.documents.astype(np.int64)
+    right = _whose(documents)[places]
+    return _Candidates(
+        index.forward, documents, similarity, right, low[places], count[places], posted
+    ).first_of_each()
+
+
+# --- candidates -----------------------------------------------------------------------------
+
+
+def _whose(documents: Shingles) -> Rows:
+    return np.repeat(np.arange(len(documents)), documents.sizes)
+
+
+def _prefix(documents: Shingles, count: Rows, similarity: float, absent: int) -> Rows:
+    """Return the places in `tokens` of each document's rarest shingles, as many as must be seen.
+
+    Args:
+        documents: n documents.
+        count: int64[...], in how many documents each shingle occurs (or more).
+        similarity: Least Jaccard similarity.
+        absent: Shingles of this count occur nowhere else: they need not be looked up.
+    """
+    sizes = documents.sizes
+    wanted = sizes - np.ceil(similarity * sizes - 1e-9).astype(np.int64) + 1
+    present = count > absent
+    whose = _whose(documents)
+    wanted -= np.bincount(whose[~present], minlength=len(documents))
+    places = np.flatnonzero(present & (wanted[whose] > 0))
+    # by document, then rarest first (by powers of two), then by hash: one order for all documents
+    rarity = np.minimum(np.frexp(count[places])[1], 15).astype(np.uint64)
+    keys = (rarity << np.uint64(TOKEN_BITS)) | documents.tokens[places]
+    for begin in range(0, len(documents), _SORTED):
+        ends = documents.offsets[[begin, min(begin + _SORTED, len(documents))]]
+        low, high = np.searchsorted(places, ends)
+        nth = (whose[places[low:high]] - begin).astype(np.uint64)
+        places[low:high] = places[low:high][np.argsort((nth << np.uint64(52)) | keys[low:high])]
+    inside = whose[places]
+    first = np.concatenate([[True], inside[1:] != inside[:-1]]) if len(inside) else inside > 0
+    began = np.flatnonzero(first)
+    rank = np.arange(len(inside)) - np.repeat(began, np.diff([*began, len(inside)]))
+    found: Rows = places[rank < wanted[inside]]
+    return found
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Right documents, each with left ones that share a rare shingle with it.
+
+    Entry k says: `right[k]` may be like `posted[start[k] : start[k] + count[k]]`.
+    """
+
+    lefts: Shingles
+    rights: Shingles
+    similarity: float
+    right: Rows
+    start: Rows
+    count: Rows
+    posted: Rows
+
+    @cached_property
+    def sketches(self) -> tuple[Tokens, Tokens]:
+        sizes = self.lefts.sizes
+        wide = 4 * int(sizes.mean()) if len(sizes) else 0
+        bits = 1 << int(np.clip(wide.bit_length(), 6, 11))
+        left = self.lefts.sketch(bits)
+        return left, left if self.rights is self.lefts else self.rights.sketch(bits)
+
+    def verified(
+        self, count: Rows | None = None, low: int = 0, high: int | None = None
+    ) -> Iterator[Pairs]:
+        """Yield the pairs that are as similar as wanted, of ranks low to high of the lists."""
+        lefts, rights, t = self.lefts, self.rights, self.similarity
+        entries_of = _blocks(self.start, self.count if count is None else count, low, high)
+        for entries, places in entries_of:
+            a, b = self.posted[places], self.right[entries]
+            # as many shingles may stand in one of the two only
+            most = (lefts.sizes[a] + rights.sizes[b]) * ((1 - t) / (1 + t)) + 1e-9
+            differing = np.zeros(len(a), np.uint16)
+            for left, right in zip(self.sketches[0].T, self.sketches[1].T, strict=True):
+                differing += np.bitwise_count(left[a] ^ right[b])
+            able = differing <= most
+            b, a = np.divmod(np.unique(b[able] * len(lefts) + a[able]), max(len(lefts), 1))
+            shared = _shared(lefts, rights, a, b)
+            alike = shared / (lefts.sizes[a] + rights.sizes[b] - shared)
+            enough = alike >= t - 1e-9
+            yield Pairs(a[enough], b[enough], alike[enough])
+
+    def first_of_each(self) -> Pairs:
+        """Return one pair for each right document that has any: the first places of lists first."""
+        waiting = np.ones(len(self.rights), bool)
+        found: list[Pairs] = []
+        low, high = 0, 1
+        while low < int(self.count.max(initial=0)):
+            still = np.where(waiting[self.right], self.count, 0)
+            for pairs in self.verified(still, low, high):
+                new = np.flatnonzero(waiting[pairs.right])
+                _, first = np.unique(pairs.right[new], return_index=True)  # the earliest left
+                at = new[first]
+                waiting[pairs.right[at]] = False
+                found.append(Pairs(pairs.left[at], pairs.right[at], pairs.similarity[at]))
+            low, high = high, high * 2
+        return _ordered(found)
+
+
+def _within(documents: Shingles, similarity: float) -> _Candidates:
+    """Return each document with the earlier ones that share a rare shingle with it."""
+    bits = int(np.clip(len(documents.tokens).bit_length() + 1, 8, 25))
+    slots = (documents.tokens & np.uint64((1 << bits) - 1)).astype(np.int64)
+    count = np.bincount(slots, minlength=1 << bits)[slots]  # the true count, or more
+    places = _prefix(documents, count, similarity, absent=1)
+    places = places[np.argsort(documents.tokens[places], kind="stable")]  # they are by document
+    tokens = documents.tokens[places]
+    began = np.flatnonzero(np.concatenate([[True], tokens[1:] != tokens[:-1]])[: len(tokens)])
+    start = np.repeat(began, np.diff([*began, len(tokens)]))
+    posted = _whose(documents)[places]
+    rank = np.arange(len(tokens)) - start
+    return _Candidates(documents, documents, similarity, posted, start, rank, posted)
+
+
+def _blocks(start: Rows, count: Rows, low: int, high: int | None) -> Iterator[tuple[Rows, Rows]]:
+    """Yield (entry, place in its posting list) of ranks low to high, a block at a time."""
+    ends = count if high is None else np.minimum(count, high)
+    lengths = np.maximum(ends - low, 0)
+    entries = np.flatnonzero(lengths)
+    total = np.cumsum(lengths[entries])
+    begin = 0
+    while begin < len(entries):
+        done = total[begin - 1] if begin else 0
+        end = max(int(np.searchsorted(total, done + _BLOCK, "right")), begin + 1)
+        some = entries[begin:end]
+        yield np.repeat(some, lengths[some]), runs(start[some] + low, lengths[some])
+        begin = end
+
+
+def _shared(lefts: Shingles, rights: Shingles, a: Rows, b: Rows) -> Rows:
+    """Return how many shingles documents a[k] and b[k] share: a binary search for each."""
+    shared = np.zeros(len(a), np.int64)
+    step = max(_BLOCK // max(int(lefts.sizes.max(initial=1)), 1), 1)
+    for begin in range(0, len(a), step):
+        left, right = a[begin : begin + step], b[begin : begin + step]
+        sizes = lefts.sizes[left]
+        needles = lefts.tokens[runs(lefts.offsets[left], sizes)]
+        low = np.repeat(rights.offsets[right], sizes)
+        end = np.repeat(rights.offsets[right + 1], sizes)
+        high = end.copy()
+        for _ in range(int(rights.sizes[right].max(initial=1)).bit_length()):
+            middle = (low + high) >> 1
+            smaller = rights.tokens[np.minimum(middle, len(rights.tokens) - 1)] < needles
+            go = low < high
+            low = np.where(go & smaller, middle + 1, low)
+            high = np.where(go & ~smaller, middle, high)
+        hit = (low < end) & (rights.tokens[np.minimum(low, len(rights.tokens) - 1)] == needles)
+        of = np.repeat(np.arange(len(left)), sizes)
+        shared[begin : begin + step] = np.bincount(of[hit], minlength=len(left))
+    return shared
+
+
+def _ordered(found: Sequence[Pairs]) -> Pairs:
+    left = np.concatenate([np.zeros(0, np.int64), *(pairs.left for pairs in found)])
+    right = np.concatenate([np.zeros(0, np.int64), *(pairs.right for pairs in found)])
+    alike = np.concatenate([np.zeros(0, np.float64), *(pairs.similarity for pairs in found)])
+    order = np.lexsort((left, right))
+    left, right, alike = left[order], right[order], alike[order]
+    new = np.ones(len(left), bool)
+    new[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
+    return Pairs(left[new], right[new], alike[new])
