@@ -93,9 +93,10 @@ def gate_text(gate: Mapping[str, Any]) -> str:
 
 
 def predictions_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return label, confidence and text a line."""
+    """Return label, confidence and text a line, and how to ask for the model that answered."""
     lines = [(row["label"], f"{row['confidence']:.3f}", row["text"]) for row in rows]
-    return table(lines, ("label", "confidence", "text"))
+    told = table(lines, ("label", "confidence", "text"))
+    return f"{told}\n\nfm lineage {rows[0]['prediction_id']}" if rows else told
 
 
 def finding_text(finding: Mapping[str, Any]) -> str:

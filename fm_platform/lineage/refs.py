@@ -180,7 +180,7 @@ def _candidates(
     if match := _NUMBER.fullmatch(body):
         return [v for v in ledger.get_many([int(match[1])]) if v.project == project]
     if match := _PREDICTION.fullmatch(body):
-        return _by_hash(ledger, project, match[1], at, ("merged_model", "adapter"))
+        return _by_hash(ledger, project, match[1], at, ("merged_model", "adapter", "start"))
     if _ROW.fullmatch(body) and find_row is not None:
         row = find_row(project, body, at)
         if row is not None:

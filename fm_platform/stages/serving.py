@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fm_platform.errors import BaseModelError, FMError
+from fm_platform.hashing import sha256_hex
 from fm_platform.lineage.marks import MODELS, base_of, evaluations_of
 from fm_platform.lineage.records import ArtifactVersion
-from fm_platform.lineage.refs import resolve, version_name
+from fm_platform.lineage.refs import prediction_id, resolve, version_name
 from fm_platform.spec.load import discover
 from fm_platform.spec.models import BaseModelSpec
 from fm_platform.stages.definition import read_definition
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 def predict(
     ws: Workspace, project: str, reference: str, texts: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return text, label, confidence, probabilities and the model's hash for each text.
+    """Return text, label, confidence, probabilities, model and prediction id for each text.
+
+    The id names the model and the text asked (its SHA-256, cut): `fm lineage ID` says which model
+    answered and what it is made from, whatever is in use later.
 
     Raises:
         RefError: If the reference names no version, or several.
@@ -49,6 +53,9 @@ def predict(
             "confidence": float(row.max()),
             "probabilities": {name: float(p) for name, p in zip(classes, row, strict=True)},
             "model": version.content_hash,
+            "prediction_id": prediction_id(
+                version.content_hash, sha256_hex(text.encode("utf-8", "replace"))[:32]
+            ),
         }
         for text, row in zip(texts, probabilities, strict=True)
     ]

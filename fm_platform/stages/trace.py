@@ -88,7 +88,8 @@ def trace(
     raise RefError(
         f"no row {body} came in" + (f" by {at:%Y-%m-%d %H:%M:%S %Z}" if at else ""),
         where=name or "any project",
-        next_step="fm trace without an id shows some rows to choose from",
+        next_step="fm trace without an id shows some rows to choose from"
+        + (f"; of a text asked by hand: fm lineage {ref.body}" if match else ""),
     )
 
 

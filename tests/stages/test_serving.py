@@ -11,7 +11,7 @@ import pytest
 from fm_platform.errors import BaseModelError, FMError, RefError
 from fm_platform.home import Home
 from fm_platform.lineage.records import Produced
-from fm_platform.lineage.refs import version_name
+from fm_platform.lineage.refs import resolve, version_name
 from fm_platform.stages.serving import base_for, predict, servable
 from fm_platform.workspace import Workspace
 from tests.lineage.factory import make_recipe, record
@@ -46,6 +46,8 @@ def test_every_evaluated_model_answers(ws: Workspace, built: Built) -> None:
         assert sum(told["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert told["label"] == max(told["probabilities"], key=told["probabilities"].get)
     assert told["model"] == built[2]["start"].version.content_hash
+    answered = resolve(ws.ledger, "small", told["prediction_id"])
+    assert answered.content_hash == told["model"], "the id of an answer names the model"
 
 
 def test_an_adapter_stays_with_its_base_after_a_swap(
