@@ -81,14 +81,26 @@ def trained(spec: ProjectSpec) -> Config:
 
 def merged_model(spec: ProjectSpec) -> Config:
     """Return what matters to a merged model; its card names description and settings."""
-    ties = spec.merge.method == "ties"
     return {
-        "merge": spec.merge.model_dump(mode="json", exclude=None if ties else {"density"}),
+        "merge": spec.merge.model_dump(mode="json", exclude=_merge_without_effect(spec)),
         "classes": classes(spec),
         "training": training(spec),
         "description": spec.description,
         "base_model": spec.base_model.location,
     }
+
+
+def _merge_without_effect(spec: ProjectSpec) -> set[str]:
+    """Return the settings that the declared merge does not read."""
+    merge = spec.merge
+    unused = {
+        "density": not {"ties", "dare", "dare_ties"} & set(merge.candidates),
+        "rank": "svd" not in merge.candidates,
+        "methods": merge.method != "auto",
+        "search": merge.search == "simplex" or merge.weights is not None,
+        "max_loss": merge.max_loss is None,
+    }
+    return {name for name, has_no_effect in unused.items() if has_no_effect}
 
 
 def evaluation(spec: ProjectSpec) -> Config:

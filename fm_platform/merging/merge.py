@@ -13,13 +13,17 @@ import pyarrow as pa
 
 from fm_platform.errors import MergeRefusedError
 from fm_platform.merging.adapters import Adapter, read_adapter, require_one_family
-from fm_platform.merging.methods import METHODS, linear, sign_conflict_rate
-from fm_platform.merging.search import Candidate, search_weights
+from fm_platform.merging.choose import Choice, Choosing
+from fm_platform.merging.examine import Pairs, Score, ensure_not_lost, layer_row, task_rows
+from fm_platform.merging.methods import METHODS, Layer, MergeMethod, Settings, weighted_sum
+from fm_platform.merging.search import DevSample
 from fm_platform.numerics import THREADS, reproducible
 from fm_platform.spec.models import Merge
 
 TOLERANCE = 1e-5
 _PROBE_SHAPES = ((4, 9), (3, 17), (2, 33))
+# Expert -> tensor name -> what it knows there.
+Knowledge = Mapping[str, Mapping[str, Any]]
 
 
 class Base(Protocol):
@@ -41,14 +45,17 @@ class Base(Protocol):
 
 @dataclass(frozen=True)
 class MergeResult:
-    """A merged model: its folder, the weights used, and the report.
+    """A merged model: its folder, the method and weights used, and the report.
 
     The report holds `max_logit_difference` (dense model against PEFT, over all adapters),
-    `sign_conflict_rate`, `layers` (conflict rate and update norms per layer) and `search` (the
-    weights that were tried and their expected log loss in nats; empty where none were).
+    `sign_conflict_rate`, `layers` (conflicts, interference and update norms per layer), `pairs`
+    (how alike the experts are), `tasks` (each source before and after), `methods` (what was
+    tried and how it did) and `search` (the weights of the chosen method that were tried, and
+    their expected log loss in nats). Without dev rows the last three are empty.
     """
 
     directory: Path
+    method: str
     weights: dict[str, float]
     report: dict[str, Any]
 
@@ -62,6 +69,7 @@ def merge_experts(
     *,
     start: Path | None = None,
     dev: pa.Table | None = None,
+    sources: Mapping[str, Sequence[str]] | None = None,
     max_tokens: int = 128,
     seed: int = 0,
     threads: int = THREADS,
@@ -78,14 +86,16 @@ def merge_experts(
         start: The adapter that every expert began from: experts are then merged as what each
             learned beyond it. Without it they are merged as updates of the base.
         dev: Cleaned dev rows with weak labels, for the search.
+        sources: Expert -> the sources it was trained on: what it knows is measured there.
         max_tokens: Longer dev texts are cut.
-        seed: Of the fresh head that the adapters' heads replace, and of the dev sample.
+        seed: Of the fresh head that the adapters' heads replace, of the dev sample, of DARE.
         threads: Of the computation; part of what makes the bits.
         on_progress: Told of the search.
 
     Raises:
-        MergeRefusedError: If the adapters do not fit together, or the dense model does not
-            compute what PEFT computes (1e-5 or more apart in a logit).
+        MergeRefusedError: If the adapters do not fit together, the dense model does not compute
+            what PEFT computes (1e-5 or more apart in a logit), a method cannot merge them, or
+            the merge loses more on a source than `merge.max_loss`.
         BaseModelError: If the base cannot be used.
     """
     with reproducible(threads):
@@ -100,22 +110,33 @@ def merge_experts(
             for expert in experts
         )
 
-        def load(weights: Sequence[float]) -> Any:
-            model.load_state_dict(merged_state(dense, experts, weights, merge, origin))
+        sample = None
+        if dev is not None and dev.num_rows:
+            sample = DevSample(
+                dev, base.tokenizer(), merge.search_rows_per_source, max_tokens, seed
+            )
+
+        def load(
+            weights: Sequence[float], method: str = "linear", knowledge: Knowledge | None = None
+        ) -> Any:
+            state = merged_state(
+                dense, experts, weights, merge, origin, method=method, knowledge=knowledge,
+                seed=seed,
+            )  # fmt: skip
+            model.load_state_dict(state)
             return model
 
-        weights, tried = _weights(load, experts, merge, base, dev, max_tokens, seed, on_progress)
-        load([weights[expert.name] for expert in experts])
-        _write(model, base, out_dir)
+        own = sources or {expert.name: () for expert in experts}
+        choosing = Choosing(load, experts, merge, sample, own, seed, on_progress)
+        chosen = choosing.choose()
         report = {
             "max_logit_difference": gap,
             **_layers(experts, origin),
-            "search": [
-                {"log_loss": round(c.loss, 6), **dict(zip(weights, c.weights, strict=True))}
-                for c in tried
-            ],
+            **_tasks(choosing, chosen, own, merge),
         }
-        return MergeResult(out_dir, weights, report)
+        load(list(chosen.weights.values()), chosen.method, choosing.knowledge(chosen.method))
+        _write(model, base, out_dir)
+        return MergeResult(out_dir, chosen.method, chosen.weights, report)
 
 
 def merged_state(
@@ -124,40 +145,58 @@ def merged_state(
     weights: Sequence[float],
     merge: Merge,
     origin: Adapter | None = None,
+    *,
+    method: str | None = None,
+    knowledge: Knowledge | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Return the dense tensors of the merge.
 
-    With an origin: origin + method(expert - origin), heads linear. Without: base +
-    method(expert - base), heads as their weighted mean, for a fresh head is no origin. Tensors
-    are made one after another, so the work memory is bounded by the largest one.
+    With an origin: origin + method(expert - origin). Without: base + method(expert - base), and
+    heads as their weighted mean, for a fresh head is no origin. Heads are merged by the method
+    where it weighs by what experts know, linearly otherwise. Tensors are made one after another,
+    so the work memory is bounded by the largest one.
 
     Args:
         dense: Tensors of base + fresh head; not changed.
         adapters: Experts of one family.
         weights: One per adapter.
-        merge: Method and density.
+        merge: Its density and rank, and its method where none is named.
         origin: What all experts began from.
+        method: Name of the method.
+        knowledge: What each expert knows, for methods that ask.
+        seed: Of the method.
 
     Raises:
         MergeRefusedError: If the method refuses the weights, or heads would have no value.
     """
-    method = METHODS.get(merge.method)
+    compute = METHODS.get(method or merge.method)
+    settings = Settings(merge.density, merge.rank, seed)
     state = dict(dense)
+
+    def combine(name: str, updates: Sequence[Any], how: MergeMethod) -> Any:
+        known = [knowledge[a.name][name] for a in adapters] if knowledge else []
+        return how(Layer(name, updates, known), weights, settings)
+
     for name in adapters[0].delta_names():
         begun = dense[name] if origin is None else dense[name] + origin.delta(name)
-        state[name] = begun + method(_updates(name, adapters, origin), weights, merge.density)
+        state[name] = begun + combine(name, _updates(name, adapters, origin), compute)
     heads = [adapter.head() for adapter in adapters]
     if origin is not None:
         for name, begun in origin.head().items():
             updates = [head[name].float() - begun.float() for head in heads]
-            state[name] = begun.float() + linear(updates, weights, 1.0)
+            informed = knowledge is not None and name in knowledge[adapters[0].name]
+            state[name] = begun.float() + (
+                combine(name, updates, compute) if informed
+                else weighted_sum(Layer(name, updates), weights)
+            )  # fmt: skip
         return state
     total = sum(weights)
     if total == 0:
         raise MergeRefusedError("the merge weights sum to zero: the head would have no value")
+    shares = [weight / total for weight in weights]
     for name in sorted(heads[0]):
-        values = [head[name].float() for head in heads]
-        state[name] = linear(values, [weight / total for weight in weights], 1.0)
+        state[name] = weighted_sum(Layer(name, [head[name].float() for head in heads]), shares)
     return state
 
 
@@ -216,34 +255,6 @@ def exactness(
     return gap
 
 
-def _weights(
-    load: Callable[[Sequence[float]], Any],
-    experts: Sequence[Adapter],
-    merge: Merge,
-    base: Base,
-    dev: pa.Table | None,
-    max_tokens: int,
-    seed: int,
-    on_progress: Callable[[int, int], None] | None,
-) -> tuple[dict[str, float], tuple[Candidate, ...]]:
-    names = [expert.name for expert in experts]
-    if merge.weights is not None:
-        if set(names) != set(merge.weights):
-            raise MergeRefusedError(
-                "declared merge weights name other experts than there are",
-                expected=", ".join(names),
-                found=", ".join(sorted(merge.weights)),
-                next_step="give every expert a weight in merge.weights, or none at all",
-            )
-        return {name: merge.weights[name] for name in names}, ()
-    if len(names) == 1 or dev is None or dev.num_rows == 0:
-        return dict.fromkeys(names, 1.0 / len(names)), ()
-    tried = search_weights(load, len(names), dev, base.tokenizer(), merge, max_tokens, seed,
-                           on_progress)  # fmt: skip
-    best = min(tried, key=lambda candidate: candidate.loss)
-    return dict(zip(names, best.weights, strict=True)), tried
-
-
 def _write(model: Any, base: Base, out_dir: Path) -> None:
     """Write weights, configuration and the base's own tokenizer files.
 
@@ -260,15 +271,38 @@ def _write(model: Any, base: Base, out_dir: Path) -> None:
 
 
 def _layers(experts: Sequence[Adapter], origin: Adapter | None) -> dict[str, Any]:
-    """Return conflict rates and update norms per layer; updates are what is merged."""
-    rows = []
+    """Return what pulls where; updates are what is merged."""
+    rows, pairs = [], Pairs([expert.name for expert in experts])
     for name in experts[0].delta_names():
-        updates = _updates(name, experts, origin)
-        norms = {
-            f"norm {expert.name}": round(float(update.norm()), 4)
-            for expert, update in zip(experts, updates, strict=True)
-        }
-        conflicts = round(sign_conflict_rate(updates), 4)
-        rows.append({"layer": name.removesuffix(".weight"), "sign_conflicts": conflicts, **norms})
-    mean = sum(float(str(row["sign_conflicts"])) for row in rows) / max(len(rows), 1)
-    return {"sign_conflict_rate": round(mean, 4), "layers": rows}
+        values = _updates(name, experts, origin)
+        updates = {expert.name: value for expert, value in zip(experts, values, strict=True)}
+        rows.append(layer_row(name, updates))
+        pairs.add(updates)
+    mean = sum(float(row["sign_conflicts"]) for row in rows) / max(len(rows), 1)
+    return {"sign_conflict_rate": round(mean, 4), "layers": rows, "pairs": pairs.rows()}
+
+
+def _tasks(
+    choosing: Choosing, chosen: Choice, sources: Mapping[str, Sequence[str]], merge: Merge
+) -> dict[str, Any]:
+    """Return each source before and after, and what was tried.
+
+    Raises:
+        MergeRefusedError: If a source loses too much.
+    """
+    if not chosen.scores:
+        return {"tasks": [], "methods": [], "search": []}
+    alone: dict[str, Mapping[str, Score]] = choosing.alone()
+    tasks = task_rows(alone, chosen.scores, sources)
+    ensure_not_lost(tasks, merge.max_loss)
+    return {
+        "tasks": tasks,
+        "methods": choosing.tried_methods(),
+        "search": [
+            {
+                "log_loss": round(candidate.loss, 6),
+                **dict(zip(chosen.weights, candidate.weights, strict=True)),
+            }
+            for candidate in chosen.tried
+        ],
+    }

@@ -55,6 +55,9 @@ def cross_problems(data: Mapping[str, Any]) -> list[Problem]:
     for name in sorted(map(str, weights)):
         if known and name not in known:
             found.append((("merge", "weights", name), unknown("expert", name, known)))
+    if _mapping(data.get("merge")).get("method") == "slerp" and len(known) != 2:
+        told = f"slerp merges two experts, and there are {len(known)}"
+        found.append((("merge", "method"), told))
     return found
 
 

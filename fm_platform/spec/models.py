@@ -202,14 +202,37 @@ class Training(Part):
     seed: int = 0
 
 
+MergeMethodName = Literal[
+    "linear", "ties", "dare", "dare_ties", "slerp", "svd", "fisher", "regmean"
+]
+
+
 class Merge(Part):
     """How experts become one model. `weights` absent: chosen on weak dev labels."""
 
-    method: Literal["linear", "ties"] = "linear"
+    method: MergeMethodName | Literal["auto"] = Field(
+        default="linear", description="auto: the best of `methods` on weak dev labels"
+    )
+    methods: tuple[MergeMethodName, ...] = Field(
+        default=("linear", "ties", "dare", "fisher", "regmean"), min_length=1
+    )
     weights: dict[Name, float] | None = None
-    density: float = Field(default=0.5, gt=0, le=1, description="TIES: share of entries kept")
+    density: float = Field(default=0.5, gt=0, le=1, description="TIES, DARE: share of entries kept")
+    rank: int | None = Field(default=None, ge=1, description="SVD: rank of the merged update")
+    search: Literal["simplex", "free", "soup"] = Field(
+        default="simplex", description="weights that sum to 1, of any sign, or equal ones of some"
+    )
     search_evaluations: int = Field(default=12, ge=1, description="weights tried at most")
     search_rows_per_source: int = Field(default=120, ge=1)
+    max_loss: float | None = Field(
+        default=None, ge=0, le=1,
+        description="accuracy on weak dev rows that a source may lose against its own expert",
+    )  # fmt: skip
+
+    @property
+    def candidates(self) -> tuple[MergeMethodName, ...]:
+        """The methods that are tried."""
+        return self.methods if self.method == "auto" else (self.method,)
 
 
 class Evaluation(Part):

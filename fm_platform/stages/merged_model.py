@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fm_platform.display import as_markdown
 from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
 from fm_platform.lineage.ledger import Lease
@@ -19,6 +21,9 @@ from fm_platform.stages.common import (
 from fm_platform.stages.models import required, rows_of, training_days, work_folder
 from fm_platform.training.base_model import BaseModel, resolve_base_model
 from fm_platform.workspace import Workspace
+
+if TYPE_CHECKING:
+    from fm_platform.merging.merge import MergeResult
 
 
 def build_merged_model(
@@ -52,11 +57,12 @@ def build_merged_model(
                 folder / "model",
                 start=ws.model_path(start),
                 dev=rows_of(ws, days, "dev"),
+                sources={expert.name: expert.sources for expert in spec.experts},
                 max_tokens=spec.training.max_tokens,
                 threads=spec.training.threads,
                 on_progress=lambda done, total: log.progress("merge weights", done, total),
             )
-            card = model_card(ws, project, recipe, adapters, days, merged.weights, base)
+            card = model_card(ws, project, recipe, adapters, days, merged, base)
             (merged.directory / "README.md").write_text(card, "utf-8")
             ws.ledger.check_lease(lease)
             identity = {
@@ -80,8 +86,17 @@ def build_merged_model(
                         "model_bytes": ref.bytes,
                         "sign_conflict_rate": float(merged.report["sign_conflict_rate"]),
                         "max_logit_difference": gap,
+                        "method": merged.method,
                     },
-                    {"weights": weights, "layers": merged.report["layers"][:24]},
+                    {
+                        "weights": weights,
+                        **{
+                            name: merged.report[name]
+                            for name in ("tasks", "methods", "pairs")
+                            if merged.report[name]
+                        },
+                        "layers": merged.report["layers"][:24],
+                    },
                     (
                         CheckResult(
                             "merge_is_exact",
@@ -93,6 +108,7 @@ def build_merged_model(
                     ),
                 ),
                 "weights": dict(sorted(merged.weights.items())),
+                "method": merged.method,
             },
         )
 
@@ -107,7 +123,7 @@ def model_card(
     recipe: Recipe,
     adapters: list[ArtifactVersion],
     days: list[ArtifactVersion],
-    weights: dict[str, float],
+    merged: MergeResult,
     base: BaseModel,
 ) -> str:
     """Return the model card: made of what the ledger knows, and without a clock.
@@ -143,9 +159,9 @@ def model_card(
             language=languages(spec, own) or ("und",),
             license=spec.base_model.license or str(own.get("license") or "unknown"),
             recipe_hash=recipe.hash,
-            merge_method=spec.merge.method,
+            merge_method=merged.method,
             experts=tuple(
-                CardExpert(a.name, sources[a.name], weights[a.name], a.content_hash)
+                CardExpert(a.name, sources[a.name], merged.weights[a.name], a.content_hash)
                 for a in adapters
             ),
             inputs=tuple(

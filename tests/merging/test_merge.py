@@ -25,6 +25,9 @@ from tests.support.tiny_model import CLASSES, build_tiny_base
 TEXTS = DEV["text"].to_pylist()
 
 
+SOURCES = {"chat": ["chat"], "mail": ["mail"]}
+
+
 def merged(family: Family, out: Path, merge: Merge | None = None, **changes: Any) -> MergeResult:
     experts = changes.pop("experts", family.experts)
     settings = {"start": family.start, "threads": 1, **changes}
@@ -99,7 +102,7 @@ def test_what_is_written(family: Family, tmp_path: Path) -> None:
     assert again.new_classifier(CLASSES, 0).config.num_labels == 3
 
 
-@pytest.mark.parametrize("method", ["linear", "ties"])
+@pytest.mark.parametrize("method", ["linear", "dare_ties", "fisher", "regmean"])
 def test_the_same_bits_again(family: Family, tmp_path: Path, method: Any) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -261,3 +264,47 @@ def test_weights_that_leave_the_head_without_value(family: Family, tmp_path: Pat
 def test_no_adapter(family: Family, tmp_path: Path) -> None:
     with pytest.raises(MergeRefusedError, match="no adapter"):
         merged(family, tmp_path / "m", experts={}, start=None)
+
+
+def test_auto_takes_the_method_with_the_least_loss(family: Family, tmp_path: Path) -> None:
+    auto = Merge(method="auto", methods=("linear", "ties", "regmean", "slerp"), density=0.2)
+    result = merged(family, tmp_path / "m", auto, dev=DEV, sources=SOURCES)
+
+    tried = {row["method"]: row["log_loss"] for row in result.report["methods"]}
+    assert set(tried) == {"linear", "ties", "regmean", "slerp"}
+    assert tried[result.method] == min(tried.values())
+    again = merged(family, tmp_path / "n", Merge(method=result.method, density=0.2), dev=DEV,
+                   sources=SOURCES)  # fmt: skip
+    assert again.weights == result.weights
+
+
+def test_auto_leaves_out_what_cannot_merge_so_many(family: Family, tmp_path: Path) -> None:
+    one = {"chat": family.experts["chat"]}
+    with pytest.raises(MergeRefusedError, match="nothing to choose a merge method by"):
+        merged(family, tmp_path / "m", Merge(method="auto", methods=("slerp",)), dev=DEV,
+               experts=one)  # fmt: skip
+    with pytest.raises(MergeRefusedError, match="no dev rows"):
+        merged(family, tmp_path / "m", Merge(method="auto"))
+    with pytest.raises(MergeRefusedError, match="there are none"):
+        merged(family, tmp_path / "m", Merge(method="fisher"))
+
+
+def test_each_task_before_and_after(family: Family, tmp_path: Path) -> None:
+    report = merged(family, tmp_path / "m", dev=DEV, sources=SOURCES).report
+
+    assert [row["source"] for row in report["tasks"]] == ["chat", "mail"]
+    for row in report["tasks"]:
+        assert row["own expert"] == row["source"]
+        assert row["lost"] == pytest.approx(row["before"] - row["after"], abs=2e-4)
+        assert row["best"] >= row["before"]
+    (pair,) = report["pairs"]
+    assert pair["experts"] == "chat, mail"
+    assert -1 <= pair["cosine"] <= 1
+
+
+def test_a_merge_that_forgets_is_refused(family: Family, tmp_path: Path) -> None:
+    bad = Merge(weights={"chat": -4.0, "mail": -4.0}, max_loss=0.05)
+    with pytest.raises(MergeRefusedError, match="forgets what an expert knew") as refused:
+        merged(family, tmp_path / "m", bad, dev=DEV, sources=SOURCES)
+    assert "mail: 0." in str(refused.value)
+    assert not (tmp_path / "m").exists()

@@ -1,0 +1,165 @@
+"""Choose method and weights of a merge on weak dev labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fm_platform.errors import MergeRefusedError
+from fm_platform.merging.adapters import Adapter
+from fm_platform.merging.examine import Score
+from fm_platform.merging.knowledge import knowledge_of
+from fm_platform.merging.methods import NEEDS
+from fm_platform.merging.search import Candidate, DevSample, best, mean_loss, search_weights
+from fm_platform.spec.models import Merge
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A way to merge, and how it does.
+
+    Attributes:
+        method: Its name.
+        weights: Expert -> weight.
+        scores: Source -> score on weak dev rows; empty where there are none.
+        tried: The weights that were tried; empty where none were.
+    """
+
+    method: str
+    weights: dict[str, float]
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    tried: tuple[Candidate, ...] = ()
+
+
+@dataclass
+class Choosing:
+    """One choice among the declared methods.
+
+    Attributes:
+        load: Weights, method, knowledge -> the merged model in evaluation mode.
+        experts: What is merged, in the order of the weights.
+        merge: What is declared.
+        sample: Weak dev rows, or None.
+        sources: Expert -> its sources.
+        seed: Of what is drawn.
+        on_progress: Told of each candidate: done, at most.
+    """
+
+    load: Callable[..., Any]
+    experts: Sequence[Adapter]
+    merge: Merge
+    sample: DevSample | None
+    sources: Mapping[str, Sequence[str]]
+    seed: int = 0
+    on_progress: Callable[[int, int], None] | None = None
+    _known: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    _tried: list[Choice] = field(default_factory=list)
+
+    def choose(self) -> Choice:
+        """Return the method with the least expected log loss; the first declared of equals.
+
+        Raises:
+            MergeRefusedError: If weights are declared for other experts, methods are to be
+                compared without dev rows, or none of them can merge these experts.
+        """
+        names = [expert.name for expert in self.experts]
+        declared = self.merge.weights
+        if declared is not None and set(names) != set(declared):
+            raise MergeRefusedError(
+                "declared merge weights name other experts than there are",
+                expected=", ".join(names),
+                found=", ".join(sorted(declared)),
+                next_step="give every expert a weight in merge.weights, or none at all",
+            )
+        methods = [m for m in self.merge.candidates if self._can(m)]
+        if self.merge.method == "auto" and (self.sample is None or not methods):
+            raise MergeRefusedError(
+                "there is nothing to choose a merge method by",
+                expected="dev rows with weak labels, and a method that merges "
+                f"{len(names)} experts",
+                found=f"{'no ' if self.sample is None else ''}dev rows; {', '.join(methods)}",
+                next_step="declare merge.method",
+            )
+        self._tried = [self._with(method) for method in methods or self.merge.candidates]
+        return min(self._tried, key=lambda choice: mean_loss(dict(choice.scores) or _NO_ROWS))
+
+    def alone(self) -> dict[str, Mapping[str, Score]]:
+        """Return expert -> source -> how it does by itself."""
+        if self.sample is None:
+            return {}
+        found: dict[str, Mapping[str, Score]] = {}
+        for expert in self.experts:
+            found[expert.name] = self.sample.scores(self._one(expert))
+        return found
+
+    def tried_methods(self) -> list[dict[str, Any]]:
+        """Return a row for each method: mean log loss, mean and worst accuracy, weights."""
+        rows = []
+        for choice in self._tried:
+            accuracies = [score.accuracy for score in choice.scores.values()]
+            rows.append({
+                "method": choice.method,
+                "log_loss": round(mean_loss(dict(choice.scores)), 6),
+                "accuracy": round(sum(accuracies) / len(accuracies), 4),
+                "worst source": round(min(accuracies), 4),
+                **{f"weight {name}": weight for name, weight in choice.weights.items()},
+            })  # fmt: skip
+        return rows
+
+    def knowledge(self, method: str) -> Mapping[str, Mapping[str, Any]] | None:
+        """Return what a method needs to know of each expert; it is measured once.
+
+        Raises:
+            MergeRefusedError: If there are no dev rows to measure it on.
+        """
+        kind = NEEDS.get(method)
+        if kind is None:
+            return None
+        if kind not in self._known:
+            if self.sample is None:
+                raise MergeRefusedError(
+                    f"merge.method {method} measures what experts know on dev rows, "
+                    "and there are none",
+                    next_step="take linear or ties, or give the project some more days",
+                )
+            self._known[kind] = {e.name: self._measured(kind, e, self.sample) for e in self.experts}
+        return self._known[kind]
+
+    def _can(self, method: str) -> bool:
+        return method != "slerp" or len(self.experts) == 2
+
+    def _with(self, method: str) -> Choice:
+        names = [expert.name for expert in self.experts]
+        knowledge = self.knowledge(method)
+
+        def load(weights: Sequence[float]) -> Any:
+            return self.load(weights, method, knowledge)
+
+        tried: tuple[Candidate, ...] = ()
+        if self.merge.weights is not None:
+            weights = {name: self.merge.weights[name] for name in names}
+        elif len(names) == 1 or self.sample is None:
+            weights = dict.fromkeys(names, 1.0 / len(names))
+        else:
+            tried = search_weights(load, len(names), self.sample, self.merge, self.on_progress)
+            weights = dict(zip(names, best(tried, self.merge).weights, strict=True))
+        model = load(list(weights.values()))
+        scores = self.sample.scores(model) if self.sample is not None else {}
+        return Choice(method, weights, scores, tried)
+
+    def _one(self, expert: Adapter) -> Any:
+        alone = [1.0 if other.name == expert.name else 0.0 for other in self.experts]
+        return self.load(alone, "linear", None)
+
+    def _measured(self, kind: str, expert: Adapter, sample: DevSample) -> dict[str, Any]:
+        names = [*expert.delta_names(), *expert.head()]
+        own = self.sources.get(expert.name) or sorted(set(sample.sources.tolist()))
+        found = knowledge_of(
+            kind, self._one(expert), sample.batches_of(own), names, self.seed
+        )  # fmt: skip
+        # the bias of a layer has no Gram matrix: it is averaged
+        return {name: found.get(name) for name in names}
+
+
+_NO_ROWS = {"": Score(0.0, 0.0, 0)}
