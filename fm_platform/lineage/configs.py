@@ -106,7 +106,9 @@ def _merge_without_effect(spec: ProjectSpec) -> set[str]:
 def evaluation(spec: ProjectSpec) -> Config:
     """Return what matters to an evaluation and its gate."""
     return {
-        "evaluation": spec.evaluation.model_dump(mode="json"),
+        "evaluation": spec.evaluation.model_dump(
+            mode="json", exclude=None if spec.evaluation.router else {"router"}
+        ),
         "gate": spec.gate.model_dump(mode="json"),
         "classes": classes(spec),
         "max_tokens": spec.training.max_tokens,

@@ -351,8 +351,12 @@ def evaluation_recipe(
     champion: Readable | None,
     weak_labels: Sequence[Readable],
     raw: Sequence[Readable],
+    trained: Sequence[Readable] = (),
 ) -> Recipe:
-    """Return the recipe of an evaluation on the gold test rows of the window."""
+    """Return the recipe of an evaluation on the gold test rows of the window.
+
+    A router over the experts is fitted on the train rows of the days in `trained`.
+    """
     config = configs.evaluation(spec)
     inputs = (
         merged.as_input("merged_model"),
@@ -361,6 +365,7 @@ def evaluation_recipe(
         *(() if champion is None else (champion.as_input("champion"),)),
         *(day.as_input("weak_labels", part="test") for day in weak_labels if "test" in day.parts),
         *(day.as_input("gold", part="gold") for day in raw if "gold" in day.parts),
+        *(day.as_input("router", part="train") for day in trained if "train" in day.parts),
     )
     environment = environment_of("evaluation")
     seed = spec.evaluation.seed

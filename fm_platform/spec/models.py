@@ -210,9 +210,9 @@ MergeMethodName = Literal[
 class Merge(Part):
     """How experts become one model. `weights` absent: chosen on weak dev labels."""
 
-    method: MergeMethodName | Literal["auto"] = Field(
-        default="linear", description="auto: the best of `methods` on weak dev labels"
-    )
+    method: Literal[
+        "linear", "ties", "dare", "dare_ties", "slerp", "svd", "fisher", "regmean", "auto"
+    ] = Field(default="linear", description="auto: the best of `methods` on weak dev labels")
     methods: tuple[MergeMethodName, ...] = Field(
         default=("linear", "ties", "dare", "fisher", "regmean"), min_length=1
     )
@@ -244,6 +244,9 @@ class Evaluation(Part):
     baselines: dict[Name, Name] = Field(
         default_factory=dict,
         description="system name in the table -> labeling function whose votes it is",
+    )
+    router: bool = Field(
+        default=False, description="also the experts together, each text by who knows its kind"
     )
     seed: int = 0
 

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from fm_platform.errors import EvaluationError
 from fm_platform.hashing import fingerprint
 from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
-from fm_platform.lineage.aliases import standing
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import evaluation_recipe
 from fm_platform.spec.load import LoadedProject
@@ -22,10 +21,10 @@ from fm_platform.stages.common import (
     CheckResult,
     Reporter,
     StageResult,
-    noted,
     stage_result,
     summary,
 )
+from fm_platform.stages.decision import decide, previous_champion
 from fm_platform.stages.models import load_plot, required, rows_of, save_plot, training_days
 from fm_platform.stages.window import last_built_day, window
 from fm_platform.workspace import Workspace
@@ -37,22 +36,6 @@ if TYPE_CHECKING:
 
 ABSTAIN = -1
 _REFERENCE_ROWS = 2_000  # training rows that the report shows the model's answers on
-
-
-def previous_champion(
-    ws: Workspace, project: str, challenger: ArtifactVersion
-) -> ArtifactVersion | None:
-    """Return the champion that the challenger was or is compared with.
-
-    Where the challenger has become champion already, it is the one before: so the question and
-    its answer stay the same, and a second run computes nothing.
-    """
-    for change in standing(ws.ledger.alias_history(project, "champion")):
-        if change.version_id is not None:
-            version = ws.ledger.get(change.version_id)
-            if version.content_hash != challenger.content_hash:
-                return version
-    return None
 
 
 def build_evaluation(
@@ -76,7 +59,8 @@ def build_evaluation(
     width = spec.training.window_days
     labels = window(ws, spec, "weak_labels", "weak_labels", last, width)
     raws = window(ws, spec, "raw", "raw", last, width)
-    recipe = evaluation_recipe(spec, merged, start, adapters, champion, labels, raws)
+    trained = training_days(ws, spec) if spec.evaluation.router else []
+    recipe = evaluation_recipe(spec, merged, start, adapters, champion, labels, raws, trained)
 
     def compute(lease: Lease) -> Produced:
         return _Evaluation(ws, project, merged, start, adapters, champion, labels, raws, log).write(
@@ -84,7 +68,7 @@ def build_evaluation(
         )
 
     built = tables.build(ws, recipe, compute, run)
-    _decide(ws, project, built.version, merged, champion, run)
+    decide(ws, project, built.version, merged, champion, run)
     return stage_result(built, load_plot(ws, built.version))
 
 
@@ -128,6 +112,8 @@ class _Evaluation:
             found["champion"] = self._answers(self.champion)
         for adapter in self.adapters:
             found[f"expert:{adapter.name}"] = self._model(adapter)
+        if self.spec.evaluation.router:
+            found["router"] = self._routed(found)
         found["shared_start"] = self._model(self.start)  # one model trained on every source
         found |= self._weak()
         found |= self._baselines()
@@ -138,6 +124,26 @@ class _Evaluation:
         from fm_platform.evaluation.metrics import SystemPredictions
 
         probabilities = self._probabilities(version, self.rows["text"].to_pylist())
+        return SystemPredictions(probabilities.argmax(axis=1), probabilities)
+
+    def _routed(self, found: dict[str, SystemPredictions]) -> SystemPredictions:
+        """Return what the experts say together, each where a text is of its kind."""
+        from fm_platform.evaluation.metrics import SystemPredictions
+        from fm_platform.merging.router import Router, compose
+
+        trained = rows_of(self.ws, training_days(self.ws, self.spec), "train")
+        owner = {
+            source: expert.name for expert in reversed(self.spec.experts)
+            for source in expert.sources
+        }  # fmt: skip
+        trained = trained.filter(pc.is_in(trained["source"], pa.array(sorted(owner))))
+        router = Router(
+            trained["text"].to_pylist(), [owner[s] for s in trained["source"].to_pylist()],
+            self.spec.evaluation.seed,
+        )  # fmt: skip
+        answers = {name: np.asarray(found[f"expert:{name}"].probabilities) for name in router.names}
+        weights = router.weights(self.rows["text"].to_pylist())
+        probabilities = compose(weights, router.names, answers)
         return SystemPredictions(probabilities.argmax(axis=1), probabilities)
 
     def _answers(self, champion: ArtifactVersion) -> SystemPredictions:
@@ -339,62 +345,3 @@ def _summary(table: EvaluationTable, decision: GateDecision) -> dict[str, Any]:
             ),
         ),
     )
-
-
-def _decide(
-    ws: Workspace,
-    project: LoadedProject,
-    version: ArtifactVersion,
-    merged: ArtifactVersion,
-    champion: ArtifactVersion | None,
-    run: RunContext,
-) -> None:
-    """Carry out and record what the gate decided, once for each evaluation.
-
-    The record comes last: a run that died before it is finished by the next one.
-    """
-    decision = version.metrics["gate"]
-    name = project.spec.name
-    done = {record["numbers"].get("evaluation") for record in ws.ledger.decisions(name)}
-    if version.content_hash in done:
-        return
-    now = ws.ledger.alias(name, "champion")
-    if decision["promote"] and (now is None or now.id != merged.id):
-        ws.ledger.set_alias(
-            name,
-            "champion",
-            merged.id,
-            expected=champion.id if champion else None,
-            reason=decision["reason"],
-            actor=run.asked_by,
-        )
-    _publish(ws, version, merged, run)
-    kind = "promotion" if decision["promote"] else "refusal"
-    numbers = {**decision, "evaluation": version.content_hash}
-    ws.ledger.record_decision(name, kind, merged.id, numbers, decision["reason"], run.asked_by)
-
-
-def _publish(
-    ws: Workspace, version: ArtifactVersion, merged: ArtifactVersion, run: RunContext
-) -> None:
-    """Show the evaluation and the decision in MLflow."""
-    from fm_platform.evaluation.table import EvaluationTable
-    from fm_platform.tracking.records import EvaluationRecord
-
-    table = EvaluationTable.from_json(version.metrics["evaluation"])
-    folder = ws.home.reports / version.content_hash[:16]
-    picture = folder / "plot.png"
-    published = ws.tracker.log_evaluation(
-        EvaluationRecord(
-            **tables.tracked(version, run),
-            model_recipe_hash=merged.recipe_hash,
-            table=version.metrics["evaluation"],
-            markdown=table.to_markdown(),
-            files={"evidently": str(folder / "report.html")},
-            images={"f1_by_source": picture.read_bytes()} if picture.is_file() else {},
-        )
-    )
-    noted(ws.ledger, version, published.run_id)
-    decision = version.metrics["gate"]
-    if decision["promote"]:
-        ws.tracker.set_champion(version.project, merged.recipe_hash, decision["reason"])
