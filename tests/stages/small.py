@@ -53,8 +53,8 @@ attributes:
     threads: 1
     probe_epochs: 10
     epochs: 4
-  merge: {{search_evaluations: 4, search_rows_per_source: 40}}
-  evaluation: {{bootstrap_samples: 100, baselines: {{words: good_words}}}}
+  merge: {{method: auto, methods: [linear, regmean], search_evaluations: 4, search_rows_per_source: 40}}
+  evaluation: {{bootstrap_samples: 100, router: true, baselines: {{words: good_words}}}}
 """
 
 

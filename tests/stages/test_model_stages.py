@@ -17,7 +17,7 @@ def test_the_chain_learns_what_the_words_say(built: Built) -> None:
     scores = {r["system"]: r["f1_weighted"]["value"] for r in rows if r["source"] == "all"}
 
     assert set(scores) == {
-        "merged_model", "expert:mail", "expert:chat", "shared_start",
+        "merged_model", "expert:mail", "expert:chat", "router", "shared_start",
         "label_model", "majority_vote", "words",
     }  # fmt: skip
     assert scores["label_model"] > 0.95
