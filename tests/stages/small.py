@@ -53,7 +53,11 @@ attributes:
     threads: 1
     probe_epochs: 10
     epochs: 4
-  merge: {{method: auto, methods: [linear, regmean], search_evaluations: 4, search_rows_per_source: 40}}
+  merge:
+    method: auto
+    methods: [linear, regmean]
+    search_evaluations: 4
+    search_rows_per_source: 40
   evaluation: {{bootstrap_samples: 100, router: true, baselines: {{words: good_words}}}}
 """
 
