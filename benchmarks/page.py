@@ -253,7 +253,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="the quarter only")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="fm-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="fm-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with chromium(folder / "profile") as browser:
             browser.resize(1440, 900)

@@ -171,6 +171,11 @@ def test_a_row_with_script_and_links_in_its_text_does_nothing(
     assert browser.run("document.querySelectorAll('#panel script, #panel img').length") == 0
     assert browser.run("document.querySelectorAll('a[href^=\"javascript\"]').length") == 0
     assert "\u202e" not in panel(browser)
+    injected = (
+        "(() => { const s = document.createElement('script'); try { s.textContent = 'var ran = 1';"
+        " document.body.append(s); } catch { return 'refused'; } return typeof ran; })()"
+    )
+    assert browser.run(injected) in ("refused", "undefined")
     assert "alert(2)" in browser.run(
         "document.querySelector('footer').textContent + JSON.stringify(lineagePage.page.timeline)"
     )
@@ -246,6 +251,9 @@ def test_a_branch_is_chosen_and_is_in_the_address(
 
     assert address(browser)["branch"] == "try"
     assert browser.run("document.getElementById('branch').value") == "try"
+    browser.resize(390, 844, mobile=True)
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    assert browser.run("document.getElementById('help').getBoundingClientRect().right") <= 390
     ws.ledger.delete_branch(ws.ledger.branch_of("small", "try"))
 
 
@@ -280,6 +288,13 @@ def test_everything_by_keyboard(browser: Browser, base: str) -> None:
     assert "merged_model" in start.replace(" ", "_")
     assert moved != start
     assert browser.run("lineagePage.view.selected === lineagePage.view.focused")
+    one = address(browser)["v"]
+    browser.key("g")
+    browser.key("ArrowRight")
+    shift = {"key": "Enter", "code": "Enter", "text": "\r", "modifiers": 8}
+    browser.call("Input.dispatchKeyEvent", type="keyDown", **shift)
+    browser.wait("new URLSearchParams(location.search).has('b')")
+    assert one in (address(browser)["a"], address(browser)["b"])
     browser.key("?")
     assert browser.run("document.getElementById('keys').open")
 

@@ -244,29 +244,29 @@ function card(pen, layout, colour, i, on, since) {
   pen.fill();
   if (h >= 13) {
     const right = aliases.length ? crown(pen, colour, x + w - 13, y + Math.min(h / 2, 15), aliases) : 0;
-    pen.font = `600 ${h < 18 ? 10 : 12}px system-ui, sans-serif`;
+    pen.font = `600 ${h < 18 ? 10 : w < 110 ? 11 : 12}px system-ui, sans-serif`;
     pen.fillStyle = colour.ink;
     pen.textBaseline = "middle";
     const title = graph.nameOf(i) === graph.kindOf(i) ? `#${graph.number[i]}` : graph.nameOf(i).replaceAll("_", " ");
-    pen.fillText(cut(pen, title, w - 24 - right), x + 15, y + Math.min(h / 2, 16));
+    pen.fillText(cut(pen, title, w - 18 - right), x + 15, y + Math.min(h / 2, 16));
   }
   if (h >= 36) {
     pen.font = "11px system-ui, sans-serif";
-    const [said, how] = second(graph, i, name);
+    const [said, how] = second(graph, i, name, w < 110 ? 6 : 8);
     pen.fillStyle = colour[how];
-    pen.fillText(cut(pen, said, w - 22), x + 15, y + Math.min(h - 12, 33));
+    pen.fillText(cut(pen, said, w - 18), x + 15, y + Math.min(h - 12, 33));
   }
   pen.globalAlpha = 1;
 }
 
 // The second line of a card: what a person should know first, and in which colour.
-function second(graph, i, name) {
+function second(graph, i, name, digits) {
   const number = graph.nameOf(i) === graph.kindOf(i) ? "" : `#${graph.number[i]}  `;
   const aliases = graph.aliasesOf(i);
   if (name === "stale") return [`${number}stale`, "stale"];
   if (aliases.length) return [`${number}${aliases.join(", ")}`, "champion"];
   if (graph.decidedOf(i)?.[0] === "refusal") return [`${number}refused`, "bad"];
-  return [number + (name === "fresh" || name === "new" ? graph.hash[i].slice(0, 8) : name), "soft"];
+  return [number + (name === "fresh" || name === "new" ? graph.hash[i].slice(0, digits) : name), "soft"];
 }
 
 // A crown for the champion, a ring for other aliases; returns the room it takes.

@@ -111,12 +111,14 @@ export class Timeline {
       pen.fillRect(x - w / 2, height - 6 - tall, w, tall);
       if (moment.marks.length) {
         const champion = moment.marks.some((mark) => mark.what.includes("champion"));
+        // a decision every night is a row of dots; what changed the champion stands out
+        const size = champion || step > 9 ? 4 : 1.5;
         pen.fillStyle = champion ? colour.champion : colour.soft;
         pen.beginPath();
-        pen.moveTo(x, 1);
-        pen.lineTo(x + 4, 5);
-        pen.lineTo(x, 9);
-        pen.lineTo(x - 4, 5);
+        pen.moveTo(x, 5 - size);
+        pen.lineTo(x + size, 5);
+        pen.lineTo(x, 5 + size);
+        pen.lineTo(x - size, 5);
         pen.fill();
       }
     });
@@ -132,5 +134,5 @@ function happened(moment) {
   const marks = moment.marks.map((mark) => h("b", `${mark.what}${mark.why ? `: ${mark.why}` : ""}`));
   const total = Object.values(moment.kinds).reduce((a, b) => a + b, 0);
   const said = made.length > 4 ? plural(total, "version") : made.join(", ");
-  return [marks.slice(-2).map((mark) => [mark, " · "]), said];
+  return [...marks.slice(-2), said].filter(Boolean).flatMap((item, k) => (k ? [" · ", item] : [item]));
 }
