@@ -46,15 +46,18 @@ _KEPT = 48
 _log = logging.getLogger(__name__)
 
 
-def make_app(ws: Workspace, links: Links, port: int) -> ASGIApp:
+def make_app(ws: Workspace, links: Links, port: int, *, ahead: bool = False) -> ASGIApp:
     """Return the page and its answers behind the guard.
 
     Args:
         ws: Whose history.
         links: Where Dagster and MLflow are shown.
         port: Where it listens: the guard answers to that name only.
+        ahead: Whether what the first opening asks for is made before anybody asks.
     """
     page = _Page(ws, links)
+    if ahead:
+        threading.Thread(target=page.look_ahead, name="lineage-ahead", daemon=True).start()
     answers: dict[str, Callable[[Request], Any]] = {
         "about": page.about,
         "timeline": page.timeline,
@@ -90,6 +93,7 @@ class _Page:
         self._ws, self._links = ws, links
         self._kept: OrderedDict[tuple[str, ...], Any] = OrderedDict()
         self._lock = threading.Lock()
+        self._making = threading.RLock()
         self._comparing = threading.Lock()
 
     def about(self, request: Request) -> Any:
@@ -107,29 +111,11 @@ class _Page:
 
     def timeline(self, request: Request) -> Any:
         """Return the stops of the slider."""
-        ws, project = self._universe(request), self._project(request)
-        return self._once(
-            ("timeline", project, ws.home.branch or ""),
-            lambda: _prepared(
-                inert(
-                    {
-                        "project": project,
-                        "moments": [m.to_json() for m in moments(ws.ledger, project)],
-                        **extent(ws.ledger, project),
-                    }
-                )
-            ),
-        )
+        return self._timeline(self._universe(request), self._project(request))
 
     def graph(self, request: Request) -> Any:
         """Return the graph of a moment."""
-        ws, project, at = self._universe(request), self._project(request), _time(request)
-        return self._once(
-            ("columns", project, ws.home.branch or "", str(at)),
-            lambda: _prepared(
-                graph_json(self._graph(ws, project, at), decided(ws.ledger, project, at))
-            ),
-        )
+        return self._columns(self._universe(request), self._project(request), _time(request))
 
     def world(self, request: Request) -> Any:
         """Return the graph of now with what the files of the project say, where that differs."""
@@ -206,6 +192,37 @@ class _Page:
             # what was not there yet can be looked at from the past, too
             return resolve(ws.ledger, project, text, find_row=finder)
 
+    def look_ahead(self) -> None:
+        """Make what the first opening asks for; what fails is told to whoever asks for it."""
+        try:
+            for project in projects(self._ws.ledger)[:1]:
+                self._timeline(self._ws, project)
+                self._columns(self._ws, project, None)
+        except FMError as error:
+            _log.warning("nothing could be made ahead: %s", error)
+
+    def _timeline(self, ws: Workspace, project: str) -> Any:
+        return self._once(
+            ("timeline", project, ws.home.branch or ""),
+            lambda: _prepared(
+                inert(
+                    {
+                        "project": project,
+                        "moments": [m.to_json() for m in moments(ws.ledger, project)],
+                        **extent(ws.ledger, project),
+                    }
+                )
+            ),
+        )
+
+    def _columns(self, ws: Workspace, project: str, at: datetime | None) -> Any:
+        return self._once(
+            ("columns", project, ws.home.branch or "", str(at)),
+            lambda: _prepared(
+                graph_json(self._graph(ws, project, at), decided(ws.ledger, project, at))
+            ),
+        )
+
     def _graph(self, ws: Workspace, project: str, at: datetime | None) -> Graph:
         found: Graph = self._once(
             ("graph", project, ws.home.branch or "", str(at)),
@@ -219,11 +236,15 @@ class _Page:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        made = make()
-        with self._lock:
-            self._kept[key] = made
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
+        with self._making:  # one after the other: who asks for the same waits for it
+            with self._lock:
+                if key in self._kept:
+                    return self._kept[key]
+            made = make()
+            with self._lock:
+                self._kept[key] = made
+                while len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
         return made
 
 

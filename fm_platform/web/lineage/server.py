@@ -95,4 +95,6 @@ def _serves(port: int, ws: Workspace) -> bool:
 def _run(ws: Workspace, links: Links, port: int) -> None:
     import uvicorn
 
-    uvicorn.run(make_app(ws, links, port), host=LOOPBACK, port=port, log_level="warning")
+    uvicorn.run(
+        make_app(ws, links, port, ahead=True), host=LOOPBACK, port=port, log_level="warning"
+    )

@@ -117,22 +117,21 @@ function cells(pen, layout, colour, lit, since) {
     if (!heaps.has(key)) heaps.set(key, []);
     heaps.get(key).push([x, y, w, h]);
   });
-  const round = layout.row > 9;
   for (const [key, boxes] of heaps) {
     const name = TINTS[key >> 1];
     pen.globalAlpha = key & 1 ? 1 : 0.16;
     pen.fillStyle = pen.strokeStyle = colour[{ unbuilt: "soft", stale: "stale-cell" }[name] || name];
     if (name === "unbuilt") {
       for (const [x, y, w, h] of boxes) pen.strokeRect(x + 0.5, y + 0.5, Math.max(0.5, w - 1), Math.max(0.5, h - 1));
-    } else if (round) {
+    } else if (layout.row > 14) {
       pen.beginPath();
       for (const [x, y, w, h] of boxes) pen.roundRect(x, y, w, h, Math.min(4, w / 2, h / 2));
       pen.fill();
-      // not by colour alone
-      if (name === "stale") notches(pen, colour, boxes);
     } else {
       for (const [x, y, w, h] of boxes) pen.fillRect(x, y, w, h);
     }
+    // not by colour alone
+    if (name === "stale" && layout.row > 9) notches(pen, colour, boxes);
   }
   pen.globalAlpha = 1;
 }
