@@ -1,200 +1,363 @@
-"""Majority vote and EM on the unique vote patterns.
+"""Label models fitted by EM: one-coin, full confusion, with silence, and with groups of copies.
 
-EM follows Dawid & Skene 1979, "Maximum Likelihood Estimation of Observer Error-Rates Using the EM
-Algorithm", with a learned class prior, smoothing, and abstentions that tell nothing. Its cost
-grows with the number of different patterns, not of rows.
+Dawid & Skene 1979, "Maximum Likelihood Estimation of Observer Error-Rates Using the EM
+Algorithm", with a learned class prior, smoothing, votes for sets of classes, and two additions:
+
+* Functions that copy one another are a group with a hidden source: class -> what the source says
+  -> what each member says. A group whose members are independent after all comes out as such, and
+  exact copies count once.
+* With `silence` an abstention is an answer like any other; without it tells nothing.
+
+A vote for a set of classes is what the function would have said, known only to lie in the set.
+An EM step costs as many look-ups a pattern as there are units (`units`), not functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from fm_platform.labeling.dependence import collapse, components
-from fm_platform.labeling.patterns import Floats, Votes, one_hot, unique_patterns
+from fm_platform.labeling.parameters import (
+    GROUPED,
+    MAJORITY,
+    ONE_COIN,
+    SILENCE,
+    Kind,
+    LabelModel,
+    log_odds,
+    majority_vote,
+    member_scores,
+    normalized,
+    symbol_table,
+)
+from fm_platform.labeling.partial import NO_SETS, ClassSets
+from fm_platform.labeling.patterns import Floats, Ints, Votes, unique_patterns
+from fm_platform.labeling.units import Groups, Packed, Unit, pack
 
-MAJORITY = "majority_vote"
-ONE_COIN = "em_one_coin"
-CONFUSION = "em_confusion"
-COLLAPSED = "em_collapsed"
-_PRIOR_ACCURACY_COUNTS = 2.0
-_BLOCK = 65_536  # patterns looked at together: bounds the memory of a step
-_LEAST_PROBABILITY = 1e-12
-
-
-def majority_vote(votes: Votes, n_classes: int, prior: Floats | None = None) -> Floats:
-    """Return vote shares float64[n, k].
-
-    Args:
-        votes: int8[n, m], class index or -1.
-        n_classes: k.
-        prior: What rows without a vote get; the mean of the other rows without it.
-
-    Example:
-        >>> majority_vote(np.array([[0, 0, 1]], np.int8), 2).round(2).tolist()
-        [[0.67, 0.33]]
-    """
-    counts = np.stack([(votes == label).sum(axis=1) for label in range(n_classes)], axis=1)
-    totals = counts.sum(axis=1, keepdims=True)
-    shares: Floats = counts / np.maximum(totals, 1)
-    labeled = totals[:, 0] > 0
-    if prior is None:
-        some = labeled.any()
-        prior = shares[labeled].mean(axis=0) if some else np.full(n_classes, 1 / n_classes)
-    shares[~labeled] = prior
-    return shares
+PRIOR_COUNTS = 2.0
+"""Pseudo-counts (times `smoothing`) by which a function is right until its votes say otherwise."""
+_OTHER_COUNTS = 0.5
+_LEAST_ACCURACY = 1e-3
+_LEAST_VOICE = 1e-3
+_SHARPNESS = 4.0  # of the first guess what a group's source says: its majority, nearly certain
 
 
 @dataclass(frozen=True)
-class LabelModel:
-    """A fitted label model: everything that turns votes into probabilities.
-
-    `confusion[j, c, v]` is the probability that function j votes v on a row of class c, given
-    that it votes at all.
+class Settings:
+    """How EM runs.
 
     Attributes:
-        method: `majority_vote`, `em_one_coin`, `em_confusion` or `em_collapsed`.
-        prior: float64[k], class shares; what a row without a vote gets.
-        confusion: float64[m, k, k]; empty for majority vote; of groups for `em_collapsed`.
-        groups: For `em_collapsed` the functions that count as one.
+        max_iterations: At most so many steps.
+        smoothing: Pseudo-counts of each cell; the diagonal gets more (`PRIOR_COUNTS`).
+        tolerance: Stop when no parameter moves by more.
+        carry: Share of the start model's evidence that counts as if seen today.
     """
 
-    method: str
-    prior: Floats
-    confusion: Floats
-    groups: tuple[tuple[int, ...], ...] = ()
-
-    def predict(self, votes: Votes) -> Floats:
-        """Return posteriors float64[n, k]; without a vote they are the prior."""
-        k = len(self.prior)
-        if self.method == MAJORITY:
-            return majority_vote(votes, k, self.prior)
-        if self.groups:
-            votes = collapse(votes, self.groups, k)
-        patterns, inverse, _ = unique_patterns(votes, k)
-        told = [_posterior(hot, self.prior, self.confusion) for _, hot in _blocks(patterns, k)]
-        posterior: Floats = np.concatenate(told)[inverse]
-        return posterior
-
-    def to_json(self) -> dict[str, Any]:
-        """Return exact JSON: Python writes the shortest text that reads back equal."""
-        return {
-            "method": self.method,
-            "prior": self.prior.tolist(),
-            "confusion": self.confusion.tolist(),
-            "groups": [list(group) for group in self.groups],
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> LabelModel:
-        """Return what `to_json` wrote."""
-        k = len(value["prior"])
-        return cls(
-            value["method"],
-            np.array(value["prior"], np.float64),
-            np.array(value["confusion"], np.float64).reshape(-1, k, k),
-            tuple(tuple(group) for group in value["groups"]),
-        )
+    max_iterations: int = 100
+    smoothing: float = 1.0
+    tolerance: float = 1e-4
+    carry: float = 0.0
 
 
-def fit_majority(votes: Votes, n_classes: int) -> LabelModel:
-    """Return majority vote with the mean vote shares as the prior."""
-    patterns, _, counts = unique_patterns(votes, n_classes)
-    voted = (patterns >= 0).any(axis=1)
-    weights = counts[voted].astype(np.float64)
-    if len(weights):
-        prior = np.average(majority_vote(patterns[voted], n_classes), axis=0, weights=weights)
+@dataclass(frozen=True)
+class Known:
+    """Rows of which people told the class.
+
+    Attributes:
+        rows: int64[g], positions among the packed votes.
+        allowed: bool[g, k], the classes left open; one for a plain label.
+    """
+
+    rows: Ints
+    allowed: npt.NDArray[np.bool_]
+
+    def clamp(self, posterior: Floats) -> None:
+        """Let the posteriors float64[k, p] of these rows say what is known."""
+        kept = posterior[:, self.rows] * self.allowed.T
+        total = kept.sum(axis=0)
+        even = self.allowed.T / self.allowed.sum(axis=1)
+        posterior[:, self.rows] = np.where(total > 0, kept / np.where(total > 0, total, 1), even)
+
+
+def fit_majority(
+    patterns: Votes, weights: Floats | Ints, n_classes: int, sets: ClassSets = NO_SETS
+) -> LabelModel:
+    """Return majority vote with the mean vote shares as the prior.
+
+    Args:
+        patterns: int8[p, m].
+        weights: [p], rows of each pattern.
+        n_classes: k.
+        sets: What votes below -1 mean.
+    """
+    voted = (patterns != -1).any(axis=1)
+    counts = np.asarray(weights, np.float64)[voted]
+    if len(counts):
+        shares = majority_vote(patterns[voted], n_classes, sets=sets)
+        prior = np.average(shares, axis=0, weights=counts)
     else:
         prior = np.full(n_classes, 1 / n_classes)
-    return LabelModel(MAJORITY, prior, np.zeros((0, n_classes, n_classes)))
+    return LabelModel(MAJORITY, prior, rows=float(np.sum(weights)))
 
 
 def fit_em(
     votes: Votes,
     n_classes: int,
     *,
-    one_coin: bool,
-    collapsed: bool = False,
-    max_iterations: int = 100,
-    smoothing: float = 1.0,
-    tolerance: float = 1e-5,
+    kind: Kind = ONE_COIN,
+    groups: Groups = (),
+    sets: ClassSets = NO_SETS,
+    settings: Settings | None = None,
 ) -> LabelModel:
-    """Fit by EM on the unique vote patterns; the class prior is learned.
+    """Fit by EM on the unique vote patterns, starting from the majority of the units.
 
     Args:
-        votes: int8[n, m], class index or -1 for abstain, which tells nothing.
+        votes: int8[n, m].
         n_classes: k.
-        one_coin: One accuracy per function instead of a confusion matrix.
-        collapsed: Let functions that copy one another count as one.
-        max_iterations: At most so many steps.
-        smoothing: Pseudo-counts of each cell; the diagonal gets more, so that a function is
-            better than chance until its votes say otherwise.
-        tolerance: Stop when no posterior moves by more.
+        kind: `em_one_coin` learns one accuracy per function, `em_confusion` what it says of each
+            class when it votes, `em_silence` also how often it votes on each class.
+        groups: Functions that copy one another.
+        sets: What votes below -1 mean.
+        settings: How EM runs.
     """
-    patterns, _, counts = unique_patterns(votes, n_classes)
-    groups: tuple[tuple[int, ...], ...] = ()
-    if collapsed:
-        groups = components(patterns, counts, n_classes)
-        patterns, inverse, _ = unique_patterns(collapse(patterns, groups, n_classes), n_classes)
-        counts = np.bincount(inverse, weights=counts, minlength=len(patterns)).astype(np.int64)
-    posterior = majority_vote(patterns, n_classes)
-    blocks = list(_blocks(patterns, n_classes)) if len(patterns) <= _BLOCK else None
-    confusion = np.zeros((patterns.shape[1], n_classes, n_classes))
-    prior = np.full(n_classes, 1 / n_classes)
-    for _ in range(max_iterations):
-        weighted = posterior * counts[:, None]
-        mass = weighted.sum(axis=0) + smoothing
-        prior = mass / mass.sum() if mass.sum() > 0 else np.full(n_classes, 1 / n_classes)
-        cells = np.zeros((patterns.shape[1] * n_classes, n_classes))
-        for where, hot in blocks or _blocks(patterns, n_classes):
-            cells += hot.T @ weighted[where]
-        confusion = _confusion(cells, one_coin, smoothing)
-        moved = 0.0
-        for where, hot in blocks or _blocks(patterns, n_classes):
-            updated = _posterior(hot, prior, confusion)
-            moved = max(moved, float(np.abs(updated - posterior[where]).max(initial=0)))
-            posterior[where] = updated
-        if moved < tolerance:
+    patterns, _, counts = unique_patterns(votes, n_classes, sets)
+    return run_em(pack(patterns, counts, n_classes, groups, sets), kind, settings or Settings())
+
+
+def run_em(
+    packed: Packed,
+    kind: Kind,
+    settings: Settings,
+    *,
+    start: LabelModel | None = None,
+    known: Known | None = None,
+) -> LabelModel:
+    """Fit by EM on packed votes.
+
+    Args:
+        packed: The votes; its joint units are the groups.
+        kind: As for `fit_em`.
+        settings: How EM runs.
+        start: Where to start: a model of the same functions; majority without it.
+        known: Rows of which the class is known.
+    """
+    silence = kind == SILENCE
+    if start is not None and start.method != MAJORITY:
+        model: LabelModel | None = adapted(start, packed, silence)
+        posterior = normalized(log_odds(model, packed)) if model is not None else None
+    else:
+        model, posterior = None, None
+    before = model if settings.carry > 0 else None
+    if posterior is None:
+        posterior = unit_majority(packed)
+    for _ in range(settings.max_iterations):
+        if known is not None:
+            known.clamp(posterior)
+        updated = _maximize(packed, posterior, model, kind, settings, before)
+        moved = 1.0 if model is None else _distance(model, updated)
+        model = updated
+        if moved < settings.tolerance:
             break
-    method = COLLAPSED if collapsed else ONE_COIN if one_coin else CONFUSION
-    return LabelModel(method, prior, confusion, groups)
+        posterior = normalized(log_odds(model, packed))
+    if model is None:  # no iteration asked for
+        model = _maximize(packed, posterior, None, kind, settings, None)
+    return model
 
 
-def _blocks(patterns: Votes, k: int) -> Iterator[tuple[slice, Floats]]:
-    """Yield patterns one-hot, some at a time; one empty block where there is none."""
-    for start in range(0, max(len(patterns), 1), _BLOCK):
-        where = slice(start, start + _BLOCK)
-        yield where, one_hot(patterns[where], k)
+def unit_majority(packed: Packed) -> Floats:
+    """Return float64[k, p], vote shares in which a group has one voice; a tie in it abstains."""
+    k, sets = packed.n_classes, packed.sets
+    total = np.zeros((k, len(packed.weights)))
+    for unit in packed.units:
+        shared = symbol_table(k, sets, False)
+        counts = unit.hot @ np.tile((shared / np.maximum(shared.sum(axis=0), 1)).T,
+                                    (len(unit.members), 1))  # fmt: skip
+        if unit.joint:
+            best = counts == counts.max(axis=1, keepdims=True)
+            clear = best & (best.sum(axis=1, keepdims=True) == 1) & (counts > 0)
+            counts = clear.astype(np.float64)
+        for label in range(k):
+            total[label] += counts[unit.index, label]
+    voices = total.sum(axis=0)
+    silent = voices == 0
+    shares: Floats = total / np.where(silent, 1, voices)
+    if silent.any():
+        mass = shares @ packed.weights
+        prior = mass / mass.sum() if mass.sum() > 0 else np.full(k, 1 / k)
+        shares[:, silent] = prior[:, None]
+    return shares
 
 
-def _confusion(cells: Floats, one_coin: bool, smoothing: float) -> Floats:
-    """Return float64[m, k, k] from the class mass behind each vote, float64[m * k, k]."""
-    k = cells.shape[1]
-    # [m * k, k] -> [function, class, vote]
-    cells = cells.reshape(-1, k, k).transpose(0, 2, 1)
-    if one_coin:
-        right = np.trace(cells, axis1=1, axis2=2) + smoothing * _PRIOR_ACCURACY_COUNTS
-        total = cells.sum(axis=(1, 2)) + smoothing * (_PRIOR_ACCURACY_COUNTS + 1)
-        share = np.divide(right, total, out=np.zeros_like(right), where=total > 0)
-        accuracy = np.clip(share, 1 / k + 1e-3, 0.99)
-        off: Floats = ((1 - accuracy) / (k - 1))[:, None, None] * (1 - np.eye(k))
-        coin: Floats = off + accuracy[:, None, None] * np.eye(k)
+def adapted(start: LabelModel, packed: Packed, silence: bool) -> LabelModel | None:
+    """Return a model in the form that these units need, or None where it is of other functions.
+
+    A function that was in a group and is alone now keeps what it says of each class; one that is
+    in a new group starts from its own emissions, and the source as one that tells the class.
+    """
+    k, states = packed.n_classes, packed.n_classes + silence
+    fits = len(start.emissions) == packed.n_functions and start.silence == silence
+    if not fits or len(start.prior) != k:
+        return None
+    emissions, seen = list(start.emissions), list(start.seen)
+    groups, links = [], []
+    for unit in packed.units:
+        if unit.joint and unit.members in start.groups:
+            links.append(start.links[start.groups.index(unit.members)])
+            groups.append(unit.members)
+            continue
+        for function in unit.members:
+            emissions[function] = start.conditional(function)
+            seen[function] = _seen_of_classes(start, function)
+        if unit.joint:
+            links.append(np.eye(k, states) * 0.9 + 0.1 / states)
+            groups.append(unit.members)
+            for function in unit.members:
+                emissions[function] = _with_silent_state(emissions[function], states)
+                seen[function] = np.zeros(states)  # other states: nothing to carry
+    return LabelModel(
+        start.method, start.prior, tuple(emissions), tuple(groups), tuple(links), silence, 1.0,
+        start.rows, tuple(seen),
+    )  # fmt: skip
+
+
+def _seen_of_classes(model: LabelModel, function: int) -> Floats:
+    for group, link in zip(model.groups, model.links, strict=True):
+        if function in group:
+            joint = model.prior[:, None] * link
+            share = joint / np.maximum(joint.sum(axis=0), 1e-300)
+            spread: Floats = share @ model.seen[function]
+            return spread
+    return model.seen[function]
+
+
+def _with_silent_state(emission: Floats, states: int) -> Floats:
+    if len(emission) == states:
+        return emission
+    quiet = np.full((1, emission.shape[1]), 0.1 / emission.shape[1])
+    quiet[0, -1] += 0.9
+    return np.concatenate([emission, quiet])
+
+
+def _maximize(
+    packed: Packed,
+    posterior: Floats,
+    model: LabelModel | None,
+    kind: Kind,
+    settings: Settings,
+    before: LabelModel | None,
+) -> LabelModel:
+    """Return the parameters that make the votes likeliest, given posteriors float64[k, p]."""
+    k, silence, smoothing = packed.n_classes, kind == SILENCE, settings.smoothing
+    states = k + silence
+    weighted = [posterior[label] * packed.weights for label in range(1, k)]
+    rest = np.array([column.sum() for column in weighted])
+    rows = float(packed.weights.sum())
+    counts = np.concatenate([[rows - rest.sum()], rest])
+    if before is not None:
+        counts = counts + settings.carry * before.rows * before.prior
+    prior = _shares(counts + smoothing)
+    emissions: list[Floats] = [np.zeros(0)] * packed.n_functions
+    seen: list[Floats] = [np.zeros(0)] * packed.n_functions
+    links = []
+    symbols = symbol_table(k, packed.sets, silence)
+    for unit, total in zip(packed.units, packed.totals, strict=True):
+        mass = np.empty((len(unit.table), k))
+        for label, column in enumerate(weighted, 1):
+            mass[:, label] = np.bincount(unit.index, weights=column, minlength=len(unit.table))
+        mass[:, 0] = np.maximum(total - mass[:, 1:].sum(axis=1), 0.0)
+        if unit.joint:
+            source = _source(packed, unit, model, symbols, states)
+            joint = mass[:, :, None] * source
+            links.append(_emission(joint.sum(axis=0), kind, smoothing))
+            mass = joint.sum(axis=1)
+        previous = None if model is None else [model.emissions[f] for f in unit.members]
+        cells = _cells(unit, mass, previous, symbols)
+        if before is not None:
+            cells += settings.carry * np.stack(
+                [before.seen[f][:, None] * before.emissions[f] for f in unit.members]
+            )
+        found, counted = _emission(cells, kind, smoothing), cells.sum(axis=2)
+        for position, function in enumerate(unit.members):
+            emissions[function], seen[function] = found[position], counted[position]
+    groups = tuple(unit.members for unit in packed.units if unit.joint)
+    method = f"{kind}{GROUPED}" if groups else kind
+    carried = 0.0 if before is None else settings.carry * before.rows
+    return LabelModel(
+        method, prior, tuple(emissions), groups, tuple(links), silence, 1.0, rows + carried,
+        tuple(seen),
+    )  # fmt: skip
+
+
+def _source(
+    packed: Packed, unit: Unit, model: LabelModel | None, symbols: Floats, states: int
+) -> Floats:
+    """Return float64[s, k, states]: what a group's source says, given its votes and the class."""
+    k = packed.n_classes
+    if model is None:
+        shared = symbols / np.maximum(symbols.sum(axis=0), 1)
+        counts = unit.hot @ np.tile(shared.T, (len(unit.members), 1))
+        sharp = (counts + _LEAST_VOICE) ** _SHARPNESS
+        guess = sharp / sharp.sum(axis=1, keepdims=True)
+        return np.repeat(guess[:, None, :], k, axis=1)
+    scores = member_scores(model, unit, symbols)
+    likelihood = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
+    link = model.links[model.groups.index(unit.members)]
+    joint = likelihood[:, None, :] * link[None]
+    told: Floats = joint / np.maximum(joint.sum(axis=2, keepdims=True), 1e-300)
+    return told
+
+
+def _cells(unit: Unit, mass: Floats, previous: Sequence[Floats] | None, symbols: Floats) -> Floats:
+    """Return float64[members, states, v]: the mass of each state behind each emission."""
+    states = mass.shape[1]
+    counted = (unit.hot.T @ mass).reshape(len(unit.members), -1, states).transpose(0, 2, 1)
+    if unit.first == -1:
+        plain: Floats = counted @ symbols.T
+        return plain
+    # a vote for a set is divided among its classes by what the function says otherwise
+    told = np.ones((len(unit.members), states, len(symbols)))
+    if previous is not None:
+        told = np.stack(previous)
+    reach = np.maximum(told @ symbols, 1e-300)
+    divided: Floats = told * ((counted / reach) @ symbols.T)
+    return divided
+
+
+def _emission(cells: Floats, kind: Kind, smoothing: float) -> Floats:
+    """Return rows that sum to 1, float64[..., states, v], from the mass behind each cell."""
+    states, answers = cells.shape[-2:]
+    diagonal = np.eye(states, answers)
+    if kind == ONE_COIN:
+        right = (cells * diagonal).sum(axis=(-2, -1)) + smoothing * PRIOR_COUNTS
+        total = cells.sum(axis=(-2, -1)) + smoothing * (PRIOR_COUNTS + 1)
+        accuracy = np.where(total > 0, right / np.where(total > 0, total, 1), 1 / answers)
+        accuracy = np.minimum(np.maximum(accuracy, _LEAST_ACCURACY), 1 - _LEAST_ACCURACY)
+        each = accuracy[..., None, None]
+        coin: Floats = (1 - each) / (answers - 1) * (1 - diagonal) + each * diagonal
         return coin
-    cells = cells + smoothing * (0.5 + _PRIOR_ACCURACY_COUNTS * np.eye(k))
-    total = cells.sum(axis=2, keepdims=True)
-    full: Floats = np.divide(cells, total, out=np.full(cells.shape, 1 / k), where=total > 0)
-    return full
+    return _shares(cells + smoothing * (_OTHER_COUNTS + PRIOR_COUNTS * diagonal))
 
 
-def _posterior(hot: Floats, prior: Floats, confusion: Floats) -> Floats:
-    """Return posteriors float64[n, k] of one-hot patterns; an abstention adds nothing."""
-    k = len(prior)
-    log_votes = np.log(np.maximum(confusion, _LEAST_PROBABILITY)).transpose(0, 2, 1).reshape(-1, k)
-    log_likelihood = np.log(np.maximum(prior, _LEAST_PROBABILITY))[None, :] + hot @ log_votes
-    log_likelihood -= log_likelihood.max(axis=1, keepdims=True, initial=-np.inf)
-    posterior = np.exp(log_likelihood)
-    result: Floats = posterior / posterior.sum(axis=1, keepdims=True)
-    return result
+def _shares(cells: Floats) -> Floats:
+    total = cells.sum(axis=-1, keepdims=True)
+    found: Floats = np.where(total > 0, cells / np.where(total > 0, total, 1), 1 / cells.shape[-1])
+    return found
+
+
+def _distance(one: LabelModel, other: LabelModel) -> float:
+    pairs = (
+        ((one.prior,), (other.prior,)),
+        (one.emissions, other.emissions),
+        (one.links, other.links),
+    )
+    moved = 0.0
+    for left, right in pairs:
+        if left:
+            flat = np.concatenate([a.reshape(-1) for a in left])
+            moved = max(
+                moved, float(np.abs(flat - np.concatenate([b.reshape(-1) for b in right])).max())
+            )
+    return moved

@@ -28,6 +28,8 @@ from fm_platform.lineage.records import Input, Readable, Recipe
 from fm_platform.spec.cleaning import NearDuplicatesRule
 from fm_platform.spec.models import Expert, ProjectSpec
 
+CARRY_DAYS = 28
+"""How far back the label model of the day before is looked for."""
 EXEMPLAR_PACKAGES = (*TABLE_PACKAGES, "scikit-learn", "scipy")
 
 # What computes the content of each kind of artifact.
@@ -43,7 +45,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "gold": ("fm_platform.stages.window",),
     "seen": ("fm_platform.stages.lookups",),
     "shingles": ("fm_platform.cleaning.shingles",),
-    "label_model": ("fm_platform.labeling.label_model",),
+    "label_model": ("fm_platform.labeling.label_model", "fm_platform.stages.label_model"),
     "weak_labels": ("fm_platform.labeling.label_model", "fm_platform.stages.weak_labels"),
     "cleaned": ("fm_platform.cleaning.clean", "fm_platform.stages.cleaned"),
     "start": ("fm_platform.training.start", "fm_platform.stages.models"),
@@ -251,13 +253,21 @@ def _key(*parts: object) -> str:
 
 
 def label_model_recipe(
-    spec: ProjectSpec, day: str, votes: Sequence[Readable], gold_hash: str
+    spec: ProjectSpec,
+    day: str,
+    votes: Sequence[Readable],
+    gold_hash: str,
+    before: Readable | None = None,
 ) -> Recipe:
-    """Return the recipe of the label model of `day`, fitted on the votes of its window."""
+    """Return the recipe of the label model of `day`, fitted on the votes of its window.
+
+    `before` is the model of an earlier day, where its evidence is carried on.
+    """
     config = configs.label_model(spec, [v.name for v in votes if v.partition == day])
     inputs = (
         *(version.as_input("votes") for version in votes),
         Input("gold", "gold", day, gold_hash),
+        *(() if before is None else (before.as_input("label_model"),)),
     )
     environment = environment_of("label_model")
     return _recipe(spec, "label_model", "label_model", day, inputs, config, environment)

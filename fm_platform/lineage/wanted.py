@@ -150,6 +150,13 @@ class Wants:
     def _labeling_window(self, day: str) -> list[str]:
         return self._window(day, self.spec.labeling.label_model.window_days)
 
+    def _carried(self, day: str) -> list[str]:
+        """Return the days whose label model may be the one that this day's carries on from."""
+        if not self.spec.labeling.label_model.carry:
+            return []
+        last = (date.fromisoformat(day) - timedelta(days=1)).isoformat()
+        return self._window(last, recipes.CARRY_DAYS)
+
     def _gold_key(self, day: str) -> str:
         if day not in self._gold_keys:
             raw = self._have("raw", "raw", self._labeling_window(day))
@@ -211,8 +218,11 @@ class Wants:
         days = self._labeling_window(day)
         slot: Slot = ("label_model", "label_model", day)
 
+        carried = self._carried(day)
+
         def reads() -> Iterable[Slot]:
-            return chain.from_iterable(self._vote_slots(other) for other in reversed(days))
+            votes = chain.from_iterable(self._vote_slots(other) for other in reversed(days))
+            return chain(votes, (("label_model", "label_model", other) for other in carried))
 
         votes: list[Head] = []
         for other in days:
@@ -222,7 +232,10 @@ class Wants:
             votes += found or []
 
         def with_gold(value: str) -> Recipe:
-            return recipes.label_model_recipe(self.spec, day, votes, value)
+            before = self._have("label_model", "label_model", carried)
+            return recipes.label_model_recipe(
+                self.spec, day, votes, value, before[-1] if before else None
+            )
 
         return Wanted(
             slot, reads, None, (self._gold_key(day), with_gold),

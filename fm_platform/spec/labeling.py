@@ -127,19 +127,25 @@ DeclaredFunction = Annotated[
 
 
 class LabelModelSpec(Part):
-    """How votes become probabilities. All `candidates` are fitted; dev chooses.
+    """How votes become probabilities. All `candidates` are fitted; evidence chooses.
 
-    `em_collapsed` lets functions that copy one another count as one.
+    `triplet` is a closed form, `em` learns one accuracy per function and whole confusion
+    matrices, `em_silence` also what an abstention tells; `em_grouped` does each with functions
+    that copy one another counting once. Without `gold_weight` dev gold rows only choose.
+    With `carry` a day's model starts from the last one and that share of its evidence counts as
+    if seen today: then a window of one day is enough, and rebuilding a day rebuilds those after.
     """
 
-    candidates: tuple[Literal["majority_vote", "em", "em_collapsed"], ...] = Field(
-        default=("majority_vote", "em"), min_length=1
-    )
+    candidates: tuple[
+        Literal["majority_vote", "triplet", "em", "em_silence", "em_grouped"], ...
+    ] = Field(default=("majority_vote", "triplet", "em", "em_silence", "em_grouped"), min_length=1)
     per_source: bool = True
     window_days: int = Field(default=28, ge=1)
     max_iterations: int = Field(default=100, ge=1)
     smoothing: float = Field(default=1.0, ge=0)
-    tolerance: float = Field(default=1e-5, gt=0)
+    tolerance: float = Field(default=1e-4, gt=0)
+    gold_weight: bool = True
+    carry: float = Field(default=0.0, ge=0, lt=1, description="share of yesterday's evidence kept")
 
 
 class Labeling(Part):

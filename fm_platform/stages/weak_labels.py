@@ -18,7 +18,7 @@ from fm_platform.hashing import fingerprint
 from fm_platform.labeling.apply import BATCH_ROWS, LabelingContext, apply_function
 from fm_platform.labeling.diagnostics import diagnose
 from fm_platform.labeling.functions import LabelingFunction, told
-from fm_platform.labeling.label_model import LabelModelFit, fit_label_model, majority_vote
+from fm_platform.labeling.label_model import LabelModelFit, majority_vote
 from fm_platform.labeling.load import load_functions
 from fm_platform.labeling.partial import ABSTAIN, ClassSets, Votes, from_table, to_table, unite
 from fm_platform.lineage import ArtifactVersion, Input, Produced, Recipe, RunContext
@@ -38,6 +38,7 @@ from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
 from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
 from fm_platform.stages.embeddings import Embeddings
+from fm_platform.stages.label_model import fit_window, model_before
 from fm_platform.stages.window import dev_gold, window
 from fm_platform.workspace import Workspace
 
@@ -225,47 +226,58 @@ class _Day:
             complete = [version for version in past if version is not None]
             if len(complete) == len(past):
                 versions[str(raw.partition)] = complete
+        before = model_before(self.ws, self.spec, self.day)
         recipe = label_model_recipe(
             self.spec,
             self.day,
             [version for day in sorted(versions) for version in versions[day]],
             self.gold_hash,
+            before,
         )
 
         def compute(lease: Lease) -> Produced:
-            votes, sources, ids = [], [], []
-            for raw in self.days:
-                if raw.partition in versions:
-                    columns = [self.column(v) for v in versions[str(raw.partition)]]
-                    votes.append(np.stack([from_table(c)[0] for c in columns], axis=1))
-                    sources += tables.read(self.ws, raw, "raw", ["source"])["source"].to_pylist()
-                    ids += columns[0]["row_id"].to_pylist()
-            matrix = _single(np.concatenate(votes))
-            position = {row: i for i, row in enumerate(ids)}
-            classes = list(self.spec.taxonomy.classes)
-            known = [
-                (position[row], classes.index(label))
-                for row, label in zip(
-                    self.gold["row_id"].to_pylist(), self.gold["label"].to_pylist(), strict=True
-                )
-                if row in position
-            ]
-            dev_rows = np.array([row for row, _ in known], dtype=np.int64)
-            dev_labels = np.array([label for _, label in known], dtype=np.int64)
-            fit = fit_label_model(
-                matrix, sources, dev_rows, dev_labels, len(classes), self.spec.labeling.label_model
-            )
-            report = diagnose(matrix, names, sources, dev_rows, dev_labels)
+            fit, rows = fit_window(self.ws, self.spec, self.days, versions, self.gold, before)
             body = fit.to_json()
             return Produced(
                 fingerprint(body),
                 {"label_model": body},
-                rows=len(matrix),
-                metrics={"evidence": fit.evidence, "functions": report},
+                rows=rows,
+                metrics={
+                    "evidence": fit.evidence,
+                    "functions": self._diagnosed(names, versions),
+                    "calibration": fit.calibration,
+                    "reason": fit.reason,
+                    "copies": [[names[f] for f in group] for group in fit.copies],
+                    "misfit": fit.misfit,
+                },
             )
 
         version = tables.build(self.ws, recipe, compute, self.run).version
         return version, LabelModelFit.from_json(version.location["label_model"])
+
+    def _diagnosed(
+        self, names: list[str], versions: dict[str, list[ArtifactVersion]]
+    ) -> list[dict[str, Any]]:
+        """Return what each function does on the rows of the window."""
+        votes, sources, ids = [], [], []
+        for raw in self.days:
+            if raw.partition in versions:
+                columns = [self.column(v) for v in versions[str(raw.partition)]]
+                votes.append(np.stack([from_table(c)[0] for c in columns], axis=1))
+                sources += tables.read(self.ws, raw, "raw", ["source"])["source"].to_pylist()
+                ids += columns[0]["row_id"].to_pylist()
+        position = {row: i for i, row in enumerate(ids)}
+        classes = list(self.spec.taxonomy.classes)
+        known = [
+            (position[row], classes.index(label))
+            for row, label in zip(
+                self.gold["row_id"].to_pylist(), self.gold["label"].to_pylist(), strict=True
+            )
+            if row in position
+        ]
+        dev_rows = np.array([row for row, _ in known], dtype=np.int64)
+        dev_labels = np.array([label for _, label in known], dtype=np.int64)
+        return diagnose(_single(np.concatenate(votes)), names, sources, dev_rows, dev_labels)
 
     # --- the stage --------------------------------------------------------------------------
 
@@ -299,9 +311,9 @@ class _Day:
     ) -> Produced:
         classes = list(self.spec.taxonomy.classes)
         votes, sets = self.matrix(versions)
-        labeled: npt.NDArray[np.bool_] = np.any(votes >= 0, axis=1)
-        probabilities = model.predict(_single(votes), self.rows["source"].to_pylist())
-        majority = majority_vote(_single(votes), len(classes))
+        labeled: npt.NDArray[np.bool_] = np.any(votes != ABSTAIN, axis=1)
+        probabilities = model.predict(votes, self.rows["source"].to_pylist(), sets)
+        majority = majority_vote(votes, len(classes), sets=sets)
         best = probabilities.argmax(axis=1)
         data = pa.table(
             {
@@ -377,6 +389,7 @@ class _Day:
                 "rows by source": tables.count_by(data, "source"),
                 "labeling functions": model_version.metrics["functions"],
                 "label model chosen on dev": model_version.metrics["evidence"],
+                "calibration of the label model": [model_version.metrics["calibration"]],
             },
             checks,
         )

@@ -1,0 +1,259 @@
+"""All label models of one set of rows, fitted together on a bounded sample of its patterns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fm_platform.labeling.dependence import Sample, misfit, sample_of
+from fm_platform.labeling.em import Known, Settings, fit_majority, run_em
+from fm_platform.labeling.moments import fit_triplet
+from fm_platform.labeling.parameters import (
+    CONFUSION,
+    GROUPED,
+    MAJORITY,
+    ONE_COIN,
+    SILENCE,
+    TRIPLET,
+    Kind,
+    LabelModel,
+    log_likelihood,
+)
+from fm_platform.labeling.partial import NO_SETS, ClassSets
+from fm_platform.labeling.patterns import Floats, Ints, Votes
+from fm_platform.labeling.units import Groups, pack
+
+PATTERNS = 16_384
+WITH_GOLD = "_gold"
+"""Ends the name of a method that was fitted on gold rows as well."""
+_GOLD_SHARE = 0.1
+"""Gold rows count as at least this share of the rows; fixed by benchmarks/label_settings.py."""
+_FOLDS = 4
+_KINDS: dict[str, Kind] = {ONE_COIN: ONE_COIN, CONFUSION: CONFUSION, SILENCE: SILENCE}
+METHODS: dict[str, tuple[str, ...]] = {
+    "majority_vote": (MAJORITY,),
+    "triplet": (TRIPLET,),
+    "em": (ONE_COIN, CONFUSION),
+    "em_silence": (SILENCE,),
+    "em_grouped": (ONE_COIN + GROUPED, CONFUSION + GROUPED, SILENCE + GROUPED),
+}
+"""What a project file asks for -> the methods."""
+
+
+@dataclass(frozen=True)
+class Gold:
+    """Rows of which people said the class.
+
+    Attributes:
+        votes: int8[g, m].
+        labels: int8[g]: a class, or a set of `sets` where people left it open.
+        groups: g group names (sources).
+        sets: What votes and labels below -1 mean.
+    """
+
+    votes: Votes
+    labels: Votes
+    groups: Sequence[str]
+    sets: ClassSets = NO_SETS
+
+    @property
+    def single(self) -> Ints:
+        """Positions of the rows with one class, int64: those that can show who is right."""
+        return np.flatnonzero(self.labels >= 0)
+
+    def inside(self, group: str) -> Gold:
+        """Return the rows of one group."""
+        kept = np.array([name == group for name in self.groups], bool)
+        names = [name for name in self.groups if name == group]
+        return Gold(self.votes[kept], self.labels[kept], names, self.sets)
+
+
+@dataclass
+class Part:
+    """The rows of one group, and what was fitted on them.
+
+    Attributes:
+        name: A source, or `*` for all rows.
+        patterns, weights: int8[p, m] and the rows each stands for.
+        rows: How many rows there are.
+        sample: Of the patterns, what the candidates are fitted on.
+        models: Method -> model.
+        fit: Method -> log likelihood less the price of its parameters (Schwarz 1978), in nats.
+        predicted: Method -> accuracy, if the reference is right.
+        misfit: Of the reference.
+    """
+
+    name: str
+    patterns: Votes
+    weights: Floats
+    rows: float
+    sample: Sample
+    models: dict[str, LabelModel] = field(default_factory=dict)
+    fit: dict[str, float] = field(default_factory=dict)
+    predicted: dict[str, float] = field(default_factory=dict)
+    misfit: float = 0.0
+
+
+def part_of(name: str, patterns: Votes, weights: Floats, n_classes: int, sets: ClassSets) -> Part:
+    """Return the rows of one group, with nothing fitted yet."""
+    sample = sample_of(patterns, weights, n_classes, sets, most=PATTERNS)
+    return Part(name, patterns, weights, float(weights.sum()), sample)
+
+
+def fit_all(
+    part: Part,
+    methods: Sequence[str],
+    groups: Groups,
+    settings: Settings,
+    start: LabelModel | None = None,
+) -> None:
+    """Fit every method on the part's sample.
+
+    Args:
+        part: Gets the models and how well they fit.
+        methods: Names of methods; grouped ones are left out where there is no group.
+        groups: Functions that copy one another.
+        settings: How EM runs.
+        start: A model of the day before, where EM starts.
+    """
+    sample = part.sample
+    packed = {used: sample.pack(used) for used in {(), groups}}
+    coverage = _coverage_likelihood(sample)
+    for method in methods:
+        if method == MAJORITY:
+            part.models[method] = fit_majority(
+                part.patterns, part.weights, sample.n_classes, sample.sets
+            )
+        elif method == TRIPLET:
+            part.models[method] = fit_triplet(sample)
+        else:
+            kind, used = kind_of(method), groups if method.endswith(GROUPED) else ()
+            if method.endswith(GROUPED) and not groups:
+                continue
+            model = run_em(packed[used], kind, settings, start=start)
+            part.models[method] = model
+            likelihood = log_likelihood(model, packed[used])
+            part.fit[method] = (
+                likelihood + (0.0 if kind == SILENCE else coverage) - _price(model, kind, sample)
+            )
+
+
+def kind_of(method: str) -> Kind:
+    """Return which EM finds the parameters of a method."""
+    return _KINDS[method.removesuffix(WITH_GOLD).removesuffix(GROUPED)]
+
+
+def judge(part: Part, reference: str) -> None:
+    """Let the reference say how often each model is right, and how far it can be trusted."""
+    sample, weights = part.sample, part.sample.weights
+    believed = part.models[reference].predict(sample.patterns, sample.sets)
+    total = max(float(weights.sum()), 1e-12)
+    for method, model in part.models.items():
+        told = believed if method == reference else model.predict(sample.patterns, sample.sets)
+        chosen = believed[np.arange(len(told)), told.argmax(axis=1)]
+        part.predicted[method] = float(weights @ chosen) / total
+    part.misfit = misfit(sample, part.models[reference])
+
+
+def fit_with_gold(
+    part: Part, method: str, gold: Gold, settings: Settings
+) -> tuple[LabelModel, Floats]:
+    """Return a model that has seen gold rows, and what it would say of each without having.
+
+    Args:
+        part: The rows without labels, and the model that `method` found for them, where it starts.
+        method: An EM method.
+        gold: Rows of the same group.
+        settings: How EM runs.
+
+    Returns:
+        The model, and float64[g, k] from models fitted without the row's fold.
+    """
+    k, rows = part.sample.n_classes, np.arange(len(gold.labels))
+    told = np.zeros((len(rows), k))
+    folds = min(_FOLDS, len(rows))
+    for fold in range(folds):
+        out = rows % folds == fold
+        model = _semi_supervised(part, method, gold, rows[~out], settings)
+        told[out] = model.predict(gold.votes[out], gold.sets)
+    return _semi_supervised(part, method, gold, rows, settings), told
+
+
+def refined(part: Part, model: LabelModel, gold: Gold | None, settings: Settings) -> LabelModel:
+    """Return a model fitted on all patterns, starting from what the sample gave."""
+    if len(part.sample.patterns) == len(part.patterns) or not model.emissions:
+        return model
+    if model.method == TRIPLET:
+        return model
+    kind = kind_of(model.method)
+    sets, k = part.sample.sets, part.sample.n_classes
+    known = None
+    patterns, weights = part.patterns, part.weights
+    if model.method.endswith(WITH_GOLD) and gold is not None and len(gold.labels):
+        patterns, weights, known = _with_gold(part.patterns, part.weights, gold, k)
+    packed = pack(patterns, weights, k, model.groups, sets)
+    found = run_em(packed, kind, settings, start=model, known=known)
+    return _named(found, model.method)
+
+
+def _semi_supervised(
+    part: Part, method: str, gold: Gold, rows: Ints, settings: Settings
+) -> LabelModel:
+    sample, start = part.sample, part.models[method]
+    chosen = Gold(gold.votes[rows], gold.labels[rows], (), gold.sets)
+    patterns, weights, known = _with_gold(sample.patterns, sample.weights, chosen, sample.n_classes)
+    packed = pack(patterns, weights, sample.n_classes, start.groups, sample.sets)
+    found = run_em(packed, kind_of(method), settings, start=start, known=known)
+    return _named(found, method + WITH_GOLD)
+
+
+def _with_gold(
+    patterns: Votes, weights: Floats, gold: Gold, n_classes: int
+) -> tuple[Votes, Floats, Known]:
+    """Return patterns with gold rows at the end, of which together a tenth of the weight is."""
+    count = len(gold.labels)
+    each = max(1.0, _GOLD_SHARE * float(weights.sum()) / max(count, 1))
+    known = Known(
+        np.arange(len(patterns), len(patterns) + count),
+        gold.sets.allowed(gold.labels, n_classes),
+    )
+    return (
+        np.concatenate([patterns, gold.votes]),
+        np.concatenate([weights, np.full(count, each)]),
+        known,
+    )
+
+
+def _named(model: LabelModel, method: str) -> LabelModel:
+    return LabelModel(
+        method, model.prior, model.emissions, model.groups, model.links, model.silence,
+        model.temperature, model.rows, model.seen,
+    )  # fmt: skip
+
+
+def _coverage_likelihood(sample: Sample) -> float:
+    """Return the log likelihood of where votes are, if that did not depend on the class.
+
+    With it a model that takes abstentions for no news can be compared with one that does not.
+    """
+    total = float(sample.weights.sum())
+    if total == 0:
+        return 0.0
+    voted = sample.weights @ (sample.patterns != -1)
+    share = np.clip(voted / total, 1e-12, 1 - 1e-12)
+    return float((voted * np.log(share) + (total - voted) * np.log(1 - share)).sum())
+
+
+def _price(model: LabelModel, kind: Kind, sample: Sample) -> float:
+    """Return what the parameters of a model must at least have brought, in nats."""
+    k, states = len(model.prior), len(model.prior) + model.silence
+    grouped = {function for group in model.groups for function in group}
+    parameters = k - 1
+    for function in range(len(model.emissions)):
+        rows = states if function in grouped else k
+        parameters += 1 if kind == ONE_COIN else rows * (k - 1 + model.silence)
+        parameters += 0 if model.silence else 1  # its coverage
+    parameters += len(model.groups) * (1 if kind == ONE_COIN else k * (states - 1))
+    return 0.5 * float(np.log(max(float(sample.weights.sum()), 2.0))) * parameters

@@ -1,0 +1,323 @@
+"""The choice between all label models, overall and in each source, and the evidence of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fm_platform.labeling.calibration import calibrated, calibration_error
+from fm_platform.labeling.candidates import (
+    METHODS,
+    WITH_GOLD,
+    Gold,
+    Part,
+    fit_all,
+    fit_with_gold,
+    judge,
+    refined,
+)
+from fm_platform.labeling.choice import Verdict, compare
+from fm_platform.labeling.dependence import find_groups, sample_of
+from fm_platform.labeling.em import Settings
+from fm_platform.labeling.parameters import MAJORITY, LabelModel
+from fm_platform.labeling.partial import NO_SETS, ClassSets
+from fm_platform.labeling.patterns import Floats, Ints, Votes
+from fm_platform.labeling.units import Groups
+from fm_platform.spec.models import LabelModelSpec
+
+POOLED = "*"
+_LEAST_GOLD = 20
+"""Gold rows below which none of them is used to fit parameters."""
+
+
+@dataclass(frozen=True)
+class LabelModelFit:
+    """The chosen method, its models by group, and the evidence of the choice.
+
+    Attributes:
+        method: The method chosen overall; a group may have kept majority vote.
+        n_classes: k.
+        groups: Group -> model; `*` serves groups that are not there.
+        evidence: One record per candidate and group: dev rows, accuracy, log loss, calibration
+            error, whether it is used there, and a note why.
+        calibration: On dev: rows, temperature, expected calibration error before and after.
+        reason: Why this method, in a sentence.
+        copies: Positions of functions that copy one another.
+        misfit: How much more or less often functions agree than the likeliest model says.
+    """
+
+    method: str
+    n_classes: int
+    groups: Mapping[str, LabelModel]
+    evidence: Sequence[Mapping[str, Any]]
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    copies: Groups = ()
+    misfit: float = 0.0
+
+    def predict(
+        self, votes: Votes, groups: Sequence[str], sets: ClassSets = NO_SETS
+    ) -> npt.NDArray[np.float32]:
+        """Return probabilities float32[n, k].
+
+        Args:
+            votes: int8[n, m].
+            groups: n group names.
+            sets: What votes below -1 mean.
+        """
+        return _predict(self.groups, votes, groups, self.n_classes, sets).astype(np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return exact JSON."""
+        return {
+            "method": self.method,
+            "n_classes": self.n_classes,
+            "groups": {name: model.to_json() for name, model in sorted(self.groups.items())},
+            "evidence": [dict(record) for record in self.evidence],
+            "calibration": dict(self.calibration),
+            "reason": self.reason,
+            "copies": [list(group) for group in self.copies],
+            "misfit": self.misfit,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> LabelModelFit:
+        """Return what `to_json` wrote."""
+        return cls(
+            value["method"],
+            value["n_classes"],
+            {name: LabelModel.from_json(model) for name, model in value["groups"].items()},
+            value["evidence"],
+            value["calibration"],
+            value["reason"],
+            tuple(tuple(group) for group in value["copies"]),
+            value["misfit"],
+        )
+
+
+class Selection:
+    """One fit of all candidates, and the choice between them.
+
+    Args:
+        parts: `*` and, where each source has a model of its own, the sources.
+        gold: Dev gold rows.
+        n_classes: k.
+        spec: Candidates and settings.
+        start: The fit of the day before.
+    """
+
+    def __init__(
+        self,
+        parts: dict[str, Part],
+        gold: Gold,
+        n_classes: int,
+        spec: LabelModelSpec,
+        start: LabelModelFit | None,
+    ) -> None:
+        self.parts, self.gold, self.n_classes, self.spec = parts, gold, n_classes, spec
+        self.start = start
+        self.settings = Settings(
+            spec.max_iterations, spec.smoothing, spec.tolerance, spec.carry if start else 0.0
+        )
+        asked = {method for key in spec.candidates for method in METHODS[key]}
+        self.methods = [m for own in METHODS.values() for m in own if m in asked]
+        self.judged = [p for n, p in parts.items() if n != POOLED] or [parts[POOLED]]
+        single = gold.single
+        self.labels = gold.labels[single].astype(np.int64)
+        self.dev = Gold(
+            gold.votes[single], gold.labels[single], [gold.groups[i] for i in single], gold.sets
+        )
+        self.told: dict[str, Floats] = {}
+
+    def fit(self) -> LabelModelFit:
+        """Fit, choose, and say why."""
+        pooled = self.parts[POOLED]
+        self.copies: Groups = ()
+        if "em_grouped" in self.spec.candidates:
+            smaller = sample_of(pooled.patterns, pooled.weights, self.n_classes, pooled.sample.sets)
+            self.copies = find_groups(smaller)
+        for name, part in self.parts.items():
+            before = self.start.groups.get(name) if self.start else None
+            fit_all(part, self.methods, self.copies, self.settings, before)
+        fits = {
+            method: sum(part.fit[method] for part in self.judged) for method in self.judged[0].fit
+        }
+        reference = max(fits, key=lambda method: fits[method]) if fits else self.methods[0]
+        for part in self.parts.values():
+            judge(part, reference)
+        for method in self.judged[0].models:
+            self.told[method] = self._says({n: p.models[method] for n, p in self.parts.items()})
+        if fits and self.spec.gold_weight and len(self.gold.labels) >= _LEAST_GOLD:
+            self._add_gold_model(reference)
+        method, verdict = self._overall(reference)
+        kept = self._kept(method)
+        return self._result(reference, method, verdict, kept)
+
+    def _says(self, models: Mapping[str, LabelModel]) -> Floats:
+        return _predict(models, self.dev.votes, self.dev.groups, self.n_classes, self.dev.sets)
+
+    def _add_gold_model(self, reference: str) -> None:
+        """Fit the likeliest model on gold rows as well; its evidence is from other folds."""
+        method = reference + WITH_GOLD
+        told = self.told[reference].copy()
+        single = self.gold.single
+        for name, part in self.parts.items():
+            own = self.gold if name == POOLED else self.gold.inside(name)
+            part.models[method] = part.models[reference]
+            part.predicted[method] = part.predicted[reference]
+            if not len(own.labels):
+                continue
+            part.models[method], of_part = fit_with_gold(part, reference, own, self.settings)
+            where = np.array([group == name for group in self.gold.groups], bool)
+            if name == POOLED:  # serves the groups that have no model of their own
+                where = np.array([group not in self.parts for group in self.gold.groups], bool)
+                of_part = of_part[where]
+            rows = np.flatnonzero(where)
+            position = {int(row): i for i, row in enumerate(single)}
+            for row, said in zip(rows.tolist(), of_part, strict=True):
+                if row in position:
+                    told[position[row]] = said
+        self.told[method] = told
+
+    def _right(self, method: str, inside: npt.NDArray[np.bool_] | None = None) -> Floats:
+        right: Floats = (self.told[method].argmax(axis=1) == self.labels).astype(np.float64)
+        return right if inside is None else right[inside]
+
+    def _verdict(self, one: str, other: str, group: str | None = None) -> Verdict:
+        """Return how much better one method is than another, overall or in a group."""
+        parts = self.judged if group is None else [self.parts.get(group, self.parts[POOLED])]
+        rows = np.array([part.rows for part in parts])
+        share = rows / max(rows.sum(), 1.0)
+        predicted = share @ [part.predicted[one] - part.predicted[other] for part in parts]
+        doubt = share @ [part.misfit for part in parts]
+        inside = None if group is None else np.array([g == group for g in self.dev.groups], bool)
+        return compare(
+            float(predicted), float(doubt), self._right(one, inside), self._right(other, inside)
+        )
+
+    def _overall(self, reference: str) -> tuple[str, Verdict | None]:
+        """Return the method to use, and how it compares with majority vote."""
+        default = MAJORITY if MAJORITY in self.told else reference
+        against = {m: self._verdict(m, reference) for m in self.told if m != reference}
+        best = reference
+        if len(self.labels):
+            for method, verdict in against.items():
+                least = 0.0 if best == reference else against[best].expected
+                if verdict.expected > least:
+                    best = method
+        if best == default:
+            return best, None if best == reference else self._verdict(reference, best)
+        verdict = self._verdict(best, default)
+        return (best if verdict.better else default), verdict
+
+    def _kept(self, method: str) -> list[str]:
+        """Return the groups that keep majority vote although another method is used."""
+        if not self.spec.per_source or MAJORITY not in self.told or method == MAJORITY:
+            return []
+        names = [part.name for part in self.judged if part.name != POOLED]
+        return [name for name in names if not self._verdict(method, MAJORITY, name).better]
+
+    def _result(
+        self, reference: str, method: str, verdict: Verdict | None, kept: list[str]
+    ) -> LabelModelFit:
+        default = MAJORITY if MAJORITY in self.told else reference
+        if verdict is None:
+            reason = "no other candidate was asked for" if len(self.told) == 1 else (
+                f"no other candidate is expected to be right more often than {method}"
+            )  # fmt: skip
+        elif method == default:
+            reason = f"{default} is used, the likeliest model {reference} is not: {verdict}"
+        else:
+            reason = f"{method} is better than {default}: {verdict}"
+        used = {
+            group: MAJORITY if group in kept else method
+            for group in sorted({*self.dev.groups, *(p.name for p in self.judged)} - {POOLED})
+        }
+        models = {}
+        final = self.told[method].copy()
+        for name, part in self.parts.items():
+            own = self.gold if name == POOLED else self.gold.inside(name)
+            chosen = MAJORITY if name in kept else method
+            models[name] = refined(part, part.models[chosen], own, self.settings)
+            if name in kept:
+                inside = np.array([group == name for group in self.dev.groups], bool)
+                final[inside] = self.told[MAJORITY][inside]
+        calibration = calibrated(final, self.labels)
+        if calibration["temperature"] != 1.0:
+            models = {
+                name: replace(model, temperature=calibration["temperature"])
+                for name, model in models.items()
+            }
+        misfit = float(np.average([p.misfit for p in self.judged],
+                                  weights=[max(p.rows, 1.0) for p in self.judged]))  # fmt: skip
+        return LabelModelFit(
+            method, self.n_classes, models, self._evidence(method, reason, used, default),
+            calibration, reason, self.copies, round(misfit, 6),
+        )  # fmt: skip
+
+    def _evidence(
+        self, method: str, reason: str, used: Mapping[str, str], default: str
+    ) -> list[dict[str, Any]]:
+        """Return one record per method, for all rows and for each group."""
+        rows = np.array([part.rows for part in self.judged])
+        records = []
+        for candidate, told in self.told.items():
+            for group in ["all", *used]:
+                inside = np.array([group in ("all", name) for name in self.dev.groups], bool)
+                parts = [p for p in self.judged if group in ("all", p.name)]
+                weight = rows if group == "all" else np.array([p.rows for p in parts])
+                predicted = (
+                    float(np.average([p.predicted[candidate] for p in parts], weights=weight))
+                    if len(parts) and weight.sum() > 0
+                    else None
+                )
+                chosen = candidate == (method if group == "all" else used[group])
+                note = ""
+                if chosen and group == "all":
+                    note = reason
+                elif chosen and candidate != method:
+                    note = f"{method} is not used here: {self._verdict(method, default, group)}"
+                elif chosen:
+                    note = "as for all"
+                records.append(
+                    _record(candidate, group, told[inside], self.labels[inside], predicted)
+                    | {"chosen": chosen, "note": note}
+                )
+        return records
+
+
+def _record(
+    method: str, group: str, told: Floats, labels: Ints, predicted: float | None
+) -> dict[str, Any]:
+    n = len(labels)
+    right = told.argmax(axis=1) == labels
+    chosen = np.clip(told[np.arange(n), labels], 1e-3, 1)
+    return {
+        "method": method,
+        "group": group,
+        "predicted_accuracy": None if predicted is None else round(predicted, 4),
+        "dev_rows": n,
+        "accuracy": round(float(right.mean()), 4) if n else None,
+        "log_loss": round(float(-np.log(chosen).mean()), 4) if n else None,
+        "calibration_error": round(calibration_error(told, labels), 4) if n else None,
+    }
+
+
+def _predict(
+    models: Mapping[str, LabelModel],
+    votes: Votes,
+    groups: Sequence[str],
+    n_classes: int,
+    sets: ClassSets,
+) -> Floats:
+    names = np.array(groups, dtype=object)
+    told = np.zeros((len(votes), n_classes))
+    for name in sorted(set(names.tolist())):
+        inside = names == name
+        model = models.get(str(name), models[POOLED])
+        told[inside] = model.predict(votes[inside], sets)
+    return told
