@@ -18,6 +18,7 @@ from fm_platform.labeling.patterns import Floats
 # fixed by benchmarks/label_settings.py, whose generators are not those of benchmarks/labeling.py
 _LEAST_DOUBT = 0.005
 _DOUBT_OF_MISFIT = 1.5
+_DOUBT_OF_ROWS = 0.4
 
 
 @dataclass(frozen=True)
@@ -67,22 +68,25 @@ class Verdict:
         )
 
 
-def compare(predicted: float, misfit: float, right: Floats, right_other: Floats) -> Verdict:
+def compare(
+    predicted: float, misfit: float, seen: float, right: Floats, right_other: Floats
+) -> Verdict:
     """Return how much better one model is than another.
 
     Args:
         predicted: Difference of their accuracies by the reference.
         misfit: Of the reference, as of `dependence.misfit`.
+        seen: Rows that the reference was fitted on.
         right: float64[g], 1 where the first is right on a gold row.
         right_other: The same for the other.
     """
-    doubt = _LEAST_DOUBT + _DOUBT_OF_MISFIT * misfit
+    doubt = _LEAST_DOUBT + _DOUBT_OF_MISFIT * misfit + _DOUBT_OF_ROWS / np.sqrt(max(seen, 1.0))
     rows = len(right)
     if not rows:
-        return Verdict(predicted, doubt, None, 0.0, 0)
+        return Verdict(predicted, float(doubt), None, 0.0, 0)
     difference = right - right_other
     # one more row, on which they differ: no number of equal rows proves that they always agree
     variance = (float(((difference - difference.mean()) ** 2).sum()) + 1.0) / rows
     return Verdict(
-        predicted, doubt, float(difference.mean()), float(np.sqrt(variance / rows)), rows
+        predicted, float(doubt), float(difference.mean()), float(np.sqrt(variance / rows)), rows
     )

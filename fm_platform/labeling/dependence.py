@@ -145,6 +145,8 @@ def misfit(sample: Sample, model: LabelModel) -> float:
     """
     patterns, k = sample.patterns, sample.n_classes
     functions = patterns.shape[1]
+    if not functions or not model.emissions:  # nothing is said of any function
+        return 0.0
     posterior = model.posterior(sample.pack(model.groups))
     says = np.stack([model.conditional(function)[:, :k] for function in range(functions)])
     says = says / np.maximum(says.sum(axis=2, keepdims=True), 1e-12)

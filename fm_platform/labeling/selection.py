@@ -196,7 +196,11 @@ class Selection:
         doubt = share @ [part.misfit for part in parts]
         inside = None if group is None else np.array([g == group for g in self.dev.groups], bool)
         return compare(
-            float(predicted), float(doubt), self._right(one, inside), self._right(other, inside)
+            float(predicted),
+            float(doubt),
+            float(rows.sum()),
+            self._right(one, inside),
+            self._right(other, inside),
         )
 
     def _overall(self, reference: str) -> tuple[str, Verdict | None]:

@@ -55,7 +55,9 @@ class Unit:
         """Which member votes what, float64[s, members * digits]; votes from `first` upwards."""
         wanted = np.arange(self.first, self.first + self.digits, dtype=np.int8)
         hot = self.table[:, :, None] == wanted
-        flat: Floats = hot.reshape(len(self.table), -1).astype(np.float64)
+        flat: Floats = hot.reshape(len(self.table), self.table.shape[1] * self.digits).astype(
+            np.float64
+        )
         return flat
 
 
