@@ -19,6 +19,7 @@ _LABELS = (
     ("probabilities", "list<float>", "one probability a class, in taxonomy order"),
     ("confidence", "float", "the highest probability"),
 )
+_CELLS = ("cells", "list<int8>", "classes that the votes on a row do not tell apart, after a split")
 _TEXT_KEY = ("text_key", "string", "hash of the text without case and spacing; finds duplicates")
 
 
@@ -43,9 +44,10 @@ def column_schema(spec: ProjectSpec, stage: str) -> dg.TableSchema | None:
             ("majority", "list<float>", "probabilities by majority vote"),
             *_LABELS,
             ("labeled", "bool", "whether any function voted"),
+            *_cells(spec),
         )
     elif stage == "cleaned":
-        columns = (*_ROW, *_LABELS)
+        columns = (*_ROW, *_LABELS, *_cells(spec))
     elif stage == "evaluation":
         columns = (
             ("row_id", "string", "the test row"),
@@ -72,6 +74,10 @@ def column_schema(spec: ProjectSpec, stage: str) -> dg.TableSchema | None:
             for name, type_, words in columns
         ]
     )
+
+
+def _cells(spec: ProjectSpec) -> tuple[tuple[str, str, str], ...]:
+    return (_CELLS,) if spec.taxonomy.sets else ()
 
 
 def column_lineage(spec: ProjectSpec, stage: str) -> dg.TableColumnLineage | None:

@@ -73,7 +73,8 @@ def clean_day(
             index = rows.schema.get_field_index("text")
             rows = rows.set_column(index, "text", pa.array(texts, pa.string()))
         rows = rows.filter(pa.array(~verdicts.remove))
-    kept = rows.select(list(KEPT_COLUMNS))
+    # `cells` is there where classes were split
+    kept = rows.select([*KEPT_COLUMNS, *({"cells"} & set(rows.column_names))])
     return CleanedDay([kept], [pa.Table.from_pylist(refused, _quarantine_schema())])
 
 

@@ -17,6 +17,7 @@ from fm_platform.cli import gc as retention
 from fm_platform.cli.diff import diff
 from fm_platform.cli.ledger import ledger
 from fm_platform.cli.models import models
+from fm_platform.cli.plan import plan
 from fm_platform.cli.reproduce import reproduce
 from fm_platform.errors import FMError
 
@@ -84,23 +85,6 @@ def projects(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def plan(project: Project, as_json: AsJson = False) -> None:
-    """Print the resolved recipe of a project, and what a run would build, and why."""
-    from fm_platform.lineage.status import plan as make_plan
-    from fm_platform.stages.probe import probe
-    from fm_platform.workspace import Workspace, find_project
-
-    ws, loaded = Workspace.open(), find_project(project)
-    planned = make_plan(ws.ledger, loaded.spec, probe(ws, loaded))
-    if as_json:
-        typer.echo(
-            json.dumps({"spec": loaded.spec.model_dump(mode="json"), "plan": render.plain(planned)})
-        )
-    else:
-        typer.echo(render.plan_text(loaded, planned))
-
-
-@app.command()
 def status(project: OptionalProject = None, as_json: AsJson = False) -> None:
     """Tell for every artifact: version, fresh or stale and why, champion."""
     from fm_platform.lineage.status import status as all_status
@@ -148,6 +132,7 @@ def _run(project: str, first: str | None, last: str | None) -> int:
     return subprocess.run(words, check=False).returncode
 
 
+app.command()(plan)
 app.command()(diff)
 app.command()(reproduce)
 app.command()(models)

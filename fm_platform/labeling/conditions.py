@@ -11,6 +11,7 @@ import pyarrow as pa
 from fm_platform.errors import FunctionFailureError
 from fm_platform.labeling.functions import ABSTAIN, LabelingContext, LabelingFunction, Outcome
 from fm_platform.labeling.partial import encode
+from fm_platform.labeling.vocabulary import answers, members
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,9 +32,7 @@ def of_condition(
         import polars as pl
 
         frame = frame_of(batch, declared)
-        (code,), sets = encode(
-            [tuple(list(classes).index(label) for label in labels)], len(classes)
-        )
+        (code,), sets = encode([members(answers(classes), labels)], len(classes))
         label = pl.lit(int(code), pl.Int8)
         vote = pl.when(condition()).then(label).otherwise(pl.lit(ABSTAIN, pl.Int8))
         try:

@@ -19,6 +19,7 @@ from fm_platform.labeling.conditions import WORD, frame_of, unfit
 from fm_platform.labeling.functions import ABSTAIN, LabelingContext, LabelingFunction, Outcome
 from fm_platform.labeling.kinds import KINDS
 from fm_platform.labeling.partial import encode
+from fm_platform.labeling.vocabulary import answers, members
 
 if TYPE_CHECKING:
     import polars as pl
@@ -111,9 +112,11 @@ def _of_classes(known: pl.DataFrame, classes: Sequence[str], declared: Any) -> p
     """Return `key` and `label`, the index of its class, of the things that are of a class."""
     import polars as pl
 
-    meaning = {**{name: name for name in classes}, **declared.values}
-    index = {said: list(classes).index(name) for said, name in meaning.items()}
-    labels = pl.DataFrame({"says": list(index), "label": list(index.values())})
+    index = answers(classes)
+    meaning = {**{name: name for name in index}, **declared.values}
+    # a class that was split is each of its parts: equally frequent, so a set of them
+    pairs = [(said, i) for said, name in meaning.items() for i in members(index, name)]
+    labels = pl.DataFrame(pairs, schema={"says": pl.String, "label": pl.Int64}, orient="row")
     found = known.join(labels, on="says", how="inner").select("key", pl.col("label").cast(pl.Int64))
     if found.is_empty():
         raise LabelingError(

@@ -16,11 +16,12 @@ from fm_platform.errors import FunctionFailureError
 from fm_platform.labeling.definition import columns_used
 from fm_platform.labeling.outcome import LabelingContext, Outcome
 from fm_platform.labeling.partial import ABSTAIN, ClassSets, Votes, encode
+from fm_platform.labeling.vocabulary import Answer, members
+from fm_platform.labeling.vocabulary import answers as answers_of
 
 if TYPE_CHECKING:
     import polars as pl
 
-Answer = int | tuple[int, ...]
 Runner = Callable[[pa.RecordBatch, Sequence[str], LabelingContext], Outcome]
 
 TIMED_OUT, NOT_ASKED = "CallTimeoutError", "not asked: too many calls before took too long"
@@ -36,7 +37,7 @@ def row_runner(name: str, function: FunctionType, resources: Mapping[str, Any]) 
         votes = np.full(batch.num_rows, ABSTAIN, np.int8)
         several: dict[int, tuple[int, ...]] = {}
         failures: dict[int, str] = {}
-        index = {label: i for i, label in enumerate(classes)}
+        index = answers_of(classes)
         watch = context.watch
         with watch.set():
             for rows, values in _distinct(batch, used):
@@ -175,11 +176,11 @@ def votes_of_names(
     Raises:
         FunctionFailureError: If a name is no class.
     """
-    index = {label: i for i, label in enumerate(classes)}
+    index = answers_of(classes)
     return encode([_vote(label, function, index) for label in names], len(classes))
 
 
-def _vote(answer: object, function: str, index: Mapping[str, int]) -> Answer:
+def _vote(answer: object, function: str, index: Mapping[str, Answer]) -> Answer:
     if answer is None:
         return ABSTAIN
     if isinstance(answer, str) and answer in index:
@@ -187,7 +188,7 @@ def _vote(answer: object, function: str, index: Mapping[str, int]) -> Answer:
     if isinstance(answer, (list, tuple, set, frozenset)) and all(
         isinstance(name, str) and name in index for name in answer
     ):
-        return tuple(sorted(index[name] for name in answer))
+        return members(index, answer)
     if isinstance(answer, (int, np.integer)) and not isinstance(answer, bool) and (
         answer == ABSTAIN
     ):  # fmt: skip

@@ -16,6 +16,8 @@ from fm_platform.hashing import sha256_file
 from fm_platform.labeling.conditions import WORD, frame_of, of_condition, unfit
 from fm_platform.labeling.functions import ABSTAIN, LabelingContext, LabelingFunction, Outcome
 from fm_platform.labeling.kinds import KINDS
+from fm_platform.labeling.partial import encode
+from fm_platform.labeling.vocabulary import answers, members
 
 if TYPE_CHECKING:
     import polars as pl
@@ -107,9 +109,12 @@ def lexicon(declared: Any, directory: Path) -> LabelingFunction:
         total = np.bincount(rows, weights=words["weight"].to_numpy(), minlength=batch.num_rows)
         hit = np.bincount(rows, minlength=batch.num_rows) > 0
         votes = np.full(batch.num_rows, ABSTAIN, np.int8)
-        votes[hit & (total > declared.upper)] = list(classes).index(declared.above)
-        votes[hit & (total < declared.lower)] = list(classes).index(declared.below)
-        return Outcome(votes)
+        index = answers(classes)
+        said = [members(index, declared.above), members(index, declared.below)]
+        (above, below), sets = encode(said, len(classes))
+        votes[hit & (total > declared.upper)] = above
+        votes[hit & (total < declared.lower)] = below
+        return Outcome(votes, sets=sets)
 
     definition = {**declared.model_dump(mode="json", exclude={"name"}), **extra}
     return LabelingFunction(

@@ -25,6 +25,7 @@ def raw(spec: ProjectSpec, sources: Collection[str]) -> Config:
             "guideline_version": spec.gold.guideline_version,
         },
         "classes": classes(spec),
+        **former(spec),
         "sources": {
             source.name: source.model_dump(mode="json", include={"connector", "options"})
             for source in spec.sources
@@ -40,7 +41,7 @@ def embeddings(spec: ProjectSpec) -> Config:
 
 def votes(spec: ProjectSpec, function: str) -> Config:
     """Return what matters to the votes of a labeling function with this fingerprint."""
-    found: Config = {"function": function, "classes": classes(spec)}
+    found: Config = {"function": function, "classes": classes(spec), **former(spec)}
     default = type(spec.labeling).model_fields["timeout_s"].default
     if spec.labeling.timeout_s != default:  # the usual patience is part of no recipe
         found["timeout_s"] = spec.labeling.timeout_s
@@ -60,6 +61,7 @@ def weak_labels(spec: ProjectSpec, functions: Sequence[str]) -> Config:
     """Return what matters to weak labels; the order of the functions is that of a row's votes."""
     return {
         "classes": classes(spec),
+        **former(spec),
         "minimum_coverage": spec.labeling.minimum_coverage,
         "max_failed_share": spec.labeling.max_failed_share,
         "functions": list(functions),
@@ -71,6 +73,7 @@ def cleaned(spec: ProjectSpec) -> Config:
     return {
         "rules": [rule.model_dump(mode="json") for rule in spec.cleaning],
         "classes": classes(spec),
+        **former(spec),
     }
 
 
@@ -111,6 +114,7 @@ def evaluation(spec: ProjectSpec) -> Config:
         ),
         "gate": spec.gate.model_dump(mode="json"),
         "classes": classes(spec),
+        **former(spec),
         "max_tokens": spec.training.max_tokens,
     }
 
@@ -118,6 +122,13 @@ def evaluation(spec: ProjectSpec) -> Config:
 def classes(spec: ProjectSpec) -> list[str]:
     """Return the classes in their order."""
     return list(spec.taxonomy.classes)
+
+
+def former(spec: ProjectSpec) -> Config:
+    """Return what former classes mean today; nothing for a project whose classes never changed."""
+    if not spec.taxonomy.former:
+        return {}
+    return {"former": {name: list(told) for name, told in spec.taxonomy.former.items()}}
 
 
 def training(spec: ProjectSpec) -> Config:

@@ -184,6 +184,7 @@ def gold_key(spec: ProjectSpec, raw: Sequence[Readable]) -> str:
         sorted(source.name for source in spec.sources),
         sorted(spec.taxonomy.classes),
         [[day.partition, day.parts["gold"]] for day in raw if "gold" in day.parts],
+        *configs.former(spec).values(),
     )
 
 

@@ -45,7 +45,7 @@ class Input:
         )
 
 
-def _config_json(config: Mapping[str, Any]) -> str:
+def config_json(config: Mapping[str, Any]) -> str:
     """Return the canonical JSON of a config; most are plain JSON values and take the short way."""
     try:
         return json.dumps(
@@ -82,7 +82,7 @@ class Recipe:
         """SHA-256 over all fields."""
         fields = (
             self.project, self.kind, self.name, self.partition, self.inputs_hash, self.code,
-            _config_json(self.config), self.environment, self.seed,
+            config_json(self.config), self.environment, self.seed,
         )  # fmt: skip
         return sha256_hex(json.dumps(fields).encode())
 

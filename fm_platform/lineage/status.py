@@ -6,23 +6,25 @@ No table is read and nothing is verified: a status of 400 days costs a few queri
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal
 
 from fm_platform.lineage.causes import Before, contents_of_rows, differences, label, sentence
 from fm_platform.lineage.fingerprints import code_stands_still, described
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.process import without_pauses
+from fm_platform.lineage.recorded import recipes_made, refused_gold
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
+from fm_platform.lineage.settings import can_be_carried, same_settings, settings_of
 from fm_platform.lineage.wanted import Probe, Wanted, Wants
 from fm_platform.spec.models import ProjectSpec
 
 __all__ = ["Probe", "StatusRow", "plan", "status"]
 
 State = Literal["fresh", "stale", "unbuilt"]
-Action = Literal["none", "build", "check"]
+Action = Literal["none", "build", "carry", "reuse", "check"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,10 @@ class StatusRow:
         state: `fresh`: its recipe is what the project wants now; `stale`: it is built, but from
             something else, or something above it is stale; `unbuilt`.
         why: The cause, with the path to it; empty where fresh.
-        action: What a run would do: `build` it; `check` it, for only something above it is
-            stale, and if that comes out the same, this one is reused; `none`.
+        action: What a run would do: `build` it; `carry` the version in use over to the classes of
+            today, which asks no source and no function; `reuse` a version that the same recipe
+            made before; `check` it, for only something above it is stale, and if that comes out
+            the same, this one is reused; `none`.
         recipe_hash: Of the version in use.
         content_hash: Of the version in use.
         rows: Of the version in use.
@@ -86,13 +90,16 @@ class _Verdict:
     above: Slot | None = None  # nearest slot that is not fresh
     above_count: int = 0
     waits: str = ""
+    action: Action = "build"
 
 
 class _Status:
     def __init__(self, ledger: Ledger, spec: ProjectSpec, probe: Probe) -> None:
         self.ledger, self.spec, self.where = ledger, spec, cache(probe.where)
         self.heads: dict[Slot, Head] = {head.slot: head for head in ledger.heads(spec.name)}
-        self.wanted = list(Wants(spec, self.heads, probe, self._champion))
+        wants = Wants(spec, self.heads, probe, self._champion)
+        self.functions = wants.functions
+        self.wanted = list(wants)
         self.derived = ledger.known_derived(w.derive[0] for w in self.wanted if w.derive)
         self.verdicts: dict[Slot, _Verdict] = {}
         self.before: dict[int, Before] = {}
@@ -105,15 +112,55 @@ class _Status:
         not_fresh: set[Slot] = set()
         for wanted in self.wanted:
             verdict = self._judge(wanted, not_fresh)
-            self.verdicts[wanted.slot] = verdict
-            if verdict.state != "fresh":
+            if self._keeps_its_rows(verdict):
+                verdict = replace(verdict, action="carry")
+            elif verdict.state != "fresh":
                 not_fresh.add(wanted.slot)
+            self.verdicts[wanted.slot] = verdict
+        self._look_closer()
         self.before = _made_from(self.ledger, self.verdicts.values())
         self.describe = cache(self._describe)
         names: dict[int, list[str]] = {}
         for alias, version_id in self.ledger.aliases(self.spec.name).items():
             names.setdefault(version_id, []).append(alias)
         return [self._row(verdict, names) for verdict in self.verdicts.values()]
+
+    def _keeps_its_rows(self, verdict: _Verdict) -> bool:
+        """Whether a day of raw is carried over to other classes: nothing below it goes stale."""
+        if verdict.head is None or verdict.recipe is None or verdict.head.kind != "raw":
+            return False
+        before = self.of_raw[verdict.head.id]
+        carried = can_be_carried(verdict.head, before, verdict.recipe)
+        return carried and verdict.head.id not in self.refusing
+
+    @cached_property
+    def of_raw(self) -> dict[int, dict[str, Any]]:
+        """Id -> config of the days of raw in use; asked for only where one of them is stale."""
+        return self.ledger.configs([h.id for h in self.heads.values() if h.kind == "raw"])
+
+    @cached_property
+    def refusing(self) -> set[int]:
+        """Ids of the days of raw that refused gold labels, which may be classes by now."""
+        return refused_gold(self.ledger, list(self.of_raw))
+
+    def _look_closer(self) -> None:
+        """Find what is certain although inputs are not known, and what need not be computed."""
+        judged = [v for v in self.verdicts.values() if v.state == "stale" and v.head is not None]
+        configs = self.ledger.configs([v.head.id for v in judged if v.head])
+        made = recipes_made(self.ledger, [v.recipe.hash for v in judged if v.recipe])
+        for verdict in judged:
+            recipe = verdict.recipe or settings_of(self.spec, verdict.slot, self.functions)
+            if verdict.head is None or recipe is None or verdict.action == "carry":
+                continue
+            before = configs[verdict.head.id]
+            action: Action = "build"
+            if verdict.recipe is None:
+                action = "check" if same_settings(verdict.head, before, recipe) else "build"
+            elif recipe.hash in made:
+                action = "reuse"
+            elif recipe.kind == "votes" and can_be_carried(verdict.head, before, recipe):
+                action = "carry"
+            self.verdicts[verdict.slot] = replace(verdict, action=action)
 
     def _describe(self, hash_: str) -> Any:
         """Return what a fingerprint stands for: recorded, or of the code and packages of now."""
@@ -141,12 +188,8 @@ class _Status:
     def _row(self, verdict: _Verdict, names: Mapping[int, Sequence[str]]) -> StatusRow:
         kind, name, partition = verdict.slot
         head = verdict.head
-        action: Action = "build"
-        if verdict.state == "fresh":
-            action = "none"
-        elif head is not None and verdict.recipe is None:
-            action = "check"
         fresh = verdict.state == "fresh"
+        action: Action = "none" if fresh else verdict.action
         if head is None:
             return StatusRow(kind, name, partition, verdict.state, self.why(verdict.slot), action)
         return StatusRow(

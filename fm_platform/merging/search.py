@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fm_platform.losses import soft_cross_entropy
 from fm_platform.merging.examine import Score
 from fm_platform.spec.models import Merge
 
@@ -164,6 +165,10 @@ class DevSample:
         order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
         self.sources = np.array(rows["source"].to_pylist(), dtype=object)[order]
         self.targets = torch.tensor([rows["probabilities"][i].as_py() for i in order])
+        self.cells = None
+        if "cells" in rows.column_names and rows["cells"].null_count < len(rows):
+            alone = list(range(self.targets.shape[1]))
+            self.cells = torch.tensor([rows["cells"][i].as_py() or alone for i in order])
         self.batches = [
             tokenizer(
                 [texts[i] for i in order[start : start + BATCH_ROWS]],
@@ -193,9 +198,11 @@ class DevSample:
 
         with torch.inference_mode():
             logits = [model(**batch).logits.float() for batch in self.batches]
-            logs = torch.log_softmax(torch.cat(logits), dim=-1)
-        losses: npt.NDArray[np.float64] = -(self.targets * logs).sum(dim=1).double().numpy()
-        answers = logs.argmax(dim=1, keepdim=True)
+            told = torch.cat(logits)
+            losses: npt.NDArray[np.float64] = (
+                soft_cross_entropy(told, self.targets, self.cells).double().numpy()
+            )
+        answers = told.argmax(dim=1, keepdim=True)
         right = self.targets.gather(1, answers).squeeze(1).double().numpy()
         found = {}
         for name in sorted(set(self.sources.tolist())):

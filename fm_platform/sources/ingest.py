@@ -174,11 +174,12 @@ class Ingest:
         return None
 
     def _unknown_class(self, label: object) -> Reason | None:
-        classes = self.spec.taxonomy.classes
-        if label is None or label in classes:
+        taxonomy = self.spec.taxonomy
+        # a class of before is kept as it was said: what it means today may change again
+        if label is None or label in taxonomy.classes or label in taxonomy.former:
             return None
         column = self.spec.gold.column or GOLD_LABEL
-        return ("gold_class", column, f"not one of {', '.join(classes)}", _short(label))
+        return ("gold_class", column, f"not one of {', '.join(taxonomy.classes)}", _short(label))
 
     def _refusal(
         self,

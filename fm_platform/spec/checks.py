@@ -118,14 +118,14 @@ def _columns(data: Mapping[str, Any]) -> Iterator[Problem]:
     classes = _classes(data)
     values = _mapping(_mapping(data.get("gold")).get("values"))
     for value, name in values.items():
-        if isinstance(name, str) and classes and name not in classes:
+        if isinstance(name, str) and classes and name not in (*classes, *_former(data)):
             yield ("gold", "values", str(value)), unknown("class", name, classes)
 
 
 def _functions(data: Mapping[str, Any]) -> Iterator[Problem]:
     functions = _mappings(_mapping(data.get("labeling")), "functions")
     place: Location = ("labeling", "functions")
-    classes = _classes(data)
+    classes, former = _classes(data), _former(data)
     contract = data.get("contract")
     columns = _mapping(_mapping(contract).get("columns")) if contract else {"text": None}
     readable = sorted({"text", *map(str, columns), *DERIVED_COLUMNS})
@@ -135,7 +135,7 @@ def _functions(data: Mapping[str, Any]) -> Iterator[Problem]:
         for field in ("label", "above", "below"):
             value = function.get(field)
             for name in (value,) if isinstance(value, str) else _sequence(value):
-                if isinstance(name, str) and classes and name not in classes:
+                if isinstance(name, str) and classes and name not in (*classes, *former):
                     yield (*place, i, field), unknown("class", name, classes)
         for value, name in _mapping(function.get("values")).items():
             if isinstance(name, str) and classes and name not in classes:
@@ -171,6 +171,19 @@ def _names(items: Iterable[tuple[int, Mapping[str, Any]]]) -> list[str]:
 def _classes(data: Mapping[str, Any]) -> list[str]:
     named = _sequence(_mapping(data.get("taxonomy")).get("classes"))
     return [name for name in named if isinstance(name, str)]
+
+
+def _former(data: Mapping[str, Any]) -> list[str]:
+    """Return the classes that were renamed, merged or split, and so still mean something."""
+    found: list[Any] = []
+    for change in _sequence(_mapping(data.get("taxonomy")).get("changes")):
+        found += [
+            *_mapping(_mapping(change).get("rename")),
+            *_mapping(_mapping(change).get("split")),
+        ]
+        for olds in _mapping(_mapping(change).get("merge")).values():
+            found += _sequence(olds)
+    return [name for name in found if isinstance(name, str)]
 
 
 def _mappings(data: Mapping[str, Any], part: str) -> list[tuple[int, Mapping[str, Any]]]:

@@ -7,7 +7,6 @@ Units are in the names. Extra fields are mistakes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from datetime import date
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -29,20 +28,9 @@ from fm_platform.spec.labeling import RuleFunction as RuleFunction
 from fm_platform.spec.part import Name as Name
 from fm_platform.spec.part import Part as Part
 from fm_platform.spec.part import compiled
+from fm_platform.spec.taxonomy import Taxonomy as Taxonomy
 
 SCALAR_TYPES = ("string", "integer", "number", "boolean", "date", "timestamp")
-
-
-class Taxonomy(Part):
-    """The versioned list of classes. Class index = position in `classes`."""
-
-    version: int = Field(default=1, ge=1)
-    classes: tuple[Name, ...] = Field(min_length=2, max_length=127)
-
-    @field_validator("classes")
-    @classmethod
-    def _unique(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _all_different(value, "class")
 
 
 class Calendar(Part):
@@ -330,3 +318,4 @@ def _all_different(values: Iterable[str], what: str) -> tuple[str, ...]:
     if twice:
         raise ValueError(f"{what} named more than once: {', '.join(twice)}")
     return listed
+from fm_platform.spec.taxonomy import Taxonomy as Taxonomy

@@ -43,7 +43,7 @@ def build_cleaned(
             rows.to_batches(max_chunksize=16_384), spec.cleaning, spec.taxonomy.classes,
             lookups.seen, day, known=lookups.known,
         )  # fmt: skip
-        kept = tables.combine(done.kept, tables.CLEANED).sort_by("row_id")
+        kept = tables.combine(done.kept, tables.cleaned_schema(spec)).sort_by("row_id")
         refused = tables.combine(done.quarantine, tables.QUARANTINE)
         refs = {
             "cleaned": tables.write(ws, recipe, lease, "cleaned", kept),

@@ -26,7 +26,7 @@ from fm_platform.stages.common import (
 )
 from fm_platform.stages.decision import decide, previous_champion
 from fm_platform.stages.models import load_plot, required, rows_of, save_plot, training_days
-from fm_platform.stages.window import last_built_day, window
+from fm_platform.stages.window import in_classes_of_today, last_built_day, window
 from fm_platform.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -322,6 +322,7 @@ def _test_rows(
         weak = tables.read(ws, version, "weak_labels")
         weak = weak.filter(pc.equal(weak["split"], "test"))
         gold = tables.read(ws, raw, "gold", ["row_id", "label", "rater_labels"])
+        gold = in_classes_of_today(gold, spec, "label")
         position = pc.index_in(weak["row_id"], value_set=gold["row_id"].combine_chunks())
         weak = weak.filter(pc.is_valid(position))
         picked = gold.take(position.drop_null())
@@ -330,7 +331,7 @@ def _test_rows(
                 "rater_labels", picked["rater_labels"]
             )
         )
-    return pa.concat_tables(found) if found else tables.WEAK_LABELS.empty_table()
+    return tables.combine(found, tables.WEAK_LABELS)
 
 
 def _summary(table: EvaluationTable, decision: GateDecision) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Writes three tables: `raw`, `gold` (human labels, kept apart from the text) and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,9 @@ from fm_platform.lineage.recipes import raw_recipe
 from fm_platform.sources.connectors import Connector, connect, origin_of
 from fm_platform.sources.ingest import Ingest
 from fm_platform.spec.load import LoadedProject
+from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
+from fm_platform.stages.carry import RAW_TABLES, carried_raw
 from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
 from fm_platform.workspace import Workspace
 
@@ -50,20 +53,8 @@ def build_raw(
         ws.ledger.describe(ids[name], "source", partial(origin_of, connector, day))
 
     def compute(lease: Lease) -> Produced:
-        ingest = Ingest(spec, day, check_batch)
-        rows: list[pa.Table] = []
-        gold: list[pa.Table] = []
-        refused: list[pa.Table] = []
-        schema = tables.raw_schema(spec)
-        for done, (name, connector) in enumerate(sorted(sources.items())):
-            log.progress(f"raw {day}", done, len(sources), name)
-            for part in ingest.source(name, connector.read(day)):
-                rows.append(pa.Table.from_pylist(part.rows, schema))
-                gold.append(pa.Table.from_pylist(part.gold, tables.GOLD))
-                refused.append(pa.Table.from_pylist(part.quarantine, tables.QUARANTINE))
-        raw = tables.combine(rows, schema).sort_by("row_id")
-        labels = tables.combine(gold, tables.GOLD).sort_by("row_id")
-        quarantine = tables.combine(refused, tables.QUARANTINE)
+        found = carried_raw(ws, recipe) or _ingest(spec, day, sources, log)
+        raw, labels, quarantine = (found[name] for name in RAW_TABLES)
         refs = {
             "raw": tables.write(ws, recipe, lease, "raw", raw),
             "gold": tables.write(ws, recipe, lease, "gold", labels),
@@ -81,6 +72,27 @@ def build_raw(
         )
 
     return stage_result(tables.build(ws, recipe, compute, run))
+
+
+def _ingest(
+    spec: ProjectSpec, day: str, sources: Mapping[str, Connector], log: Reporter
+) -> dict[str, pa.Table]:
+    """Read the sources of a day, every row sorted into one of the tables."""
+    ingest, schema = Ingest(spec, day, check_batch), tables.raw_schema(spec)
+    rows: list[pa.Table] = []
+    gold: list[pa.Table] = []
+    refused: list[pa.Table] = []
+    for done, (name, connector) in enumerate(sorted(sources.items())):
+        log.progress(f"raw {day}", done, len(sources), name)
+        for part in ingest.source(name, connector.read(day)):
+            rows.append(pa.Table.from_pylist(part.rows, schema))
+            gold.append(pa.Table.from_pylist(part.gold, tables.GOLD))
+            refused.append(pa.Table.from_pylist(part.quarantine, tables.QUARANTINE))
+    return {
+        "raw": tables.combine(rows, schema).sort_by("row_id"),
+        "gold": tables.combine(gold, tables.GOLD).sort_by("row_id"),
+        "quarantine": tables.combine(refused, tables.QUARANTINE),
+    }
 
 
 def _summary(

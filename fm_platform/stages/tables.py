@@ -18,6 +18,7 @@ from fm_platform.lineage import build as lineage_build
 from fm_platform.lineage.build import BuildResult
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.records import ArtifactVersion, Produced, Recipe, RunContext
+from fm_platform.losses import Cells
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.store.content import content_hash
 from fm_platform.store.files import storage_errors
@@ -107,6 +108,21 @@ PREDICTIONS = pa.schema(
 )
 
 
+_CELLS = ("cells", pa.list_(pa.int8()))
+"""Where classes were split: for each class the first that a row's votes do not tell it from;
+null where they tell all apart."""
+
+
+def weak_labels_schema(spec: ProjectSpec) -> pa.Schema:
+    """Return the schema of weak labels; with `cells` where labels may stand for several classes."""
+    return WEAK_LABELS.append(pa.field(*_CELLS)) if spec.taxonomy.sets else WEAK_LABELS
+
+
+def cleaned_schema(spec: ProjectSpec) -> pa.Schema:
+    """Return the schema of cleaned rows; `cells` as in weak labels."""
+    return CLEANED.append(pa.field(*_CELLS)) if spec.taxonomy.sets else CLEANED
+
+
 def raw_schema(spec: ProjectSpec) -> pa.Schema:
     """Return the schema of raw rows: ids, text, and the declared columns."""
     names = ("row_id", "day", "source", "split", "text", "text_key")
@@ -175,9 +191,14 @@ def hash_rows(table: pa.Table) -> str:
 
 
 def combine(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
-    """Return the tables below one another; the empty table of `schema` where there are none."""
+    """Return the tables below one another; the empty table of `schema` where there are none.
+
+    A column that only some of them have is null in the others.
+    """
     listed = list(tables)
-    return pa.concat_tables(listed) if listed else schema.empty_table()
+    if not listed:
+        return schema.empty_table()
+    return pa.concat_tables(listed, promote_options="default")
 
 
 def count_by(table: pa.Table, column: str) -> list[dict[str, Any]]:
@@ -244,6 +265,13 @@ def lists(values: npt.NDArray[Any], item: pa.DataType) -> pa.ListArray:
     if width == 0:
         offsets = pa.array(np.zeros(rows + 1, np.int32))
     return pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1), item))
+
+
+def cells(values: Cells) -> pa.Array:
+    """Return cells as a column: null where all classes are told apart."""
+    alone = (values == np.arange(values.shape[1])).all(axis=1)
+    rows = zip(values.tolist(), alone.tolist(), strict=True)
+    return pa.array([None if whole else row for row, whole in rows], pa.list_(pa.int8()))
 
 
 def vectors(values: npt.NDArray[np.float32]) -> pa.FixedSizeListArray:

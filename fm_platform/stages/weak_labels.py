@@ -16,11 +16,13 @@ import pyarrow.compute as pc
 from fm_platform.errors import MissingArtifactError
 from fm_platform.hashing import fingerprint
 from fm_platform.labeling.apply import BATCH_ROWS, LabelingContext, apply_function
+from fm_platform.labeling.cells import best, cells_of
 from fm_platform.labeling.diagnostics import diagnose
 from fm_platform.labeling.functions import LabelingFunction, told
 from fm_platform.labeling.label_model import LabelModelFit, majority_vote
 from fm_platform.labeling.load import load_functions
 from fm_platform.labeling.partial import ABSTAIN, ClassSets, Votes, from_table, to_table, unite
+from fm_platform.labeling.vocabulary import Vocabulary
 from fm_platform.lineage import ArtifactVersion, Input, Produced, Recipe, RunContext
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import (
@@ -36,6 +38,7 @@ from fm_platform.lineage.recipes import (
 )
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
+from fm_platform.stages.carried_votes import carried_votes
 from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
 from fm_platform.stages.embeddings import Embeddings
 from fm_platform.stages.label_model import fit_window, model_before
@@ -89,6 +92,11 @@ class _Day:
         return dev_gold(self.ws, self.spec, self.day)
 
     @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The classes, and what those of before mean today."""
+        return Vocabulary.of(self.spec.taxonomy.classes, self.spec.taxonomy.former)
+
+    @cached_property
     def days(self) -> list[ArtifactVersion]:
         """`raw` of the window of the label model, oldest first."""
         width = self.spec.labeling.label_model.window_days
@@ -108,10 +116,12 @@ class _Day:
         self.ws.ledger.describe(function.fingerprint, "function", lambda: told(function))
 
         def compute(lease: Lease) -> Produced:
+            if (carried := carried_votes(self.ws, recipe, self.vocabulary)) is not None:
+                return carried
             context = self.context(plain) if function.needs == "exemplars" else LabelingContext()
             column = apply_function(
                 function, self.rows.to_batches(max_chunksize=BATCH_ROWS),
-                self.spec.taxonomy.classes, context, timeout_s=self.spec.labeling.timeout_s,
+                self.vocabulary, context, timeout_s=self.spec.labeling.timeout_s,
             )  # fmt: skip
             table = to_table(self.rows["row_id"], column.votes, column.sets)
             content = self.ws.columns.put(table)
@@ -314,7 +324,8 @@ class _Day:
         labeled: npt.NDArray[np.bool_] = np.any(votes != ABSTAIN, axis=1)
         probabilities = model.predict(votes, self.rows["source"].to_pylist(), sets)
         majority = majority_vote(votes, len(classes), sets=sets)
-        best = probabilities.argmax(axis=1)
+        cells = cells_of(votes, sets, self.spec.taxonomy.sets, len(classes))
+        label, confidence = best(probabilities, cells)
         data = pa.table(
             {
                 **{name: self.rows[name] for name in tables.WEAK_LABELS.names[:6]},
@@ -322,13 +333,14 @@ class _Day:
                 "majority": tables.lists(majority, pa.float32()),
                 "probabilities": tables.lists(probabilities, pa.float32()),
                 "label": pa.array(
-                    [classes[b] if ok else None for b, ok in zip(best, labeled, strict=True)],
+                    [classes[b] if ok else None for b, ok in zip(label, labeled, strict=True)],
                     pa.string(),
                 ),
-                "confidence": pa.array(probabilities.max(axis=1), pa.float32()),
+                "confidence": pa.array(confidence, pa.float32()),
                 "labeled": pa.array(labeled),
+                **({"cells": tables.cells(cells)} if self.spec.taxonomy.sets else {}),
             },
-            schema=tables.WEAK_LABELS,
+            schema=tables.weak_labels_schema(self.spec),
         )
         ref = tables.write(self.ws, recipe, lease, "weak_labels", data)
         return Produced(

@@ -35,7 +35,8 @@ def dev_gold(ws: Workspace, spec: ProjectSpec, day: str) -> pa.Table:
 
     For each source the first `Gold.dev_rows_per_source` by day and row id, within the window of
     the label model: a fixed prefix of a fixed order, so later days add rows but never swap them.
-    Rows that people gave a class that the taxonomy no longer has are left out.
+    A label of before counts where it is one class today; rows whose class is gone or was split
+    are left out.
 
     Returns:
         Columns row_id, day, source, label; at most budget x sources rows.
@@ -52,8 +53,8 @@ def dev_gold(ws: Workspace, spec: ProjectSpec, day: str) -> pa.Table:
         if all(counts.get(source, 0) >= budget for source in sources):
             break
         gold = tables.read(ws, version, "gold", columns)
-        known = pc.is_in(gold["label"], value_set=pa.array(spec.taxonomy.classes))
-        gold = gold.filter(pc.and_(pc.equal(gold["split"], "dev"), known)).sort_by("row_id")
+        gold = in_classes_of_today(gold, spec, "label")
+        gold = gold.filter(pc.equal(gold["split"], "dev")).sort_by("row_id")
         for source in sorted(sources):
             left = budget - counts.get(source, 0)
             if left > 0:
@@ -61,3 +62,13 @@ def dev_gold(ws: Workspace, spec: ProjectSpec, day: str) -> pa.Table:
                 counts[source] = counts.get(source, 0) + rows.num_rows
                 taken.append(rows)
     return tables.combine(taken, schema).drop_columns(["split"])
+
+
+def in_classes_of_today(rows: pa.Table, spec: ProjectSpec, column: str) -> pa.Table:
+    """Return the rows whose label is one class today, with that class as their label."""
+    single = spec.taxonomy.single
+    rows = rows.filter(pc.is_in(rows[column], value_set=pa.array(sorted(single), pa.string())))
+    if not spec.taxonomy.former:
+        return rows
+    labels = pa.array([single[label] for label in rows[column].to_pylist()], pa.string())
+    return rows.set_column(rows.schema.get_field_index(column), column, labels)

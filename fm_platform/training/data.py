@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fm_platform.errors import TrainingError
+from fm_platform.losses import Cells
 
 _BUCKET_ROWS = 1024
 
@@ -24,12 +25,14 @@ class Encoded:
         tokens: n lists of token ids, special tokens included.
         targets: float32[n, k], class probabilities.
         sources: n source names.
+        cells: Which classes a row's label does not tell apart; None where all are.
     """
 
     row_ids: list[str]
     tokens: list[list[int]]
     targets: npt.NDArray[np.float32]
     sources: list[str]
+    cells: Cells | None = None
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -40,7 +43,8 @@ def encode(tokenizer: Any, rows: pa.Table, max_tokens: int, classes: Sequence[st
 
     Args:
         tokenizer: Of the base model.
-        rows: Columns row_id, text, source and probabilities list<float32>[k].
+        rows: Columns row_id, text, source, probabilities list<float32>[k] and, where labels of
+            former classes are among them, cells list<int8>[k], null where all are told apart.
         max_tokens: Tokens of a text at most, special tokens included.
         classes: k class names, by index.
 
@@ -52,7 +56,17 @@ def encode(tokenizer: Any, rows: pa.Table, max_tokens: int, classes: Sequence[st
         tokenize(tokenizer, rows["text"].to_pylist(), max_tokens),
         _targets(rows, classes),
         rows["source"].to_pylist(),
+        _cells(rows, len(classes)),
     )
+
+
+def _cells(rows: pa.Table, k: int) -> Cells | None:
+    if "cells" not in rows.column_names or rows["cells"].null_count == rows.num_rows:
+        return None
+    cells = np.tile(np.arange(k, dtype=np.int8), (rows.num_rows, 1))
+    column = rows["cells"].combine_chunks()
+    cells[np.asarray(column.is_valid())] = np.asarray(column.drop_null().flatten()).reshape(-1, k)
+    return cells
 
 
 def _targets(rows: pa.Table, classes: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -133,6 +147,17 @@ def token_batches(
     return batches
 
 
+def cells_of(rows: Encoded, positions: Sequence[int]) -> Any | None:
+    """Return the cells of some rows as int64[b, k]; None where all classes are told apart."""
+    import torch
+
+    if rows.cells is None:
+        return None
+    cells = torch.from_numpy(rows.cells[list(positions)].astype(np.int64))
+    told_apart = bool((cells == torch.arange(cells.shape[1])).all())
+    return None if told_apart else cells
+
+
 def padded(tokens: Sequence[Sequence[int]], pad_id: int) -> tuple[Any, Any]:
     """Return (input ids, attention mask), int64[b, longest]."""
     import torch
@@ -165,4 +190,5 @@ def take(encoded: Encoded, positions: Sequence[int]) -> Encoded:
         [encoded.tokens[i] for i in positions],
         encoded.targets[list(positions)],
         [encoded.sources[i] for i in positions],
+        None if encoded.cells is None else encoded.cells[list(positions)],
     )

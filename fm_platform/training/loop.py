@@ -18,6 +18,7 @@ import numpy as np
 
 from fm_platform.errors import NonFiniteLossError, TrainingError
 from fm_platform.hashing import canonical_json
+from fm_platform.losses import soft_cross_entropy
 from fm_platform.spec.models import Training
 from fm_platform.training import checkpoint
 from fm_platform.training.data import (
@@ -25,6 +26,7 @@ from fm_platform.training.data import (
     balanced_sample,
     batch_plan,
     by_length,
+    cells_of,
     padded,
     take,
     token_batches,
@@ -203,7 +205,7 @@ class TrainingLoop:
         return total
 
     def _losses(self, rows: Encoded, batch: Sequence[int]) -> Any:
-        """Return the soft cross entropy float32[b]: -sum(q log p)."""
+        """Return the soft cross entropy float32[b]; classes not told apart count by their sum."""
         torch = self.torch
         ids, mask = padded([rows.tokens[i] for i in batch], self.pad_id)
         targets = torch.from_numpy(rows.targets[list(batch)]).to(self.device)
@@ -211,7 +213,9 @@ class TrainingLoop:
             logits = self.model(
                 input_ids=ids.to(self.device), attention_mask=mask.to(self.device)
             ).logits
-        return -(targets * torch.log_softmax(logits.float(), dim=-1)).sum(dim=-1)
+        cells = cells_of(rows, batch)
+        cells = None if cells is None else cells.to(self.device)
+        return soft_cross_entropy(logits.float(), targets, cells)
 
     def _require_finite(self, value: float, what: str, batch: Sequence[int], rate: float) -> None:
         if math.isfinite(value):
@@ -258,6 +262,7 @@ class TrainingLoop:
         for rows in (self.rows, self.dev):
             digest.update(canonical_json([rows.row_ids, rows.tokens]).encode())
             digest.update(rows.targets.tobytes())
+            digest.update(b"" if rows.cells is None else rows.cells.tobytes())
         for name, parameter in sorted(self.model.named_parameters()):
             digest.update(name.encode())
             digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from fm_platform.errors import NonFiniteLossError
+from fm_platform.losses import soft_cross_entropy
 from fm_platform.numerics import reproducible
 from fm_platform.spec.models import Training
 from fm_platform.training.adapter import new_peft
@@ -24,6 +25,7 @@ from fm_platform.training.data import (
     Encoded,
     balanced_sample,
     by_length,
+    cells_of,
     encode,
     padded,
     take,
@@ -101,7 +103,7 @@ def probe_head(model: Any, rows: Encoded, config: Training, pad_id: int) -> None
         for start in range(0, len(sample), _PROBE_BATCH_ROWS):
             picked = shuffled[start : start + _PROBE_BATCH_ROWS].tolist()
             logits = inner.classifier(pooler(states[picked].unsqueeze(1)))
-            loss = -(targets[picked] * torch.log_softmax(logits, dim=-1)).sum(-1).mean()
+            loss = soft_cross_entropy(logits, targets[picked], cells_of(sample, picked)).mean()
             if not torch.isfinite(loss):
                 ids = tuple(sample.row_ids[i] for i in picked)
                 raise NonFiniteLossError(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fm_platform.home import Home
-from fm_platform.lineage import RunContext
+from fm_platform.lineage import ArtifactVersion, RunContext
+from fm_platform.lineage.status import plan
 from fm_platform.spec.load import LoadedProject, load_spec
 from fm_platform.stages import SilentReporter
 from fm_platform.stages.cleaned import build_cleaned
 from fm_platform.stages.common import StageResult
+from fm_platform.stages.probe import probe
 from fm_platform.stages.raw import build_raw
 from fm_platform.stages.weak_labels import build_weak_labels
 from fm_platform.workspace import Workspace
@@ -169,3 +173,80 @@ def test_votes_and_gold_of_other_classes_are_not_mistaken_for_todays(
     assert {item.partition for item in model.inputs if item.role == "votes"} == {DAYS[2]}
     rows = ws.tables.read_table(ws.table_ref(weak, "weak_labels")).to_pylist()
     assert {row["label"] for row in rows if "great" in row["text"]} == {"good"}
+
+
+SPLIT = SPEC.replace(
+    "{{classes: [bad, good]}}",
+    "{{version: 2, classes: [bad, fine, great], changes: [{{version: 2, split: "
+    "{{good: [fine, great]}}}}]}}",
+).replace(
+    "      - {{kind: rule",
+    "      - {{kind: keyword, name: great_words, words: [number 7], label: great}}\n"
+    "      - {{kind: rule",
+)
+
+
+def test_a_split_carries_old_days_over_and_runs_what_is_new(ws: Workspace, folder: Path) -> None:
+    for day in DAYS[:2]:
+        build_day(ws, project(folder), day)
+    before = content(ws)
+    (folder / "defs.yaml").write_text(SPLIT.format(good="great"))
+    loaded = load_spec(folder / "defs.yaml")
+
+    weak = [build_day(ws, loaded, day)[1].version for day in DAYS[:2]]
+
+    after = {v.slot: v for v in ws.ledger.all_latest("small")}
+    assert after["raw", "raw", DAYS[0]].content_hash == before["raw", "raw", DAYS[0]]
+    votes = [after[slot] for slot in after if slot[0] == "votes"]
+    carried = {version.name for version in votes if version.metrics.get("carried")}
+    assert carried == {"bad_words", "good_words", "short"}
+    rows = tables_of(ws, weak[0], "weak_labels")
+    told = {row["text"].split(" of")[0]: row for row in rows}
+    # "great number 7": its own function says which part it is; elsewhere nobody does
+    assert told["great number 7"]["cells"] is None
+    assert told["great number 8"]["cells"] == [0, 1, 1]
+    assert told["awful number 8"]["cells"] is None
+
+
+def test_votes_that_are_carried_over_are_those_of_running_again(
+    ws: Workspace, folder: Path, tmp_path: Path
+) -> None:
+    build_day(ws, project(folder), DAYS[0])
+    (folder / "defs.yaml").write_text(SPLIT.format(good="great"))
+    loaded = load_spec(folder / "defs.yaml")
+    build_day(ws, loaded, DAYS[0])
+    fresh = Workspace.open(Home(tmp_path / "fresh"))
+
+    build_day(fresh, loaded, DAYS[0])
+
+    assert content(ws) == content(fresh)
+
+
+def tables_of(ws: Workspace, version: ArtifactVersion, table: str) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = ws.tables.read_table(ws.table_ref(version, table)).to_pylist()
+    return listed
+
+
+def test_the_plan_of_a_split_is_what_the_run_does(ws: Workspace, folder: Path) -> None:
+    for day in DAYS:
+        build_day(ws, project(folder), day)
+    (folder / "defs.yaml").write_text(SPLIT.format(good="great"))
+    loaded = load_spec(folder / "defs.yaml")
+    look = replace(probe(ws, loaded), base=lambda: "base")
+
+    planned = {
+        (row.kind, row.name, row.partition): row.action
+        for row in plan(ws.ledger, loaded.spec, look)
+        if row.partition is not None
+    }
+    before = {version.id for version in ws.ledger.all_latest("small")}
+    for day in DAYS:
+        build_day(ws, loaded, day)
+
+    made = {v.slot: v for v in ws.ledger.all_latest("small") if v.id not in before}
+    assert set(made) == set(planned)
+    ran = {s for s, v in made.items() if s[0] == "votes" and not v.metrics.get("carried")}
+    assert ran == {s for s, a in planned.items() if s[0] == "votes" and a == "build"}
+    assert {s[1] for s in ran} == {"great_words"}
+    assert {a for s, a in planned.items() if s[0] == "raw"} == {"carry"}
+    assert {a for s, a in planned.items() if s[0] in ("weak_labels", "cleaned")} == {"build"}

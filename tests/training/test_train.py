@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -336,3 +337,29 @@ def test_a_start_that_was_tampered_with(
 
     with pytest.raises(TrainingError, match=message):
         train_expert(ROWS, DEV, base, broken, tiny_config(), CLASSES, tmp_path / "work")
+
+
+def test_rows_that_tell_all_classes_apart_train_as_without_cells(
+    train: Train, reference: TrainedExpert
+) -> None:
+    nothing = pa.nulls(ROWS.num_rows, pa.list_(pa.int8()))
+
+    assert bits(train(rows=ROWS.append_column("cells", nothing))) == bits(reference)
+
+
+def test_a_partial_label_leaves_open_which_part_it_is(train: Train) -> None:
+    # every row says "neutral or positive", and puts all of it on positive
+    k = len(CLASSES)
+    target = [[0.0] * (k - 1) + [1.0]] * ROWS.num_rows
+    place = ROWS.schema.get_field_index("probabilities")
+    rows = ROWS.set_column(place, "probabilities", pa.array(target, pa.list_(pa.float32())))
+    together = pa.array([[0, *[1] * (k - 1)]] * ROWS.num_rows, pa.list_(pa.int8()))
+
+    whole, partial = (
+        train("whole", rows=rows),
+        train("partial", rows=rows.append_column("cells", together)),
+    )
+
+    losses = [t.metrics["train_loss"] for t in (whole, partial)]
+    assert losses[1] < losses[0]  # log of a sum is more than the log of one part
+    assert bits(whole) != bits(partial)

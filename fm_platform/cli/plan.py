@@ -1,0 +1,85 @@
+"""`fm plan`: the resolved recipe of a project, and what a run would compute, and why."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from fm_platform.cli import render
+from fm_platform.lineage.forecast import Forecast, StageForecast
+from fm_platform.spec.taxonomy import Taxonomy
+
+
+def plan(
+    project: Annotated[str, typer.Argument(help="Name of a project under assets/defs/.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Print the resolved recipe of a project, and what a run would build, and why."""
+    from fm_platform.lineage.forecast import forecast
+    from fm_platform.lineage.status import plan as make_plan
+    from fm_platform.stages.probe import probe
+    from fm_platform.workspace import Workspace, find_project
+
+    ws, loaded = Workspace.open(), find_project(project)
+    planned = make_plan(ws.ledger, loaded.spec, probe(ws, loaded))
+    counted = forecast(ws.ledger, loaded.spec.name, planned)
+    if as_json:
+        told = {
+            "spec": loaded.spec.model_dump(mode="json"),
+            "plan": render.plain(planned),
+            "forecast": counted.to_json(),
+        }
+        typer.echo(json.dumps(told))
+        return
+    typer.echo(render.plan_text(loaded, planned))
+    if changes := taxonomy_text(loaded.spec.taxonomy):
+        typer.echo(f"\n{changes}")
+    if planned:
+        typer.echo(f"\n{forecast_text(counted)}")
+
+
+def taxonomy_text(taxonomy: Taxonomy) -> str:
+    """Return how the classes came about, and what becomes of labels of before."""
+    lines = [
+        f"classes {change.version - 1} -> {change.version}: {change.told()}"
+        + (f" ({change.reason})" if change.reason else "")
+        for change in taxonomy.changes
+    ]
+    for name, told in taxonomy.former.items():
+        what = "its rows are left out" if not told else f"read as {' or '.join(told)}"
+        lines.append(f"  labels {name}: {what}")
+    return "\n".join(lines)
+
+
+def forecast_text(counted: Forecast) -> str:
+    """Return the counts by stage, and the minutes."""
+    rows = [
+        (s.kind, _days(s), s.build, s.carry, s.reuse, s.check, _minutes(s.minutes), _names(s))
+        for s in counted.stages
+    ]
+    head = ("stage", "days", "build", "carry over", "reuse", "maybe", "minutes", "what")
+    sure, most = counted.minutes, counted.minutes_at_most
+    span = f"{sure:.1f}" if most - sure < 0.05 else f"{sure:.1f} to {most:.1f}"
+    text = f"{render.table(rows, head)}\nabout {span} minutes, from what it took before"
+    unknown = counted.unknown
+    return text + (f"; not known for {', '.join(unknown)}" if unknown else "")
+
+
+def _days(stage: StageForecast) -> str:
+    if stage.first_day is None:
+        return ""
+    span = stage.first_day if stage.days == 1 else f"{stage.first_day}..{stage.last_day}"
+    return f"{stage.days}: {span}"
+
+
+def _minutes(minutes: float | None) -> str:
+    return "?" if minutes is None else f"{minutes:.1f}"
+
+
+def _names(stage: StageForecast) -> str:
+    if set(stage.names) <= {stage.kind}:
+        return ""
+    listed = [f"{name} x {count}" if count > 1 else name for name, count in stage.names.items()]
+    return ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")
