@@ -66,7 +66,6 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
     "pii": ("fm_platform.cleaning.pii",),
 }
 
-
 # The packages that can alter the content of each kind, and whether the machine type can, too.
 PACKAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "raw": (TABLE_PACKAGES, False),

@@ -138,7 +138,7 @@ def _functions(data: Mapping[str, Any]) -> Iterator[Problem]:
                 if isinstance(name, str) and classes and name not in (*classes, *former):
                     yield (*place, i, field), unknown("class", name, classes)
         for value, name in _mapping(function.get("values")).items():
-            if isinstance(name, str) and classes and name not in classes:
+            if isinstance(name, str) and classes and name not in (*classes, *former):
                 yield (*place, i, "values", str(value)), unknown("class", name, classes)
         column = function.get("column")
         if isinstance(column, str) and columns and column not in readable:

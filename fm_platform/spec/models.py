@@ -310,12 +310,3 @@ class ProjectSpec(Part):
     def cross_problems(self) -> list[tuple[tuple[str | int, ...], str]]:
         """Return mistakes between parts as (location, message); empty when consistent."""
         return cross_problems(self.model_dump())
-
-
-def _all_different(values: Iterable[str], what: str) -> tuple[str, ...]:
-    listed = tuple(values)
-    twice = sorted({value for value in listed if listed.count(value) > 1})
-    if twice:
-        raise ValueError(f"{what} named more than once: {', '.join(twice)}")
-    return listed
-from fm_platform.spec.taxonomy import Taxonomy as Taxonomy
