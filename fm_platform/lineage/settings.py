@@ -36,7 +36,7 @@ def settings_of(spec: ProjectSpec, slot: Slot, functions: Sequence[Function]) ->
     seed = spec.training.seed if kind in _SEEDED or learns else None
     works_as = "exemplar_votes" if learns else kind
     return Recipe(
-        spec.name, kind, name, partition, (), recipes.code_version(works_as), config,
+        spec.name, kind, name, partition, (), recipes.code_version(works_as, config), config,
         recipes.environment_of(works_as), spec.evaluation.seed if kind == "evaluation" else seed,
     )  # fmt: skip
 

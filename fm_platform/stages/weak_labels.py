@@ -72,6 +72,7 @@ class _Day:
     ) -> None:
         self.ws, self.project, self.spec = ws, project, project.spec
         self.day, self.run, self.log = day, run, log
+        self.vocabulary = Vocabulary.of(self.spec.taxonomy.classes, self.spec.taxonomy.former)
         self.functions = load_functions(self.spec, project.directory)
         raw = ws.ledger.latest(self.spec.name, "raw", "raw", day)
         if raw is None:
@@ -90,11 +91,6 @@ class _Day:
     @cached_property
     def gold(self) -> pa.Table:
         return dev_gold(self.ws, self.spec, self.day)
-
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
-        """The classes, and what those of before mean today."""
-        return Vocabulary.of(self.spec.taxonomy.classes, self.spec.taxonomy.former)
 
     @cached_property
     def days(self) -> list[ArtifactVersion]:
@@ -357,12 +353,9 @@ class _Day:
         )
 
     def _summary(
-        self,
-        data: pa.Table,
-        labeled: npt.NDArray[np.bool_],
-        versions: list[ArtifactVersion],
+        self, data: pa.Table, labeled: npt.NDArray[np.bool_], versions: list[ArtifactVersion],
         model_version: ArtifactVersion,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any]:  # fmt: skip
         coverage = float(labeled.mean()) if len(labeled) else 0.0
         failures = {
             version.name: version.metrics["failures"]
