@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fm_platform.cleaning.shingles import TOKEN_BITS, Rows, Shingles, Tokens, runs
 
-_BLOCK = 1 << 20  # candidate pairs looked at together: bounds memory
+_BLOCK = 1 << 18  # candidate pairs looked at together: bounds memory
 _SORTED = 1 << 12  # documents whose shingles are sorted together: 12 bits, 4 of rarity, 48
 
 
@@ -44,7 +44,7 @@ def near_pairs(documents: Shingles, similarity: float) -> Pairs:
         documents: Their shingles; empty sets are like no other.
         similarity: Least Jaccard similarity, above 0 and at most 1.
     """
-    return _ordered(list(_within(documents, similarity).verified()))
+    return _within(documents, similarity).verified()
 
 
 def near_earlier(documents: Shingles, similarity: float) -> Pairs:
@@ -99,11 +99,11 @@ def near_known(documents: Shingles, index: Inverted, similarity: float) -> Pairs
     low[order] = np.searchsorted(index.tokens, needles, "left")
     high[order] = np.searchsorted(index.tokens, needles, "right")
     count = high - low
-    places = _prefix(documents, count, similarity, absent=0)
+    places = _prefix(documents, np.minimum(count, 255).astype(np.uint8), similarity, absent=0)
     if not len(places):
         return _ordered([])
     posted = index.documents.astype(np.int64)
-    right = _whose(documents)[places]
+    right = np.searchsorted(documents.offsets, places, "right") - 1
     return _Candidates(
         index.forward, documents, similarity, right, low[places], count[places], posted
     ).first_of_each()
@@ -112,39 +112,41 @@ def near_known(documents: Shingles, index: Inverted, similarity: float) -> Pairs
 # --- candidates -----------------------------------------------------------------------------
 
 
-def _whose(documents: Shingles) -> Rows:
-    return np.repeat(np.arange(len(documents)), documents.sizes)
-
-
-def _prefix(documents: Shingles, count: Rows, similarity: float, absent: int) -> Rows:
+def _prefix(
+    documents: Shingles, count: npt.NDArray[np.uint8], similarity: float, absent: int
+) -> Rows:
     """Return the places in `tokens` of each document's rarest shingles, as many as must be seen.
 
     Args:
         documents: n documents.
-        count: int64[...], in how many documents each shingle occurs (or more).
+        count: uint8[...], in how many documents each shingle occurs, or more; at most 255.
         similarity: Least Jaccard similarity.
         absent: Shingles of this count occur nowhere else: they need not be looked up.
     """
     sizes = documents.sizes
-    wanted = sizes - np.ceil(similarity * sizes - 1e-9).astype(np.int64) + 1
-    present = count > absent
-    whose = _whose(documents)
-    wanted -= np.bincount(whose[~present], minlength=len(documents))
-    places = np.flatnonzero(present & (wanted[whose] > 0))
-    # by document, then rarest first (by powers of two), then by hash: one order for all documents
-    rarity = np.minimum(np.frexp(count[places])[1], 15).astype(np.uint64)
-    keys = (rarity << np.uint64(TOKEN_BITS)) | documents.tokens[places]
+    needed = sizes - np.ceil(similarity * sizes - 1e-9).astype(np.int64) + 1
+    found = [np.zeros(0, np.int64)]
     for begin in range(0, len(documents), _SORTED):
-        ends = documents.offsets[[begin, min(begin + _SORTED, len(documents))]]
-        low, high = np.searchsorted(places, ends)
-        nth = (whose[places[low:high]] - begin).astype(np.uint64)
-        places[low:high] = places[low:high][np.argsort((nth << np.uint64(52)) | keys[low:high])]
-    inside = whose[places]
-    first = np.concatenate([[True], inside[1:] != inside[:-1]]) if len(inside) else inside > 0
-    began = np.flatnonzero(first)
-    rank = np.arange(len(inside)) - np.repeat(began, np.diff([*began, len(inside)]))
-    found: Rows = places[rank < wanted[inside]]
-    return found
+        end = min(begin + _SORTED, len(documents))
+        low, high = documents.offsets[begin], documents.offsets[end]
+        nth = np.repeat(np.arange(end - begin, dtype=np.uint16), sizes[begin:end])
+        here = count[low:high]
+        wanted = needed[begin:end] - np.bincount(nth[here <= absent], minlength=end - begin)
+        places = np.flatnonzero((here > absent) & (wanted[nth] > 0))
+        whose = nth[places]
+        # by document, then rarest first (by powers of two), then by hash: one order for all
+        keys = (whose.astype(np.uint64) << np.uint64(52)) | (
+            _RARITY[here[places]] | documents.tokens[low:high][places]
+        )
+        order = np.argsort(keys)
+        lengths = np.bincount(whose, minlength=end - begin)
+        began = np.cumsum(lengths) - lengths
+        rank = np.arange(len(places)) - began[whose]  # sorting leaves `whose` as it is
+        found.append(places[order][rank < wanted[whose]] + low)
+    return np.concatenate(found)
+
+
+_RARITY = np.minimum(np.frexp(np.arange(256))[1], 15).astype(np.uint64) << np.uint64(TOKEN_BITS)
 
 
 @dataclass(frozen=True)
@@ -164,31 +166,43 @@ class _Candidates:
 
     @cached_property
     def sketches(self) -> tuple[Tokens, Tokens]:
+        """uint64[words, n] of both sides."""
         sizes = self.lefts.sizes
-        wide = 4 * int(sizes.mean()) if len(sizes) else 0
+        wide = 2 * int(sizes.mean()) if len(sizes) else 0
         bits = 1 << int(np.clip(wide.bit_length(), 6, 11))
-        left = self.lefts.sketch(bits)
-        return left, left if self.rights is self.lefts else self.rights.sketch(bits)
+        left = np.ascontiguousarray(self.lefts.sketch(bits).T)
+        if self.rights is self.lefts:
+            return left, left
+        return left, np.ascontiguousarray(self.rights.sketch(bits).T)
 
-    def verified(
-        self, count: Rows | None = None, low: int = 0, high: int | None = None
-    ) -> Iterator[Pairs]:
-        """Yield the pairs that are as similar as wanted, of ranks low to high of the lists."""
-        lefts, rights, t = self.lefts, self.rights, self.similarity
-        entries_of = _blocks(self.start, self.count if count is None else count, low, high)
-        for entries, places in entries_of:
-            a, b = self.posted[places], self.right[entries]
-            # as many shingles may stand in one of the two only
-            most = (lefts.sizes[a] + rights.sizes[b]) * ((1 - t) / (1 + t)) + 1e-9
-            differing = np.zeros(len(a), np.uint16)
-            for left, right in zip(self.sketches[0].T, self.sketches[1].T, strict=True):
-                differing += np.bitwise_count(left[a] ^ right[b])
-            able = differing <= most
-            b, a = np.divmod(np.unique(b[able] * len(lefts) + a[able]), max(len(lefts), 1))
-            shared = _shared(lefts, rights, a, b)
-            alike = shared / (lefts.sizes[a] + rights.sizes[b] - shared)
-            enough = alike >= t - 1e-9
-            yield Pairs(a[enough], b[enough], alike[enough])
+    def able(self, a: Rows, b: Rows) -> tuple[Rows, Rows]:
+        """Return the pairs that may be as similar as wanted, as far as sizes and bits tell."""
+        share = (1 - self.similarity) / (1 + self.similarity)
+        # so many shingles may stand in one of the two only
+        most = (self.lefts.sizes[a] + self.rights.sizes[b]) * share + 1e-9
+        differing = np.zeros(len(a), np.int32)
+        for nth, (left, right) in enumerate(zip(*self.sketches, strict=True)):
+            differing += np.bitwise_count(left[a] ^ right[b])
+            if nth % 2:
+                left_over = np.flatnonzero(differing <= most)
+                a, b = a[left_over], b[left_over]
+                most, differing = most[left_over], differing[left_over]
+        left_over = np.flatnonzero(differing <= most)
+        return a[left_over], b[left_over]
+
+    def verified(self, count: Rows | None = None, low: int = 0, high: int | None = None) -> Pairs:
+        """Return the pairs that are as similar as wanted, of ranks low to high of the lists."""
+        lefts, rights = self.lefts, self.rights
+        able = [np.zeros(0, np.int64)]
+        listed = self.count if count is None else count
+        for entries, places in _blocks(self.start, listed, low, high):
+            a, b = self.able(self.posted[places], self.right[entries])
+            able.append(np.unique(b * len(lefts) + a))
+        b, a = np.divmod(np.unique(np.concatenate(able)), max(len(lefts), 1))
+        shared = _shared(lefts, rights, a, b)
+        alike = shared / (lefts.sizes[a] + rights.sizes[b] - shared)
+        enough = alike >= self.similarity - 1e-9
+        return Pairs(a[enough], b[enough], alike[enough])
 
     def first_of_each(self) -> Pairs:
         """Return one pair for each right document that has any: the first places of lists first."""
@@ -196,13 +210,10 @@ class _Candidates:
         found: list[Pairs] = []
         low, high = 0, 1
         while low < int(self.count.max(initial=0)):
-            still = np.where(waiting[self.right], self.count, 0)
-            for pairs in self.verified(still, low, high):
-                new = np.flatnonzero(waiting[pairs.right])
-                _, first = np.unique(pairs.right[new], return_index=True)  # the earliest left
-                at = new[first]
-                waiting[pairs.right[at]] = False
-                found.append(Pairs(pairs.left[at], pairs.right[at], pairs.similarity[at]))
+            pairs = self.verified(np.where(waiting[self.right], self.count, 0), low, high)
+            _, at = np.unique(pairs.right, return_index=True)  # the earliest left of each
+            waiting[pairs.right[at]] = False
+            found.append(Pairs(pairs.left[at], pairs.right[at], pairs.similarity[at]))
             low, high = high, high * 2
         return _ordered(found)
 
@@ -210,14 +221,14 @@ class _Candidates:
 def _within(documents: Shingles, similarity: float) -> _Candidates:
     """Return each document with the earlier ones that share a rare shingle with it."""
     bits = int(np.clip(len(documents.tokens).bit_length() + 1, 8, 25))
-    slots = (documents.tokens & np.uint64((1 << bits) - 1)).astype(np.int64)
-    count = np.bincount(slots, minlength=1 << bits)[slots]  # the true count, or more
-    places = _prefix(documents, count, similarity, absent=1)
+    slots = (documents.tokens & np.uint64((1 << bits) - 1)).view(np.int64)
+    filled = np.minimum(np.bincount(slots, minlength=1 << bits), 255).astype(np.uint8)
+    places = _prefix(documents, filled[slots], similarity, absent=1)  # the true count, or more
     places = places[np.argsort(documents.tokens[places], kind="stable")]  # they are by document
     tokens = documents.tokens[places]
     began = np.flatnonzero(np.concatenate([[True], tokens[1:] != tokens[:-1]])[: len(tokens)])
     start = np.repeat(began, np.diff([*began, len(tokens)]))
-    posted = _whose(documents)[places]
+    posted = np.searchsorted(documents.offsets, places, "right") - 1
     rank = np.arange(len(tokens)) - start
     return _Candidates(documents, documents, similarity, posted, start, rank, posted)
 
@@ -265,7 +276,4 @@ def _ordered(found: Sequence[Pairs]) -> Pairs:
     right = np.concatenate([np.zeros(0, np.int64), *(pairs.right for pairs in found)])
     alike = np.concatenate([np.zeros(0, np.float64), *(pairs.similarity for pairs in found)])
     order = np.lexsort((left, right))
-    left, right, alike = left[order], right[order], alike[order]
-    new = np.ones(len(left), bool)
-    new[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
-    return Pairs(left[new], right[new], alike[new])
+    return Pairs(left[order], right[order], alike[order])

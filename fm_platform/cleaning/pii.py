@@ -29,7 +29,7 @@ _EMAIL = re.compile(
     re.IGNORECASE,
 )
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}(?![A-Za-z0-9])", re.I)
-_CARD = re.compile(r"(?<![\d.,+-])[2-6](?:[ -]?\d){11,18}(?![\d-])(?![.,]\d)")
+_CARD = re.compile(r"(?<![\d.,+-])(?:[2-6]|1(?=800))(?:[ -]?\d){11,18}(?![\d-])(?![.,]\d)")
 _IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9a-f]{0,4}:){2,7}(?:[0-9a-f]{1,4}|\d{1,3}(?:\.\d{1,3}){3}|)"
                    r"(?![\w:])", re.I)  # fmt: skip
@@ -162,7 +162,9 @@ def _card_lengths(digits: str) -> tuple[int, ...]:
     """Return how many digits a card of this issuer has (ISO/IEC 7812)."""
     if digits[0] == "3":
         return (15,) if digits[1] in "47" else (14, 16)
-    return {"2": (16,), "4": (13, 16, 19), "5": (12, 16), "6": (12, 16, 19)}[digits[0]]
+    if digits[:4] in ("1800", "2131"):
+        return (15,)
+    return {"1": (), "2": (16,), "4": (13, 16, 19), "5": (12, 16), "6": (12, 16, 19)}[digits[0]]
 
 
 def _luhn(digits: str) -> bool:

@@ -14,7 +14,7 @@ Tokens = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
 
 TOKEN_BITS = 48  # a hash of a shingle; the 16 bits above it hold the document of a chunk
-_CHUNK = 1 << 14  # documents that are cut into shingles together
+_CHUNK = 1 << 11  # documents that are cut into shingles together: their bytes fit a cache
 _SKETCHED = 1 << 14
 _ODD = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93,
@@ -106,8 +106,9 @@ def _folded(texts: Sequence[str]) -> Any:
     series = pl.Series("text", texts, pl.String)
     plain = series.str.len_bytes() == series.str.len_chars()
     if not plain.all():  # plain ASCII is folded byte by byte
-        wide = series.str.normalize("NFKC").str.to_lowercase().str.replace_all(r"\W+", " ")
-        series = wide.zip_with(~plain, series)
+        at = (~plain).arg_true()
+        wide = series.gather(at).str.normalize("NFKC").str.to_lowercase()
+        series = series.scatter(at, wide.str.replace_all(r"\W+", " "))
     return series
 
 
