@@ -14,6 +14,7 @@ import typer
 
 from fm_platform.cli import branch, history, render, rollback
 from fm_platform.cli import gc as retention
+from fm_platform.cli.clean import clean
 from fm_platform.cli.diff import diff
 from fm_platform.cli.ledger import ledger
 from fm_platform.cli.models import models
@@ -249,3 +250,4 @@ rollback.add_to(app)
 branch.add_to(app)
 retention.add_to(app)
 app.add_typer(ledger, name="ledger")
+app.add_typer(clean, name="clean")

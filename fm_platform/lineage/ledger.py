@@ -33,12 +33,13 @@ from fm_platform.lineage.records import (
     Use,
 )
 from fm_platform.lineage.retention import Retention
+from fm_platform.lineage.reviews import Reviews
 from fm_platform.lineage.universes import Universes
 
 __all__ = ["AliasChange", "ArtifactVersion", "Lease", "Ledger", "RunContext", "now"]
 
 
-class Ledger(Universes, Documents, Leases, Retention, Journaled):
+class Ledger(Universes, Documents, Leases, Retention, Reviews, Journaled):
     """The record of every artifact version.
 
     Example:
@@ -52,13 +53,12 @@ class Ledger(Universes, Documents, Leases, Retention, Journaled):
         """Open the ledger at an SQLAlchemy `url`, creating its tables where they are missing.
 
         Args:
-            url: Where the database is.
+            url: Of the database.
             history: Folder of the history on disk, from which it can be rebuilt; None: none.
 
         Raises:
             HomeError: If the file cannot be opened or written.
-            LedgerError: If it is damaged, was written by a newer version of the platform, or is
-                not the one that the history is of.
+            LedgerError: If it is damaged, newer than the platform, or not that of the history.
         """
         ledger = cls(connect(url))
         ledger.create()

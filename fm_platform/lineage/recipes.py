@@ -14,89 +14,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from fm_platform.hashing import fingerprint, sha256_hex
 from fm_platform.lineage import configs
-from fm_platform.lineage.fingerprints import (
-    MODEL_PACKAGES,
-    TABLE_PACKAGES,
-    code_fingerprint,
-    environment_fingerprint,
-)
+from fm_platform.lineage.machinery import CODE as CODE
+from fm_platform.lineage.machinery import PACKAGES, PROPOSING_RULES
+from fm_platform.lineage.machinery import code_version as code_version
+from fm_platform.lineage.machinery import environment_of as environment_of
 from fm_platform.lineage.records import Input, Readable, Recipe
+from fm_platform.lineage.reviews import Standing
 from fm_platform.spec.cleaning import NearDuplicatesRule
 from fm_platform.spec.models import Expert, ProjectSpec
 
 CARRY_DAYS = 28
 """How far back the label model of the day before is looked for."""
-EXEMPLAR_PACKAGES = (*TABLE_PACKAGES, "scikit-learn", "scipy")
-
-# What computes the content of each kind of artifact.
-CODE: dict[str, tuple[str, ...]] = {
-    "raw": (
-        "fm_platform.sources.ingest",
-        "fm_platform.cleaning.contracts",
-        "fm_platform.stages.raw",
-    ),
-    "embeddings": ("fm_platform.training.embed",),
-    "votes": ("fm_platform.labeling.apply",),
-    "exemplar_votes": ("fm_platform.labeling.apply", "fm_platform.stages.weak_labels"),
-    "gold": ("fm_platform.stages.window",),
-    "seen": ("fm_platform.stages.lookups",),
-    "shingles": ("fm_platform.cleaning.shingles",),
-    "label_model": ("fm_platform.labeling.label_model", "fm_platform.stages.label_model"),
-    "weak_labels": ("fm_platform.labeling.label_model", "fm_platform.stages.weak_labels"),
-    "cleaned": ("fm_platform.cleaning.clean", "fm_platform.stages.cleaned"),
-    "start": ("fm_platform.training.start", "fm_platform.stages.models"),
-    "adapter": ("fm_platform.training.train", "fm_platform.stages.models"),
-    "merged_model": (
-        "fm_platform.merging.merge",
-        "fm_platform.stages.merged_model",
-        "fm_platform.tracking.model_card",  # its text is a file of the model
-    ),
-    "evaluation": ("fm_platform.stages.evaluation",),
-    "spec": (),
-}
-
-
-# What computes beside that the rows of a project that declares such a rule.
-RULE_CODE: dict[str, tuple[str, ...]] = {
-    "near_duplicates": ("fm_platform.cleaning.near_rule", "fm_platform.stages.shingles"),
-    "pii": ("fm_platform.cleaning.pii",),
-}
-
-# The packages that can alter the content of each kind, and whether the machine type can, too.
-PACKAGES: dict[str, tuple[tuple[str, ...], bool]] = {
-    "raw": (TABLE_PACKAGES, False),
-    "embeddings": (MODEL_PACKAGES, True),
-    "votes": (TABLE_PACKAGES, False),
-    "exemplar_votes": (EXEMPLAR_PACKAGES, True),
-    "shingles": (TABLE_PACKAGES, False),
-    "label_model": (TABLE_PACKAGES, True),
-    "weak_labels": (TABLE_PACKAGES, True),
-    "cleaned": ((*TABLE_PACKAGES, "py3langid"), False),
-    "start": (MODEL_PACKAGES, True),
-    "adapter": (MODEL_PACKAGES, True),
-    "merged_model": (MODEL_PACKAGES, True),
-    "evaluation": (MODEL_PACKAGES, True),
-}
-
-
-def code_version(kind: str, config: Mapping[str, Any] | None = None) -> str:
-    """Return the code fingerprint of one kind of artifact.
-
-    With the `config` of a recipe that has `rules`, the code of these rules counts as well.
-    """
-    rules = {str(rule["rule"]) for rule in (config or {}).get("rules", ())}
-    more = sorted({module for rule in rules for module in RULE_CODE.get(rule, ())})
-    return code_fingerprint(*CODE[kind], *more)
-
-
-def environment_of(kind: str) -> str:
-    """Return the fingerprint of the packages, and machine type, that matter to a kind."""
-    names, machine = PACKAGES[kind]
-    return environment_fingerprint(names, machine)
 
 
 def spec_recipe(spec: ProjectSpec, declared: Sequence[Input] = ()) -> Recipe:
@@ -291,16 +222,27 @@ def weak_labels_recipe(
     return _recipe(spec, "weak_labels", "weak_labels", day, inputs, config, environment)
 
 
-def cleaned_recipe(spec: ProjectSpec, day: str, weak_labels: Readable, seen_hash: str) -> Recipe:
+def cleaned_recipe(
+    spec: ProjectSpec,
+    day: str,
+    weak_labels: Readable,
+    seen_hash: str,
+    reviews: Standing | None = None,
+) -> Recipe:
     """Return the recipe of one day of cleaned rows.
 
     `seen_hash` stands for those of today's texts that earlier days of the window hold: only what
     matters of the past is an input, so a change of an old day stops here unless it matters.
+    `reviews` are an input where they alter what the declared rules do.
     """
     config = configs.cleaned(spec)
-    inputs = (weak_labels.as_input("weak_labels"), Input("seen", "seen", day, seen_hash))
+    inputs = [weak_labels.as_input("weak_labels"), Input("seen", "seen", day, seen_hash)]
+    rules = sorted({rule.rule for rule in spec.cleaning})
+    verdicts = reviews.hash_of(rules, PROPOSING_RULES) if reviews is not None else None
+    if verdicts is not None:
+        inputs.append(Input("reviews", "reviews", day, verdicts))
     environment = environment_of("cleaned")
-    return _recipe(spec, "cleaned", "cleaned", day, inputs, config, environment)
+    return _recipe(spec, "cleaned", "cleaned", day, tuple(inputs), config, environment)
 
 
 def start_recipe(spec: ProjectSpec, cleaned: Sequence[Readable], base: str) -> Recipe:

@@ -3,9 +3,9 @@
 New tables, new columns that may be null and new indexes are added to an older ledger when it is
 opened (`database.upgrade`); `SCHEMA_VERSION` says that an older platform must not write it.
 
-History is append-only: `versions`, `inputs`, `aliases`, `decisions`, `conflicts` and `documents`
-are never rewritten (a version rebuilt after damage may move: its `location` follows). Rows of
-`uses` are closed once, by setting `until`. `current` and `leases` hold the state of now.
+History is append-only: `versions`, `inputs`, `aliases`, `decisions`, `reviews`, `conflicts` and
+`documents` are never rewritten (a version rebuilt after damage may move: its `location` follows).
+Rows of `uses` are closed once, by setting `until`. `current` and `leases` hold the state of now.
 
 Questions of any moment: what was in use at T is `since <= T and (until is null or until > T)`;
 what an alias named at T is its greatest `number` with `set_at <= T`; the graph is `inputs`, where
@@ -252,6 +252,24 @@ removals = sa.Table(
     sa.Column("bytes", sa.BigInteger, nullable=False),
     sa.Column("forgotten_at", UtcTime),  # what MLflow kept of it is removed as well
     sa.Column("restored_at", UtcTime),  # built again; None: the bytes are gone
+)
+
+# What people said of single actions of cleaning rules; the last verdict on a row and rule stands.
+reviews = sa.Table(
+    "reviews",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project", sa.String(64), nullable=False),
+    sa.Column("day", sa.String(64), nullable=False),
+    sa.Column("row_id", sa.String(64), nullable=False),
+    sa.Column("rule", sa.String(64), nullable=False),
+    sa.Column("settings", sa.String(64), nullable=False),
+    sa.Column("verdict", sa.String(16), nullable=False),
+    sa.Column("actor", sa.String(128), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("decided_at", UtcTime, nullable=False),
+    sa.Index("reviews_by_day", "project", "day"),
+    sa.Index("reviews_by_rule", "project", "rule", "settings"),
 )
 
 # Which ledger this is: one row, made with it. The history beside it names it.

@@ -97,7 +97,8 @@ class _Status:
     def __init__(self, ledger: Ledger, spec: ProjectSpec, probe: Probe) -> None:
         self.ledger, self.spec, self.where = ledger, spec, cache(probe.where)
         self.heads: dict[Slot, Head] = {head.slot: head for head in ledger.heads(spec.name)}
-        wants = Wants(spec, self.heads, probe, self._champion)
+        reviews = ledger.standing_by_day(spec.name)
+        wants = Wants(spec, self.heads, probe, self._champion, reviews)
         self.functions = wants.functions
         self.wanted = list(wants)
         self.derived = ledger.known_derived(w.derive[0] for w in self.wanted if w.derive)

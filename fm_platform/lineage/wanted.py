@@ -15,6 +15,7 @@ from typing import Protocol
 from fm_platform.lineage import recipes
 from fm_platform.lineage.causes import Where, nowhere
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
+from fm_platform.lineage.reviews import Standing
 from fm_platform.spec.cleaning import ExactDuplicatesRule, NearDuplicatesRule
 from fm_platform.spec.models import ProjectSpec
 
@@ -82,8 +83,10 @@ class Wants:
         heads: Mapping[Slot, Head],
         probe: Probe,
         champion: Callable[[Head], Readable | None],
+        reviews: Mapping[str, Standing] | None = None,
     ) -> None:
         self.spec, self.heads, self.probe, self.champion = spec, heads, probe, champion
+        self.reviews = reviews or {}
         self.days = sorted(probe.days())
         self.functions = tuple(probe.functions())
         self.plain = [function for function in self.functions if function.needs != "exemplars"]
@@ -291,7 +294,7 @@ class Wants:
         today = head
 
         def with_seen(value: str) -> Recipe:
-            return recipes.cleaned_recipe(self.spec, day, today, value)
+            return recipes.cleaned_recipe(self.spec, day, today, value, self.reviews.get(day))
 
         key = recipes.seen_key(
             self.spec, today, self._have("raw", "raw", before),

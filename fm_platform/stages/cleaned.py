@@ -34,14 +34,15 @@ def build_cleaned(
             f"weak_labels of {day} is not built", next_step=f"fm run {spec.name} --from {day}"
         )
     lookups = Lookups(ws, spec, weak_labels, run)
-    recipe = cleaned_recipe(spec, day, weak_labels, lookups.seen_hash)
+    reviews = ws.ledger.standing(spec.name, day)
+    recipe = cleaned_recipe(spec, day, weak_labels, lookups.seen_hash, reviews)
 
     def compute(lease: Lease) -> Produced:
         rows = tables.read(ws, weak_labels, "weak_labels")
         rows = rows.filter(pc.not_equal(rows["split"], "test"))
         done = clean_day(
             rows.to_batches(max_chunksize=16_384), spec.cleaning, spec.taxonomy.classes,
-            lookups.seen, day, known=lookups.known,
+            lookups.seen, day, known=lookups.known, rejected=reviews.rejected,
         )  # fmt: skip
         kept = tables.combine(done.kept, tables.cleaned_schema(spec)).sort_by("row_id")
         refused = tables.combine(done.quarantine, tables.QUARANTINE)

@@ -176,6 +176,12 @@ def read(
     return ws.tables.read_table(ws.table_ref(version, table), columns)
 
 
+def corrections(ws: Workspace, version: ArtifactVersion) -> list[dict[str, Any]]:
+    """Return the corrections of cleaned rows that have a probability, done or only proposed."""
+    key = version.location.get("column")
+    return [] if key is None else ws.columns.get(str(key)).to_pylist()
+
+
 def parts_by(table: pa.Table, column: str) -> dict[str, str]:
     """Return value -> content hash of the rows with that value, for each value of `column`."""
     found = {}

@@ -138,6 +138,8 @@ def reproduce(
         then = _declared(ws, version, scratch / "projects", project, projects)
         if version.kind == "evaluation":
             _put_champion(again, version, plan)
+        elif version.kind == "cleaned":
+            _put_reviews(ws, again, version)
         builder = _BUILD.get(version.kind, _BUILD["weak_labels"])
         builder(again, then, version, log)
         made = {past.id: _compare(again, past) for past in _finished(plan, version, done)}
@@ -212,6 +214,15 @@ def _put_champion(again: Workspace, version: ArtifactVersion, plan: Plan) -> Non
                 version.project, "champion", built.id, expected=now.id if now else None,
                 reason=f"as it was for {version_name(plan.target)}", actor="reproduce",
             )  # fmt: skip
+
+
+def _put_reviews(ws: Workspace, again: Workspace, version: ArtifactVersion) -> None:
+    """Record the verdicts that stood when a day was cleaned."""
+    stood = ws.ledger.reviews(version.project, str(version.partition), until=version.created_at)
+    for review in stood:
+        again.ledger.record_reviews(
+            version.project, [review.action], review.verdict, review.reason, review.actor
+        )
 
 
 def _compare(again: Workspace, version: ArtifactVersion) -> Compared:

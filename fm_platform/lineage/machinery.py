@@ -1,0 +1,89 @@
+"""What computes each kind of artifact: its code and the packages that can alter its content.
+
+Code is named as text: nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fm_platform.lineage.fingerprints import (
+    MODEL_PACKAGES,
+    TABLE_PACKAGES,
+    code_fingerprint,
+    environment_fingerprint,
+)
+
+EXEMPLAR_PACKAGES = (*TABLE_PACKAGES, "scikit-learn", "scipy")
+
+# What computes the content of each kind of artifact.
+CODE: dict[str, tuple[str, ...]] = {
+    "raw": (
+        "fm_platform.sources.ingest",
+        "fm_platform.cleaning.contracts",
+        "fm_platform.stages.raw",
+    ),
+    "embeddings": ("fm_platform.training.embed",),
+    "votes": ("fm_platform.labeling.apply",),
+    "exemplar_votes": ("fm_platform.labeling.apply", "fm_platform.stages.weak_labels"),
+    "gold": ("fm_platform.stages.window",),
+    "seen": ("fm_platform.stages.lookups",),
+    "shingles": ("fm_platform.cleaning.shingles",),
+    "label_model": ("fm_platform.labeling.label_model", "fm_platform.stages.label_model"),
+    "weak_labels": ("fm_platform.labeling.label_model", "fm_platform.stages.weak_labels"),
+    "cleaned": ("fm_platform.cleaning.clean", "fm_platform.stages.cleaned"),
+    "start": ("fm_platform.training.start", "fm_platform.stages.models"),
+    "adapter": ("fm_platform.training.train", "fm_platform.stages.models"),
+    "merged_model": (
+        "fm_platform.merging.merge",
+        "fm_platform.stages.merged_model",
+        "fm_platform.tracking.model_card",  # its text is a file of the model
+    ),
+    "evaluation": ("fm_platform.stages.evaluation",),
+    "spec": (),
+}
+
+
+# What computes beside that the rows of a project that declares such a rule.
+RULE_CODE: dict[str, tuple[str, ...]] = {
+    "near_duplicates": ("fm_platform.cleaning.near_rule", "fm_platform.stages.shingles"),
+    "pii": ("fm_platform.cleaning.pii",),
+}
+
+
+PROPOSING_RULES = ("label_noise",)
+"""Rules that leave unsure changes to people: an accepted one is carried out."""
+
+
+# The packages that can alter the content of each kind, and whether the machine type can, too.
+PACKAGES: dict[str, tuple[tuple[str, ...], bool]] = {
+    "raw": (TABLE_PACKAGES, False),
+    "embeddings": (MODEL_PACKAGES, True),
+    "votes": (TABLE_PACKAGES, False),
+    "exemplar_votes": (EXEMPLAR_PACKAGES, True),
+    "shingles": (TABLE_PACKAGES, False),
+    "label_model": (TABLE_PACKAGES, True),
+    "weak_labels": (TABLE_PACKAGES, True),
+    "cleaned": ((*TABLE_PACKAGES, "py3langid"), False),
+    "start": (MODEL_PACKAGES, True),
+    "adapter": (MODEL_PACKAGES, True),
+    "merged_model": (MODEL_PACKAGES, True),
+    "evaluation": (MODEL_PACKAGES, True),
+}
+
+
+def code_version(kind: str, config: Mapping[str, Any] | None = None) -> str:
+    """Return the code fingerprint of one kind of artifact.
+
+    With the `config` of a recipe that has `rules`, the code of these rules counts as well.
+    """
+    rules = {str(rule["rule"]) for rule in (config or {}).get("rules", ())}
+    more = sorted({module for rule in rules for module in RULE_CODE.get(rule, ())})
+    return code_fingerprint(*CODE[kind], *more)
+
+
+def environment_of(kind: str) -> str:
+    """Return the fingerprint of the packages, and machine type, that matter to a kind."""
+    names, machine = PACKAGES[kind]
+    return environment_fingerprint(names, machine)
