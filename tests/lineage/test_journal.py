@@ -16,6 +16,7 @@ from fm_platform.lineage.journal import Journal, Line
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.rebuild import compare, restore
 from fm_platform.lineage.records import RunContext
+from fm_platform.lineage.reviews import Action
 from tests.lineage.factory import EARLY, make_produced, make_recipe, record
 
 
@@ -50,6 +51,7 @@ def a_history(ledger: Ledger) -> None:
         record(ledger, make_recipe(), make_produced("another content"))
     ledger.set_alias("shop", "champion", second.id, expected=None, reason="ü", actor="me")
     ledger.record_decision("shop", "promotion", second.id, {"f1": 0.5}, "better")
+    ledger.record_reviews("shop", [Action("2026-01-01", "r1", "pii", "-")], "reject", "", "me")
     ledger.remember("1" * 64, "function", {"source": "def f(): ..."})
     ledger.derive("2" * 64, lambda: "3" * 64)
     ledger.pin(second.id, reason="audit", actor="me")
