@@ -39,6 +39,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "em": (ONE_COIN, CONFUSION),
     "em_silence": (SILENCE,),
     "em_grouped": (ONE_COIN + GROUPED, CONFUSION + GROUPED, SILENCE + GROUPED),
+    "stacked": (),  # is fitted to gold rows alone: see fm_platform.labeling.stacked
 }
 """What a project file asks for -> the methods."""
 
@@ -156,6 +157,15 @@ def judge(part: Part, reference: str) -> None:
         chosen = believed[np.arange(len(told)), told.argmax(axis=1)]
         part.predicted[method] = float(weights @ chosen) / total
     part.misfit = misfit(sample, part.models[reference])
+
+
+def judge_one(part: Part, reference: str, method: str) -> None:
+    """Let the reference say how often one more model is right."""
+    sample = part.sample
+    believed = part.models[reference].predict(sample.patterns, sample.sets)
+    chosen = part.models[method].predict(sample.patterns, sample.sets).argmax(axis=1)
+    right = believed[np.arange(len(chosen)), chosen]
+    part.predicted[method] = float(sample.weights @ right) / max(float(sample.weights.sum()), 1e-12)
 
 
 def fit_with_gold(

@@ -27,6 +27,7 @@ _MODULES = {
     "keyword": "words",
     "lexicon": "words",
     "lookup": "lookup",
+    "propagated": "propagated",
     "regex": "words",
     "rule": "rules",
 }

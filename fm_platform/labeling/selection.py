@@ -18,6 +18,7 @@ from fm_platform.labeling.candidates import (
     fit_all,
     fit_with_gold,
     judge,
+    judge_one,
     refined,
 )
 from fm_platform.labeling.choice import Verdict, compare
@@ -26,6 +27,14 @@ from fm_platform.labeling.em import Settings
 from fm_platform.labeling.parameters import MAJORITY, LabelModel
 from fm_platform.labeling.partial import NO_SETS, ClassSets
 from fm_platform.labeling.patterns import Floats, Ints, Votes
+from fm_platform.labeling.stacked import (
+    STACKED,
+    StackedModel,
+    StackedSettings,
+    fit_stacked,
+    learnable,
+    left_out,
+)
 from fm_platform.labeling.units import Groups
 from fm_platform.spec.models import LabelModelSpec
 
@@ -90,7 +99,7 @@ class LabelModelFit:
         return cls(
             value["method"],
             value["n_classes"],
-            {name: LabelModel.from_json(model) for name, model in value["groups"].items()},
+            {name: _from_json(model) for name, model in value["groups"].items()},
             value["evidence"],
             value["calibration"],
             value["reason"],
@@ -124,7 +133,7 @@ class Selection:
             spec.max_iterations, spec.smoothing, spec.tolerance, spec.carry if start else 0.0
         )
         asked = {method for key in spec.candidates for method in METHODS[key]}
-        self.methods = [m for own in METHODS.values() for m in own if m in asked]
+        self.methods = [m for own in METHODS.values() for m in own if m in asked] or [MAJORITY]
         self.judged = [p for n, p in parts.items() if n != POOLED] or [parts[POOLED]]
         single = gold.single
         self.labels = gold.labels[single].astype(np.int64)
@@ -153,6 +162,8 @@ class Selection:
             self.told[method] = self._says({n: p.models[method] for n, p in self.parts.items()})
         if fits and self.spec.gold_weight and len(self.gold.labels) >= _LEAST_GOLD:
             self._add_gold_model(reference)
+        if STACKED in self.spec.candidates and learnable(self.labels):
+            self._add_stacked(reference)
         method, verdict = self._overall(reference)
         kept = self._kept(method)
         return self._result(reference, method, verdict, kept)
@@ -183,6 +194,16 @@ class Selection:
                     told[position[row]] = said
         self.told[method] = told
 
+    def _add_stacked(self, reference: str) -> None:
+        """Fit the stacked model on the gold rows; its evidence is from rows left out."""
+        settings = StackedSettings(self.spec.per_source, POOLED, self.spec.inverse_regularization)
+        votes, groups, sets = self.dev.votes, self.dev.groups, self.dev.sets
+        models = fit_stacked(votes, groups, self.labels, self.n_classes, settings, sets)
+        for name, part in self.parts.items():
+            part.models[STACKED] = models.get(name, models[POOLED])
+            judge_one(part, reference, STACKED)
+        self.told[STACKED] = left_out(votes, groups, self.labels, self.n_classes, settings, sets)
+
     def _right(self, method: str, inside: npt.NDArray[np.bool_] | None = None) -> Floats:
         right: Floats = (self.told[method].argmax(axis=1) == self.labels).astype(np.float64)
         return right if inside is None else right[inside]
@@ -194,6 +215,9 @@ class Selection:
         share = rows / max(rows.sum(), 1.0)
         predicted = share @ [part.predicted[one] - part.predicted[other] for part in parts]
         doubt = share @ [part.misfit for part in parts]
+        if STACKED in (one, other):
+            # it knows from gold rows what the reference can only believe: they decide
+            doubt = max(float(doubt), 1.0)
         inside = None if group is None else np.array([g == group for g in self.dev.groups], bool)
         return compare(
             float(predicted),
@@ -309,6 +333,11 @@ def _record(
         "log_loss": round(float(-np.log(chosen).mean()), 4) if n else None,
         "calibration_error": round(calibration_error(told, labels), 4) if n else None,
     }
+
+
+def _from_json(value: Mapping[str, Any]) -> LabelModel:
+    known = StackedModel if value["method"] == STACKED else LabelModel
+    return known.from_json(value)
 
 
 def _predict(

@@ -50,8 +50,12 @@ def votes(spec: ProjectSpec, function: str) -> Config:
 
 def label_model(spec: ProjectSpec, functions: Sequence[str]) -> Config:
     """Return what matters to the label model over these functions."""
+    settings = spec.labeling.label_model
+    unused = {"window_days"}
+    if "stacked" not in settings.candidates:
+        unused.add("inverse_regularization")
     return {
-        "label_model": spec.labeling.label_model.model_dump(mode="json", exclude={"window_days"}),
+        "label_model": settings.model_dump(mode="json", exclude=unused),
         "classes": classes(spec),
         "functions": list(functions),
     }

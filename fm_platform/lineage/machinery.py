@@ -63,7 +63,7 @@ PACKAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "votes": (TABLE_PACKAGES, False),
     "exemplar_votes": (EXEMPLAR_PACKAGES, True),
     "shingles": (TABLE_PACKAGES, False),
-    "label_model": (TABLE_PACKAGES, True),
+    "label_model": (EXEMPLAR_PACKAGES, True),  # the stacked one is a regression
     "weak_labels": (TABLE_PACKAGES, True),
     "cleaned": ((*TABLE_PACKAGES, "py3langid"), False),
     "start": (MODEL_PACKAGES, True),

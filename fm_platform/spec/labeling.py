@@ -115,13 +115,27 @@ class LookupFunction(Part):
     match: Literal["words", "exact"] = "words"
 
 
+class PropagatedFunction(Part):
+    """Votes what the plain functions say of texts like a row, learned from the frozen embedding.
+
+    No gold row is read. `minimum_lift` is how much more of a class, in standard deviations, texts
+    like it must get than the average text of the day; below that it abstains.
+    """
+
+    kind: Literal["propagated"]
+    name: Name
+    minimum_lift: float = Field(default=0.5, ge=0)
+    regularization: float = Field(default=3.0, gt=0)
+
+
 DeclaredFunction = Annotated[
     KeywordFunction
     | RegexFunction
     | LexiconFunction
     | RuleFunction
     | LookupFunction
-    | ExemplarFunction,
+    | ExemplarFunction
+    | PropagatedFunction,
     Field(discriminator="kind"),
 ]
 
@@ -131,13 +145,15 @@ class LabelModelSpec(Part):
 
     `triplet` is a closed form, `em` learns one accuracy per function and whole confusion
     matrices, `em_silence` also what an abstention tells; `em_grouped` does each with functions
-    that copy one another counting once. Without `gold_weight` dev gold rows only choose.
+    that copy one another counting once; `stacked` is a regression on the dev gold rows that says
+    how far to trust which vote, and is no candidate by default. Without `gold_weight` dev gold
+    rows only choose.
     With `carry` a day's model starts from the last one and that share of its evidence counts as
     if seen today: then a window of one day is enough, and rebuilding a day rebuilds those after.
     """
 
     candidates: tuple[
-        Literal["majority_vote", "triplet", "em", "em_silence", "em_grouped"], ...
+        Literal["majority_vote", "triplet", "em", "em_silence", "em_grouped", "stacked"], ...
     ] = Field(default=("majority_vote", "triplet", "em", "em_silence", "em_grouped"), min_length=1)
     per_source: bool = True
     window_days: int = Field(default=28, ge=1)
@@ -145,6 +161,7 @@ class LabelModelSpec(Part):
     smoothing: float = Field(default=1.0, ge=0)
     tolerance: float = Field(default=1e-4, gt=0)
     gold_weight: bool = True
+    inverse_regularization: float = Field(default=0.3, gt=0, description="of `stacked`")
     carry: float = Field(default=0.0, ge=0, lt=1, description="share of yesterday's evidence kept")
 
 
