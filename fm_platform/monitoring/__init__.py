@@ -5,6 +5,9 @@
 its severity and its repairs.
 """
 
+from fm_platform.monitoring.alerts import Judging, alerts_of
+from fm_platform.monitoring.detect import Measured, Settings, detect, measured, past_of
+from fm_platform.monitoring.measure import Watch, answers, join, measure_day, with_embeddings
 from fm_platform.monitoring.profile import Profile, merge_profiles
 from fm_platform.monitoring.records import (
     ALL,
@@ -19,20 +22,36 @@ from fm_platform.monitoring.records import (
     Severity,
 )
 from fm_platform.monitoring.reference import Reference, reference_of
+from fm_platform.monitoring.repairs import Costs
+from fm_platform.monitoring.segments import Evidence
 
 __all__ = [
     "ALL",
     "Alert",
     "Band",
     "Cause",
+    "Costs",
     "Estimate",
+    "Evidence",
     "Finding",
     "Impact",
+    "Judging",
+    "Measured",
     "Move",
     "Profile",
     "Reference",
     "Repair",
+    "Settings",
     "Severity",
+    "Watch",
+    "alerts_of",
+    "answers",
+    "detect",
+    "join",
+    "measure_day",
+    "measured",
     "merge_profiles",
+    "past_of",
     "reference_of",
+    "with_embeddings",
 ]

@@ -148,7 +148,8 @@ class Impact:
 
     Attributes:
         change: Estimated change of the champion's score on the rows of the day; below 0 is worse.
-        estimates: Every way it was estimated (`confidence`, `importance_weighting`, `gold`).
+            It counts gold, too, where there is some.
+        estimates: Every way it was estimated (`confidence`, `importance weighting`, `gold`).
         gold: The change measured on gold of the day, where there is enough.
         labels: Estimated change of the share of right weak labels, what the next model learns.
         importance: Weight of the moved thing to the model, in [0, 1]; None where unknown.
@@ -169,7 +170,7 @@ class Impact:
     @property
     def worst(self) -> float:
         """The largest expected loss in points, of the champion or of the labels; 0 or more."""
-        changes = [self.gold.points if self.gold else self.change.points]
+        changes = [self.change.points]
         if self.labels is not None:
             changes.append(self.labels.points)
         return max(0.0, *(-change for change in changes))

@@ -1,0 +1,205 @@
+"""Alerts: one for each cause, with what it costs, how grave that is, and what would repair it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fm_platform.monitoring import importance
+from fm_platform.monitoring.cause import Group, causes_of
+from fm_platform.monitoring.impact import Answered, Scores, answered, estimate, spread
+from fm_platform.monitoring.records import ALL, Alert, Estimate, Finding, Impact, Severity
+from fm_platform.monitoring.repairs import Costs, repairs_of
+from fm_platform.monitoring.segments import Evidence
+from fm_platform.monitoring.words import evidence_words, impact_words, title_of
+
+NOTHING = Estimate(0.0, 0.0, 0.0, "nothing that the model reads moved")
+_COLUMNS = ("value", "range", "nulls")
+_OF_TEXT = ("source_came", "language", "text", "labels", "duplicates", "concept", "confidence")
+_OF_LABELS = ("function", "language", *_COLUMNS)
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How grave is grave, and what is needed to say so.
+
+    Attributes:
+        low, medium, high: Points of expected loss from which an alert has that severity. Below
+            `low` it is recorded and sends nothing.
+        labeler: The label model, for the importance of functions; None: majority vote.
+        answer: The live model, for the importance of terms; None: it is not told.
+        models: Live models, as `alias name@hash`.
+        costs: What repairs cost.
+        seed: Of all sampling.
+    """
+
+    low: float = 1.0
+    medium: float = 3.0
+    high: float = 8.0
+    labeler: importance.Labeler | None = None
+    answer: importance.Answerer | None = None
+    models: tuple[str, ...] = ()
+    costs: Costs = field(default_factory=Costs)
+    seed: int = 0
+
+
+def alerts_of(
+    findings: Sequence[Finding], evidence: Evidence, judging: Judging | None = None
+) -> list[Alert]:
+    """Return one alert for each cause, the gravest first.
+
+    Args:
+        findings: What `detect` gave.
+        evidence: The day, the reference, and the rows of the day.
+        judging: How grave is grave.
+    """
+    rule = judging or Judging()
+    alerts = [_alert(group, evidence, rule) for group in causes_of(findings, evidence)]
+    order = ("high", "medium", "low", "record")
+    return sorted(alerts, key=lambda a: (order.index(a.severity), -a.impact.worst, a.cause.key))
+
+
+def _alert(group: Group, evidence: Evidence, rule: Judging) -> Alert:
+    day = evidence.day
+    impact = _impact(group, evidence, rule)
+    return Alert(
+        project=day.project,
+        day=day.day,
+        since=min(finding.since for finding in group.findings),
+        cause=group.cause,
+        title=title_of(group, impact.share, day.rows.get(ALL, 0)),
+        words=(*evidence_words(group.findings), impact_words(impact)),
+        findings=group.findings,
+        impact=impact,
+        severity=_severity(group, impact, rule),
+        repairs=repairs_of(group, impact, day.day, rule.costs),
+        reference=evidence.reference.model,
+    )
+
+
+def _severity(group: Group, impact: Impact, rule: Judging) -> Severity:
+    """Return how grave an alert is: by expected loss; missing rows by how many are missing."""
+    if group.cause.kind in ("volume", "source_gone"):
+        rows = [f for f in group.findings if f.metric == "rows:source"]
+        left = sum(f.after for f in rows) / max(sum(f.before for f in rows), 1.0)
+        if left < 0.5:
+            return "medium" if group.cause.name == ALL else "low"
+        return "record"
+    worst = impact.worst
+    if worst >= rule.high:
+        return "high"
+    if worst >= rule.medium:
+        return "medium"
+    return "low" if worst >= rule.low else "record"
+
+
+def _impact(group: Group, evidence: Evidence, rule: Judging) -> Impact:
+    cause = group.cause
+    day = evidence.day
+    slices = [name for name in day.sources if name in cause.slices or ALL in cause.slices]
+    total = max(day.rows.get(ALL, 0), 1)
+    share = sum(day.rows[name] for name in slices) / total
+    weight = _importance(group, evidence, rule)
+    models = rule.models if cause.kind in _OF_TEXT else ()
+    if cause.kind in ("volume", "source_gone") or not slices:
+        return Impact(NOTHING, share=share, importance=weight, models=rule.models)
+    scores = _scores(slices, evidence, rule.seed, new=cause.kind == "source_came")
+    if scores is None:
+        return Impact(NOTHING, share=share, importance=weight, models=models)
+    change = _scaled(scores.best, share)
+    gold = _scaled(scores.gold, share)
+    if cause.kind not in _OF_TEXT:
+        # the live model reads none of it: only gold that surely fell may say otherwise
+        change = None
+        gold = None
+    labels = None
+    if cause.kind in _OF_LABELS and (weight is None or weight > 0.0):
+        labels = _scaled(_label_change(slices, evidence) or scores.labels, share)
+    estimates = tuple(
+        one
+        for one in (_scaled(s, share) for s in (scores.confidence, scores.weighting, scores.gold))
+        if one
+    )
+    return Impact(change or NOTHING, estimates, gold, labels, weight, share, models or rule.models)
+
+
+def _scaled(change: Estimate | None, share: float) -> Estimate | None:
+    """Return a change of some rows as a change of all rows of the day."""
+    if change is None:
+        return None
+    return replace(
+        change, points=round(change.points * share, 3), low=round(change.low * share, 3),
+        high=round(change.high * share, 3),
+    )  # fmt: skip
+
+
+def _scores(slices: Sequence[str], evidence: Evidence, seed: int, *, new: bool) -> Scores | None:
+    """Estimate the change on the rows of some sources; a new one is compared with all others."""
+    day, reference = evidence.day, evidence.reference.profile
+    classes = day.classes
+    today = _of(day.sample, slices)
+    if today is not None:
+        today = spread(today, {name: day.rows[name] for name in slices}, seed)
+    known = reference.sample if new else _of(reference.sample, slices)
+    now, before = answered(today, classes), answered(known, classes)
+    if now is None or before is None or not len(now) or not len(before):
+        return None
+    usual = {name: float(reference.rows[name]) for name in set(before.sources.tolist())}
+    weight = sum(usual.values())
+    expected = {name: rows / weight for name, rows in usual.items()}
+    if not new:  # the mix of today's sources, so that only what is inside them counts
+        rows = {name: day.rows[name] for name in usual}
+        expected = {name: count / max(sum(rows.values()), 1) for name, count in rows.items()}
+    return estimate(now, before, expected=expected, seed=seed)
+
+
+def _of(sample: pa.Table | None, slices: Sequence[str]) -> pa.Table | None:
+    if sample is None:
+        return None
+    return sample.filter(pc.is_in(sample["source"], value_set=pa.array(list(slices))))
+
+
+def _label_change(slices: Sequence[str], evidence: Evidence) -> Estimate | None:
+    """Return the change of the share of right weak labels on gold, where both sides have enough."""
+    sides = []
+    for sample in (evidence.day.sample, evidence.reference.profile.sample):
+        rows = _of(sample, slices)
+        if rows is None or "gold" not in rows.column_names or "label" not in rows.column_names:
+            return None
+        rows = rows.filter(pc.is_valid(rows["gold"]))
+        same = pc.fill_null(pc.equal(rows["gold"], rows["label"]), False)
+        sides.append(np.asarray(same.combine_chunks().cast(pa.float64()), np.float64))
+    now, before = sides
+    if min(len(now), len(before)) < 30:
+        return None
+    point = 100 * (now.mean() - before.mean())
+    spread_ = 164 * float(np.sqrt(now.var() / len(now) + before.var() / len(before)))
+    return Estimate(
+        round(point, 3), round(point - spread_, 3), round(point + spread_, 3), "gold", len(now)
+    )
+
+
+def _importance(group: Group, evidence: Evidence, rule: Judging) -> float | None:
+    """Return how much the label model (columns, functions) or the live model (terms) cares."""
+    cause = group.cause
+    sample = evidence.reference.profile.sample
+    functions = list(evidence.watch.functions)
+    if cause.kind in _COLUMNS:
+        named = [name for name, column in sorted(evidence.reads.items()) if column == cause.name]
+    elif cause.kind == "function":
+        named = [cause.name]
+    elif cause.terms and rule.answer is not None and evidence.day.sample is not None:
+        today = _of(evidence.day.sample, cause.slices)
+        texts = [] if today is None else [t for t in today["text"].to_pylist() if t is not None]
+        return importance.of_terms(texts, cause.terms, rule.answer)
+    else:
+        return None
+    positions = [functions.index(name) for name in named if name in functions]
+    return importance.of_functions(sample, positions, len(evidence.day.classes), rule.labeler)
+
+
+__all__ = ["Answered", "Judging", "alerts_of"]
