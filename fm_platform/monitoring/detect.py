@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,27 @@ class Measured:
     day: str
     compared: Mapping[Key, Comparison]
     flagged: frozenset[Key] = frozenset()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values, without what moved; `from_json` reads them."""
+        return {
+            "day": self.day,
+            "flagged": sorted([list(key) for key in self.flagged]),
+            "compared": [
+                [*key, one.kind, one.before, one.after, one.distance, one.surprise, one.rows]
+                for key, one in sorted(self.compared.items())
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Measured:
+        """Return what `to_json` wrote."""
+        compared = {
+            (metric, name): Comparison(kind, before, after, distance, surprise, ("", 0.0), rows)
+            for metric, name, kind, before, after, distance, surprise, rows in value["compared"]
+        }
+        flagged = frozenset((metric, name) for metric, name in value["flagged"])
+        return cls(value["day"], compared, flagged)
 
 
 def measured(day: Profile, reference: Reference) -> Measured:

@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         ("first", pa.list_(pa.float64())),
         ("second", pa.list_(pa.float64())),
         ("third", pa.list_(pa.float64())),
+        ("sample", pa.binary()),
     ]
 )
 
@@ -55,8 +56,9 @@ class Profile:
         slices: Slice -> metric (`family:name`) -> sketch.
         classes: Names of the classes, in the order of probabilities.
         facts: Plain JSON values of the day, e.g. quarantined rows by rule.
-        sample: Rows with the smallest ids of each source, or None. Columns `row_id`, `day`,
-            `source` and whatever the maker adds (`embedding` list<float32>, `probabilities`).
+        sample: Rows with the smallest ids of each source, or None. Columns `row_id`, `source` and
+            whatever the maker adds: `day`, `text`, `votes`, `label`, `gold`, `embedding`
+            list<float32>, `champion` list<float32> (its probabilities).
     """
 
     project: str
@@ -82,19 +84,20 @@ class Profile:
         return self.slices.get(slice_name, {}).get(metric)
 
     def to_table(self) -> pa.Table:
-        """Return the sketches as an Arrow table of `SCHEMA`; the sample is kept beside it."""
+        """Return everything as an Arrow table of `SCHEMA`; the sample is one value of it."""
         head = {
             "format": FORMAT, "project": self.project, "days": list(self.days),
             "rows": dict(self.rows), "classes": list(self.classes), "facts": dict(self.facts),
         }  # fmt: skip
-        rows = [_row("", "", "head", json.dumps(head, sort_keys=True))]
+        first = _row("", "", "head", json.dumps(head, sort_keys=True))
+        rows = [{**first, "sample": _packed(self.sample)}]
         for name in sorted(self.slices):
             for metric in sorted(self.slices[name]):
                 rows.append(_sketch_row(name, metric, self.slices[name][metric]))
         return pa.Table.from_pylist(rows, SCHEMA)
 
     @classmethod
-    def from_table(cls, table: pa.Table, sample: pa.Table | None = None) -> Profile:
+    def from_table(cls, table: pa.Table) -> Profile:
         """Return the profile that `to_table` wrote.
 
         Raises:
@@ -122,7 +125,7 @@ class Profile:
             )
         return cls(
             head["project"], tuple(head["days"]), head["rows"], slices, tuple(head["classes"]),
-            head["facts"], sample,
+            head["facts"], _unpacked(first[0]["sample"]),
         )  # fmt: skip
 
 
@@ -180,6 +183,19 @@ def _row(
         "slice": name, "metric": metric, "kind": kind, "meta": meta, "keys": list(keys),
         "first": list(padded[0]), "second": list(padded[1]), "third": list(padded[2]),
     }  # fmt: skip
+
+
+def _packed(sample: pa.Table | None) -> bytes | None:
+    if sample is None:
+        return None
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, sample.schema) as writer:
+        writer.write_table(sample.combine_chunks())
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _unpacked(data: bytes | None) -> pa.Table | None:
+    return None if data is None else pa.ipc.open_stream(data).read_all()
 
 
 def _sketch_row(name: str, metric: str, sketch: Sketch) -> dict[str, object]:

@@ -67,7 +67,7 @@ def test_a_written_profile_is_read_as_it_was() -> None:
     made = measure_day("p", "2026-01-02", day_of("2026-01-02"), WATCH)
     profile = with_embeddings(made, np.eye(6, 8, dtype=np.float32))
 
-    again = Profile.from_table(profile.to_table(), profile.sample)
+    again = Profile.from_table(profile.to_table())
 
     assert again.to_table() == profile.to_table()
     assert (again.days, again.classes, again.rows) == (profile.days, CLASSES, profile.rows)

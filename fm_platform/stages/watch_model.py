@@ -1,0 +1,64 @@
+"""The champion as monitoring asks it: loaded when it is first asked, once a process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fm_platform.lineage import ArtifactVersion
+from fm_platform.monitoring import Profile, answers, join
+from fm_platform.spec.load import LoadedProject
+from fm_platform.workspace import Workspace
+
+
+def asked(ws: Workspace, project: LoadedProject, champion: ArtifactVersion) -> Any:
+    """Return the champion as a function of texts; it is loaded when it is first asked."""
+
+    def ask(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        from fm_platform.training.predict import predict_probabilities
+
+        limit = project.spec.training.max_tokens
+        return predict_probabilities(_loaded(_Key(ws, project, champion)), texts, max_tokens=limit)
+
+    return ask
+
+
+class _Key:
+    """What a loaded model is remembered by: its content and its place."""
+
+    def __init__(self, ws: Workspace, project: LoadedProject, champion: ArtifactVersion) -> None:
+        self.ws, self.project, self.champion = ws, project, champion
+
+    def __hash__(self) -> int:
+        return hash((str(self.ws.home.root), self.champion.content_hash))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and hash(self) == hash(other)
+
+
+@lru_cache(maxsize=1)
+def _loaded(key: _Key) -> Any:
+    from fm_platform.stages.predict import classifier
+
+    return classifier(key.ws, key.project, key.champion)
+
+
+def with_answers(profile: Profile) -> Profile:
+    """Return a profile with the metrics of the answers that its sample holds."""
+    sample = profile.sample
+    if sample is None or not sample.num_rows or "champion" not in sample.column_names:
+        return profile
+    told = np.asarray(sample["champion"].combine_chunks().flatten(), np.float32)
+    return join(profile, answers(sample, told.reshape(sample.num_rows, -1), profile.classes))
+
+
+def day_of(profile: Profile, sample: pa.Table) -> Profile:
+    """Return a day's profile with those rows of the reference's sample that are its own."""
+    return replace(profile, sample=sample.filter(pc.equal(sample["day"], profile.day)))
