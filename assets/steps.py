@@ -133,11 +133,18 @@ def _report_finished_days(
 def begin(
     context: dg.AssetExecutionContext, workspace: Workspace, project: LoadedProject
 ) -> RunContext:
-    """Return who asked for this run; what the project declares is recorded once a run."""
+    """Return who asked for this run; once a run, record and check what the project declares.
+
+    Raises:
+        FMError: If something that the run needs is missing or wrong: it fails before it builds.
+    """
     run = run_of(context)
     if context.run.run_id not in _defined:
+        from fm_platform.stages.check import require_ready
         from fm_platform.stages.definition import record_definition
 
+        keys = context.run.asset_selection or context.job_def.asset_layer.executable_asset_keys
+        require_ready(project, {stage_of(key) for key in keys if key.path[0] == project.spec.name})
         record_definition(workspace, project, run)
         _defined.add(context.run.run_id)
     return run

@@ -14,6 +14,7 @@ import typer
 
 from fm_platform.cli import branch, history, render, rollback
 from fm_platform.cli import gc as retention
+from fm_platform.cli.check import check
 from fm_platform.cli.clean import clean
 from fm_platform.cli.diff import diff
 from fm_platform.cli.ledger import ledger
@@ -134,6 +135,7 @@ def _run(project: str, first: str | None, last: str | None) -> int:
 
 
 app.command()(plan)
+app.command()(check)
 app.command()(diff)
 app.command()(reproduce)
 app.command()(models)

@@ -89,6 +89,22 @@ def test_a_failing_step_gives_its_error_and_no_model(
     assert {name for name, _ in stages.calls} == {"raw", "weak_labels"}
 
 
+def test_what_cannot_work_is_told_before_anything_is_built(
+    stages: FakeStages, capfd: pytest.CaptureFixture[str], root: Path
+) -> None:
+    (root / "assets" / "defs" / "shop" / "labeling_functions.py").write_text(
+        "from fm_platform.labeling import labeling_function\n\n\n"
+        "@labeling_function\ndef loud(row):\n    return 'anger' if '!' in row.text else None\n"
+    )
+
+    assert main(["shop", "--json"]) == 1
+
+    (error,) = answer(capfd)["errors"]
+    assert "shop is not ready to be built" in error
+    assert "loud answers 'anger'; the classes are praise, complaint" in error
+    assert stages.calls == []
+
+
 def test_a_failing_expert_does_not_stop_the_others(
     stages: FakeStages, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fm_platform.errors import FMError
 from fm_platform.home import Home
-from fm_platform.lineage import ArtifactVersion, RunContext
+from fm_platform.lineage import ArtifactVersion, Input, RunContext
 from fm_platform.lineage import environment as environment_module
+from fm_platform.lineage.recipes import code_version, environment_of
 from fm_platform.spec.load import LoadedProject, load_spec
 from fm_platform.stages import SilentReporter
 from fm_platform.stages.definition import record_definition
-from fm_platform.stages.reproduce import make_plan, reproduce
+from fm_platform.stages.reproduce import make_plan, replay, reproduce
 from fm_platform.workspace import Workspace
 from tests.stages.small import Built, build_days
 
@@ -124,6 +126,19 @@ def test_another_package_is_named_before_anything_is_built(
         environment_module._fingerprint_of.cache_clear()
 
     assert any("torch" in line and "9.9.9 now" in line for line in plan.differences)
+
+
+def test_votes_that_learn_are_held_against_what_makes_such_votes(made: World) -> None:
+    ws, _ = made
+    votes = latest(ws, "votes", "bad_words", "2026-01-01")
+    learned = replace(
+        votes,
+        inputs=(*votes.inputs, Input("exemplars", "exemplars", votes.partition, "e" * 64)),
+        code=code_version("exemplar_votes", votes.config),
+        environment=environment_of("exemplar_votes"),
+    )
+
+    assert list(replay._changed(ws, [votes, learned])) == []
 
 
 def test_a_definition_is_recorded_not_built(made: World) -> None:

@@ -250,8 +250,8 @@ def _changed(ws: Workspace, versions: Sequence[ArtifactVersion]) -> Iterator[str
 
     told: set[str] = set()
     for version in versions:
-        code = code_version(version.kind, version.config)
-        environment = environment_of(version.kind)
+        kind = _works_as(version)
+        code, environment = code_version(kind, version.config), environment_of(kind)
         lines: list[str] = []
         if version.environment != environment:
             before = ws.ledger.document(version.environment)
@@ -267,6 +267,12 @@ def _changed(ws: Workspace, versions: Sequence[ArtifactVersion]) -> Iterator[str
             if line not in told:
                 told.add(line)
                 yield line
+
+
+def _works_as(version: ArtifactVersion) -> str:
+    """Return under which name `recipes` knows its code and packages: votes that learn have more."""
+    learns = any(i.role == "exemplars" for i in version.inputs)
+    return "exemplar_votes" if version.kind == "votes" and learns else version.kind
 
 
 def _environments(before: Any, now: Any) -> Iterator[str]:
