@@ -17,6 +17,7 @@ from fm_platform.cli import gc as retention
 from fm_platform.cli.check import check
 from fm_platform.cli.clean import clean
 from fm_platform.cli.diff import diff
+from fm_platform.cli.label import label
 from fm_platform.cli.ledger import ledger
 from fm_platform.cli.models import models
 from fm_platform.cli.plan import plan
@@ -253,3 +254,4 @@ branch.add_to(app)
 retention.add_to(app)
 app.add_typer(ledger, name="ledger")
 app.add_typer(clean, name="clean")
+app.add_typer(label, name="label")

@@ -44,6 +44,7 @@ def cross_problems(data: Mapping[str, Any]) -> list[Problem]:
         *_columns(data),
         *_twice("experts", experts, "expert"),
         *_functions(data),
+        *_people(data),
     ]
     names = _names(sources)
     for i, expert in experts:
@@ -120,6 +121,20 @@ def _columns(data: Mapping[str, Any]) -> Iterator[Problem]:
     for value, name in values.items():
         if isinstance(name, str) and classes and name not in (*classes, *_former(data)):
             yield ("gold", "values", str(value)), unknown("class", name, classes)
+
+
+def _people(data: Mapping[str, Any]) -> Iterator[Problem]:
+    known = (*_classes(data), *_former(data))
+    declared = _mapping(data.get("annotation"))
+    for value, name in _mapping(declared.get("development")).items():
+        if isinstance(name, str) and known and name not in known:
+            yield ("annotation", "development", str(value)), unknown("class", name, known)
+    for part in ("guideline", "interface"):
+        for i, change in _mappings(_mapping(declared.get(part)), "changes"):
+            for j, name in enumerate(_sequence(change.get("classes"))):
+                if isinstance(name, str) and known and name not in known:
+                    place: Location = ("annotation", part, "changes", i, "classes", j)
+                    yield place, unknown("class", name, known)
 
 
 def _functions(data: Mapping[str, Any]) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
+from fm_platform.spec.annotation import Annotation as Annotation
 from fm_platform.spec.checks import cross_problems
 from fm_platform.spec.cleaning import DEFAULT_RULES, CleaningRule
 from fm_platform.spec.labeling import DeclaredFunction as DeclaredFunction
@@ -279,6 +280,7 @@ class ProjectSpec(Part):
     contract: Contract = Contract()
     split: Split = Split()
     gold: Gold = Gold()
+    annotation: Annotation = Annotation()
     labeling: Labeling = Labeling()
     cleaning: tuple[CleaningRule, ...] = DEFAULT_RULES
     base_model: BaseModelSpec = BaseModelSpec()

@@ -1,0 +1,112 @@
+"""`fm label`: rows that people should look at, and what they answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fm_platform.cli import render
+
+if TYPE_CHECKING:
+    from fm_platform.labeling.annotations import Format
+
+label = typer.Typer(help="Labels of people: what to ask next, and their answers.",
+                    no_args_is_help=True)  # fmt: skip
+
+Project = Annotated[str, typer.Argument(help="Name of a project under assets/defs/.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Form = Annotated[str, typer.Option("--format", help="csv, argilla or labelstudio.")]
+Annotator = Annotated[str, typer.Option("--annotator", "-a", help="Who labels.")]
+
+
+@label.command()
+def queue(
+    project: Project,
+    annotator: Annotator,
+    size: Annotated[int, typer.Option("--size", "-n", min=1, max=10_000)] = 20,
+    to: Annotated[Path | None, typer.Option(help="Write the questions into a file.")] = None,
+    form: Form = "csv",
+    as_json: AsJson = False,
+) -> None:
+    """Show the rows whose labels are expected to help most; nobody is asked a row twice."""
+    from fm_platform.labeling.annotations import render as write
+    from fm_platform.lineage import RunContext
+    from fm_platform.stages.annotations import require_annotator
+    from fm_platform.stages.common import SilentReporter
+    from fm_platform.stages.review_queue import review_queue
+    from fm_platform.workspace import Workspace, find_project
+
+    ws, loaded = Workspace.open(), find_project(project)
+    rows = review_queue(
+        ws, loaded, require_annotator(annotator), size, RunContext(), SilentReporter()
+    )
+    if to is not None:
+        text = write([row.to_record() for row in rows], _form(form), loaded.spec.taxonomy.classes)
+        to.write_text(text, "utf-8")
+        typer.echo(f"wrote {len(rows)} rows to {to}; fm label import {project} reads the answers")
+    elif as_json:
+        typer.echo(json.dumps(render.plain(rows)))
+    elif not rows:
+        typer.echo(f"nothing to ask: {annotator} has answered every training row of {project}")
+    else:
+        lines = [(r.source, r.guess, f"{r.confidence:.2f}", f"{r.gain:.3f}", r.text) for r in rows]
+        typer.echo(render.table(lines, ("source", "guess", "sure", "gain", "text")))
+
+
+@label.command(name="import")
+def import_(
+    project: Project,
+    file: Annotated[Path, typer.Argument(help="Answers of people.", exists=True, dir_okay=False)],
+    form: Form = "csv",
+    annotator: Annotated[
+        str | None, typer.Option("--annotator", "-a", help="Who labeled, where it does not say.")
+    ] = None,
+    origin: Annotated[str, typer.Option(help="production or development.")] = "production",
+) -> None:
+    """Bring in answers; a second import of the same file changes nothing."""
+    from fm_platform.labeling.annotations import parse
+    from fm_platform.lineage import RunContext
+    from fm_platform.stages.annotations import save
+    from fm_platform.workspace import Workspace, find_project
+
+    ws, loaded = Workspace.open(), find_project(project)
+    missing: dict[str, Any] = {"origin": origin}
+    if annotator is not None:
+        missing["annotator"] = annotator
+    records = [{**missing, **record} for record in parse(file.read_bytes(), _form(form), str(file))]
+    changed = save(ws, loaded.spec, records, RunContext())
+    typer.echo(f"{len(records)} answers read, {changed} of them new or changed")
+
+
+@label.command(name="export")
+def export_(
+    project: Project,
+    to: Annotated[Path | None, typer.Option(help="A file; printed without it.")] = None,
+    form: Form = "csv",
+) -> None:
+    """Write every answer that is kept, with the versions under which it was given."""
+    from fm_platform.labeling.annotations import render as write
+    from fm_platform.stages.annotations import answers
+    from fm_platform.workspace import Workspace, find_project
+
+    ws, loaded = Workspace.open(), find_project(project)
+    rows = answers(ws, loaded.spec).to_pylist()
+    text = write(rows, _form(form), loaded.spec.taxonomy.classes)
+    if to is None:
+        typer.echo(text)
+    else:
+        to.write_text(text, "utf-8")
+        typer.echo(f"wrote {len(rows)} answers to {to}")
+
+
+def _form(form: str) -> Format:
+    from fm_platform.errors import FMError
+    from fm_platform.labeling.annotations import FORMATS
+
+    for known in FORMATS:
+        if form == known:
+            return known  # type: ignore[return-value]
+    raise FMError("there is no such format", found=form, expected=", ".join(FORMATS))

@@ -1,0 +1,232 @@
+"""People's answers in the store: kept with their versions, read in the classes of today."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fm_platform.errors import FencedError, FMError
+from fm_platform.hashing import sha256_hex
+from fm_platform.labeling.annotations import ANNOTATIONS, ANNOTATOR, KEY, Record
+from fm_platform.lineage import ArtifactVersion, Input, Produced, Recipe, RunContext
+from fm_platform.lineage.build import holder
+from fm_platform.lineage.ledger import Lease, now
+from fm_platform.sources.ingest import text_key
+from fm_platform.spec.models import ProjectSpec
+from fm_platform.stages import tables
+from fm_platform.store.files import storage_errors
+from fm_platform.workspace import Workspace
+
+KIND = "annotations"
+ORIGINS = ("production", "development")
+_TRIES = 20
+
+
+def save(ws: Workspace, spec: ProjectSpec, records: Sequence[Record], run: RunContext) -> int:
+    """Keep answers; one on the same row under the same versions takes the place of the one before.
+
+    Missing fields are filled in: versions of today, origin production, the time of now.
+
+    Returns:
+        How many answers are new or other than before.
+
+    Raises:
+        FMError: If an answer names no person, no row, or a class that never was; nothing is kept.
+    """
+    whole = [_whole(spec, record, place) for place, record in enumerate(records, 1)]
+    by_part: dict[tuple[str, str], list[Record]] = {}
+    for record in whole:
+        day = record["answered_at"][:10]
+        by_part.setdefault((record["annotator"], day), []).append(record)
+    return sum(_save_part(ws, spec, *key, by_part[key], run) for key in sorted(by_part))
+
+
+def answers(ws: Workspace, spec: ProjectSpec) -> pa.Table:
+    """Return every answer that is kept, oldest first; one for each key.
+
+    Returns:
+        Columns of `ANNOTATIONS`.
+    """
+    found = [tables.read(ws, v, KIND) for v in ws.ledger.all_latest(spec.name, KIND)]
+    table = tables.combine(found, ANNOTATIONS)
+    latest: dict[tuple[Any, ...], int] = {}
+    order = pc.sort_indices(table, [("answered_at", "ascending"), ("text_key", "ascending")])
+    table = table.take(order)
+    keys = zip(*(table[name].to_pylist() for name in KEY), strict=True)
+    for place, key in enumerate(keys):
+        latest[key] = place
+    return table.take(pa.array(sorted(latest.values()), pa.int64()))
+
+
+def readable(ws: Workspace, spec: ProjectSpec) -> list[Record]:
+    """Return the answers that count today.
+
+    Each has `text_key`, `annotator`, `classes` (of which one is right) and `label` as it was said.
+    Left out: answers that a semantic change of guideline or page outdated, labels of development
+    that no mapping names, classes that were removed, and "cannot say". Of several answers of one
+    person on one row the last counts.
+    """
+    found: dict[tuple[str, str], Record] = {}
+    for row in answers(ws, spec).to_pylist():
+        classes = meaning(spec, row)
+        if classes and not outdated(spec, row):
+            key = (row["text_key"], row["annotator"])
+            found[key] = {
+                "text_key": row["text_key"], "annotator": row["annotator"],
+                "classes": classes, "label": row["label"],
+            }  # fmt: skip
+    return [found[key] for key in sorted(found)]
+
+
+def meaning(spec: ProjectSpec, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the classes of today that an answer may mean; none where it cannot be read."""
+    label, version = row["label"], row["taxonomy_version"]
+    if row["origin"] == "development":
+        label, version = spec.annotation.development.get(label or ""), None
+    if label is None:
+        return ()
+    return spec.taxonomy.meaning(label, version) or ()
+
+
+def outdated(spec: ProjectSpec, row: Mapping[str, Any]) -> bool:
+    """Whether a semantic change since then makes an answer worth asking again."""
+    declared = spec.annotation
+    return declared.guideline.outdates(
+        row["guideline_version"], row["label"]
+    ) or declared.interface.outdates(row["interface_version"], row["label"])
+
+
+def seen_by(ws: Workspace, spec: ProjectSpec, annotator: str) -> frozenset[str]:
+    """Return the text keys that a person is not asked again: answered, and not outdated.
+
+    "Cannot say" is an answer, too. A label whose class was split is not asked again by itself:
+    it stays of use as it is.
+    """
+    mine = answers(ws, spec)
+    mine = mine.filter(pc.equal(mine["annotator"], annotator))
+    return frozenset(row["text_key"] for row in mine.to_pylist() if not outdated(spec, row))
+
+
+def require_annotator(name: object) -> str:
+    """Return the name of a person.
+
+    Raises:
+        FMError: If it cannot be one.
+    """
+    if isinstance(name, str) and ANNOTATOR.fullmatch(name):
+        return name
+    raise FMError(
+        "an answer needs the name of who gave it",
+        found=repr(name)[:80],
+        expected="letters, digits and any of . _ @ + -, 64 at most",
+        next_step="give it with --annotator",
+    )
+
+
+def _whole(spec: ProjectSpec, record: Record, place: int) -> Record:
+    """Return an answer with every field; see `save`."""
+    declared = spec.annotation
+    label = record.get("label") or None
+    origin = str(record.get("origin") or "production")
+    try:
+        version = int(record.get("taxonomy_version") or spec.taxonomy.version)
+    except ValueError:
+        raise FMError(
+            "the version of the classes is no number",
+            where=f"answer {place}", found=str(record["taxonomy_version"])[:80],
+        ) from None  # fmt: skip
+    text = record.get("text")
+    key = record.get("text_key") or (text_key(str(text)) if text else None)
+    if key is None or origin not in ORIGINS:
+        raise FMError(
+            "an answer names no row, or no origin that is known",
+            where=f"answer {place}",
+            expected=f"text or text_key; origin one of {', '.join(ORIGINS)}",
+            found=f"origin {origin!r:.80}",
+        )
+    known = origin == "development" or spec.taxonomy.meaning(str(label), version) is not None
+    if label is not None and not known:
+        raise FMError(
+            "an answer is no class",
+            where=f"answer {place}, classes of version {version}",
+            found=repr(label)[:80],
+            expected=", ".join(sorted(spec.taxonomy.classes_of(version)) or spec.taxonomy.classes),
+            next_step="map it first, or import it with --origin development and declare "
+            "annotation.development",
+        )
+    annotator = require_annotator(record.get("annotator"))
+    return {
+        "text_key": str(key), "row_id": record.get("row_id"), "source": record.get("source"),
+        "text": text, "label": label, "annotator": annotator,
+        "guideline_version": str(record.get("guideline_version") or declared.guideline.version),
+        "interface_version": str(record.get("interface_version") or declared.interface.version),
+        "taxonomy_version": version, "origin": origin,
+        "answered_at": _time(record.get("answered_at"), place),
+    }  # fmt: skip
+
+
+def _time(value: object, place: int) -> str:
+    if not value:
+        return now().isoformat(timespec="microseconds")
+    try:
+        found = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    except ValueError:
+        raise FMError(
+            "the time of an answer cannot be read", where=f"answer {place}", found=str(value)[:80]
+        ) from None
+    found = found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    return found.astimezone(timezone.utc).isoformat(timespec="microseconds")
+
+
+def _save_part(
+    ws: Workspace, spec: ProjectSpec, annotator: str, day: str, records: list[Record],
+    run: RunContext,
+) -> int:  # fmt: skip
+    """Add the answers of one person on one day; who comes at the same time waits a turn."""
+    part = f"{day}-{sha256_hex(annotator.encode())[:16]}"
+    key = "/".join((ws.ledger.scope(spec.name), KIND, part))
+    for _ in range(_TRIES):
+        lease = ws.ledger.acquire_lease(key, holder(run))
+        try:
+            return _write(ws, spec, annotator, day, part, records, run, lease)
+        except FencedError:  # another answer of the same person came in between: read it first
+            continue
+        finally:
+            ws.ledger.release_lease(lease)
+    raise FMError(
+        "answers of this person are being written all the time", where=part,
+        next_step="try again in a moment",
+    )  # fmt: skip
+
+
+def _write(
+    ws: Workspace, spec: ProjectSpec, annotator: str, day: str, part: str,
+    records: Iterable[Record], run: RunContext, lease: Lease,
+) -> int:  # fmt: skip
+    started = now()
+    before: ArtifactVersion | None = ws.ledger.latest(spec.name, KIND, annotator, day)
+    kept = tables.read(ws, before, KIND).to_pylist() if before is not None else []
+    rows = {tuple(row[name] for name in KEY): row for row in kept}
+    changed = 0
+    for record in records:
+        at = tuple(record[name] for name in KEY)
+        changed += at not in rows or rows[at]["label"] != record["label"]
+        rows[at] = {**record, "part": part}
+    if not changed:
+        return 0
+    listed = sorted(rows.values(), key=lambda row: (row["answered_at"], row["text_key"]))
+    data = pa.Table.from_pylist(listed, ANNOTATIONS)
+    said = Input("answers", annotator, day, tables.hash_rows(data))
+    recipe = Recipe(spec.name, KIND, annotator, day, (said,), "-", {}, "-")
+    with storage_errors(ws.home.root, full_only=True), ws.building():
+        ref = tables.write(ws, recipe, lease, KIND, data, column="part", value=part)
+        produced = Produced(
+            ref.content_hash, tables.location({KIND: ref}), ref.rows,
+            sum(file.bytes for file in ref.files),
+        )  # fmt: skip
+        ws.ledger.record(recipe, produced, run, started, now(), lease)
+    return changed
