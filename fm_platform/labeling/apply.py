@@ -14,6 +14,7 @@ import pyarrow as pa
 from fm_platform.labeling.functions import ABSTAIN as ABSTAIN
 from fm_platform.labeling.functions import LabelingContext as LabelingContext
 from fm_platform.labeling.functions import LabelingFunction, Outcome
+from fm_platform.labeling.outcome import Shared
 from fm_platform.labeling.partial import NO_SETS, ClassSets, Votes, unite
 from fm_platform.labeling.watch import Watch
 
@@ -138,16 +139,18 @@ def _outcomes(
     waiting: deque[tuple[pa.RecordBatch, list[Outcome | Future[Outcome]]]] = deque()
     with ThreadPoolExecutor(threads, "labeling") as pool:
         for batch in batches:
+            shared = Shared() if len(functions) > 1 else None
+            told = [replace(context, shared=shared) for context in contexts]
             begun: list[Outcome | Future[Outcome] | None] = [
                 pool.submit(f.run, batch, classes, c) if f.compiled and threads > 1 else None
-                for f, c in zip(functions, contexts, strict=True)
+                for f, c in zip(functions, told, strict=True)
             ]
             waiting.append(
                 (
                     batch,
                     [
                         f.run(batch, classes, c) if done is None else done
-                        for f, c, done in zip(functions, contexts, begun, strict=True)
+                        for f, c, done in zip(functions, told, begun, strict=True)
                     ],
                 )
             )

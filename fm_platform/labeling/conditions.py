@@ -16,8 +16,6 @@ from fm_platform.labeling.vocabulary import answers, members
 if TYPE_CHECKING:
     import polars as pl
 
-WORD = r"[\p{L}\p{N}_']+"
-
 
 def of_condition(
     declared: Any, condition: Callable[[], pl.Expr], extra: Mapping[str, Any] | None = None
@@ -31,7 +29,7 @@ def of_condition(
     def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
         import polars as pl
 
-        frame = frame_of(batch, declared)
+        frame = frame_of(batch, declared, context)
         (code,), sets = encode([members(answers(classes), labels)], len(classes))
         label = pl.lit(int(code), pl.Int8)
         vote = pl.when(condition()).then(label).otherwise(pl.lit(ABSTAIN, pl.Int8))
@@ -49,7 +47,7 @@ def of_condition(
     )  # fmt: skip
 
 
-def frame_of(batch: pa.RecordBatch, declared: Any) -> pl.DataFrame:
+def frame_of(batch: pa.RecordBatch, declared: Any, context: LabelingContext) -> pl.DataFrame:
     """Return the column that a function looks at, measured from the text where it is a measure."""
     import polars as pl
 
@@ -64,9 +62,11 @@ def frame_of(batch: pa.RecordBatch, declared: Any) -> pl.DataFrame:
     frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch.select([source])])))
     if source == declared.column:
         return frame
-    text = pl.col("text").str
-    measure = text.len_chars() if declared.column == "char_count" else text.count_matches(WORD)
-    return frame.select(measure.alias(declared.column))
+    if declared.column == "char_count":
+        return frame.select(pl.col("text").str.len_chars().alias(declared.column))
+    counts = pl.Series(declared.column, context.tokens(frame["text"]).counts())
+    missing = frame["text"].is_null()
+    return (counts.set(missing, None) if missing.any() else counts).to_frame()
 
 
 def unfit(declared: Any, frame: pl.DataFrame, reason: str) -> FunctionFailureError:

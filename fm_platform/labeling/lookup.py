@@ -15,16 +15,16 @@ import pyarrow as pa
 
 from fm_platform.errors import LabelingError
 from fm_platform.hashing import sha256_file
-from fm_platform.labeling.conditions import WORD, frame_of, unfit
+from fm_platform.labeling.conditions import frame_of, unfit
 from fm_platform.labeling.functions import ABSTAIN, LabelingContext, LabelingFunction, Outcome
 from fm_platform.labeling.kinds import KINDS
 from fm_platform.labeling.partial import encode
+from fm_platform.labeling.tokens import Phrases
 from fm_platform.labeling.vocabulary import answers, members
 
 if TYPE_CHECKING:
     import polars as pl
 
-_NO_WORD = WORD.replace("[", "[^", 1)
 _READERS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 
@@ -38,16 +38,22 @@ def lookup(declared: Any, directory: Path) -> LabelingFunction:
     path = directory / declared.table
     table = _read(path, declared)
     known = _known(table, declared)
+    keys = known["key"].unique().sort()
+    phrases = Phrases(keys.to_list()) if declared.match == "words" else None
 
     def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
         import polars as pl
 
-        frame = frame_of(batch, declared)
+        frame = frame_of(batch, declared, context)
         things = _of_classes(known, classes, declared)
         try:
-            found = _words(frame, things, declared) if declared.match == "words" else _exact(
-                frame, things, declared
-            )  # fmt: skip
+            if phrases is not None:
+                rows, places = phrases.find(context.tokens(frame[declared.column]))
+                named = pl.DataFrame({"row": rows, "key": keys[places]})
+            else:
+                key = pl.col(declared.column).cast(pl.String).alias("key")
+                named = frame.select(key).with_row_index("row")
+            found = named.unique().join(things, on="key", how="inner").select("row", "label")
         except pl.exceptions.PolarsError as error:
             raise unfit(declared, frame, type(error).__name__) from None
         return _outcome(found, batch.num_rows, len(classes))
@@ -100,8 +106,6 @@ def _known(table: pl.DataFrame, declared: Any) -> pl.DataFrame:
             found=", ".join(table.columns),
         )
     key = pl.col(declared.key_column).cast(pl.String)
-    if declared.match == "words":
-        key = _spaced(key)
     known = table.select(
         key.alias("key"), pl.col(declared.label_column).cast(pl.String).alias("says")
     )
@@ -127,40 +131,6 @@ def _of_classes(known: pl.DataFrame, classes: Sequence[str], declared: Any) -> p
             next_step="say under `values` which class a value means",
         )
     return found.unique().sort("key", "label")
-
-
-def _spaced(text: pl.Expr) -> pl.Expr:
-    """Return the words of a text, lower case, each between spaces of its own.
-
-    A phrase of words is in another then just where its text is: no word is cut.
-    """
-    import polars as pl
-
-    words = text.str.to_lowercase().str.replace_all(_NO_WORD, "  ").str.strip_chars(" ")
-    return pl.concat_str(pl.lit(" "), words, pl.lit(" "))
-
-
-def _words(frame: pl.DataFrame, things: pl.DataFrame, declared: Any) -> pl.DataFrame:
-    """Return `row` and `label` of every thing that occurs in a row, each once."""
-    import polars as pl
-
-    keys = things["key"].unique(maintain_order=True)
-    hits = frame.select(
-        _spaced(pl.col(declared.column)).str.extract_many(keys.to_list(), overlapping=True)
-        .list.unique().alias("key")
-    )  # fmt: skip
-    return (
-        hits.with_row_index("row").explode("key").drop_nulls()
-        .join(things, on="key", how="inner").select("row", "label")
-    )  # fmt: skip
-
-
-def _exact(frame: pl.DataFrame, things: pl.DataFrame, declared: Any) -> pl.DataFrame:
-    """Return `row` and `label` of the things that rows name."""
-    import polars as pl
-
-    named = frame.select(pl.col(declared.column).cast(pl.String).alias("key")).with_row_index("row")
-    return named.join(things, on="key", how="inner").select("row", "label")
 
 
 def _outcome(found: pl.DataFrame, rows: int, classes: int) -> Outcome:

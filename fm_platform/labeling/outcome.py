@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from fm_platform.labeling.partial import NO_SETS, ClassSets, Votes
+from fm_platform.labeling.tokens import Tokens, tokens_of
 from fm_platform.labeling.watch import Watch
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Shared:
+    """The words of the columns of one batch."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tokens: dict[str, Tokens] = {}
+
+    def tokens(self, texts: pl.Series) -> Tokens:
+        """Return the words of a column, by its name."""
+        with self._lock:
+            if texts.name not in self._tokens:
+                self._tokens[texts.name] = tokens_of(texts)
+            return self._tokens[texts.name]
 
 
 @dataclass(frozen=True)
@@ -22,6 +43,7 @@ class LabelingContext:
         row_sources / row_ids: n names.
         exemplar_*: The same for the e exemplars, and `exemplar_labels` int64[e].
         watch: Interrupts calls of Python that take too long.
+        shared: What several functions need of one batch, made once; None for a function alone.
     """
 
     row_embeddings: npt.NDArray[np.float32] | None = None
@@ -35,6 +57,11 @@ class LabelingContext:
     exemplar_labels: npt.NDArray[np.int64] | None = None
     seed: int = 0
     watch: Watch = field(default_factory=Watch)
+    shared: Shared | None = None
+
+    def tokens(self, texts: pl.Series) -> Tokens:
+        """Return the words of a column of the batch."""
+        return tokens_of(texts) if self.shared is None else self.shared.tokens(texts)
 
 
 @dataclass(frozen=True)

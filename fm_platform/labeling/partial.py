@@ -147,6 +147,8 @@ def encode(answers: Sequence[int | Sequence[int]], n_classes: int) -> tuple[Vote
         >>> votes.tolist(), sets.sets
         ([1, -1, -2, -1], ((0, 2),))
     """
+    if all(type(answer) is int for answer in answers):  # nearly always: no set to look for
+        return np.array(answers, np.int8).reshape(len(answers)), NO_SETS
     narrowed: list[int | ClassSet] = [
         answer if isinstance(answer, int) else _narrow(answer, n_classes) for answer in answers
     ]

@@ -5,7 +5,7 @@ A row on which a function raises, or takes too long, is not labeled by it and is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -34,60 +34,54 @@ def row_runner(name: str, function: FunctionType, resources: Mapping[str, Any]) 
     used = columns_used(function)
 
     def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
-        votes = np.full(batch.num_rows, ABSTAIN, np.int8)
-        several: dict[int, tuple[int, ...]] = {}
-        failures: dict[int, str] = {}
         index = answers_of(classes)
-        watch = context.watch
+        columns, rows, places = _distinct(batch, used)
+        answers: list[Answer] = []
+        failing: dict[int, str] = {}
+        call, watch = context.watch.call, context.watch
         with watch.set():
-            for rows, values in _distinct(batch, used):
-                if watch.lost:
-                    failures.update(dict.fromkeys(rows, NOT_ASKED))
-                    continue
-                try:
-                    answer = watch.call(function, SimpleNamespace(**values), **resources)
-                except Exception as error:  # a row must not stop a day: it abstains, counted
-                    failures.update(dict.fromkeys(rows, type(error).__name__))
-                    continue
-                if answer is None:
-                    continue
-                vote = _vote(answer, name, index)
-                if isinstance(vote, int):
-                    votes[rows] = vote
+            for values in rows:
+                vote: Answer = ABSTAIN
+                if watch.late >= watch.patience:
+                    failing[len(answers)] = NOT_ASKED
                 else:
-                    several.update(dict.fromkeys(rows, vote))
-        if not several:
-            return Outcome(votes, failures)
-        answers: list[Answer] = [several.get(i, vote) for i, vote in enumerate(votes.tolist())]
+                    row = SimpleNamespace(**dict(zip(columns, values, strict=True)))
+                    try:
+                        answer = call(function, row, **resources)
+                    except Exception as error:  # a row must not stop a day: it abstains, counted
+                        failing[len(answers)] = type(error).__name__
+                    else:
+                        if answer is not None:
+                            vote = _vote(answer, name, index)
+                answers.append(vote)
         votes, sets = encode(answers, len(classes))
-        return Outcome(votes, failures, sets)
+        if places is None:
+            return Outcome(votes, failing, sets)
+        failures = {i: failing[place] for i, place in enumerate(places) if place in failing}
+        return Outcome(votes[places], failures if failing else {}, sets)
 
     return run
 
 
 def _distinct(
     batch: pa.RecordBatch, used: frozenset[str] | None
-) -> Iterator[tuple[list[int], dict[str, Any]]]:
-    """Yield (positions, values) of rows that look the same to a function.
+) -> tuple[list[str], Iterable[tuple[Any, ...]], list[int] | None]:
+    """Return the columns, the rows that look different to a function, and the place of each row.
 
     Equal texts are then judged once. A function that may look at all of a row (`used` is None)
-    sees every row.
+    sees every row, and the places are None.
     """
     columns = [name for name in batch.schema.names if used is None or name in used]
     values = [batch.column(name).to_pylist() for name in columns]
-    rows: Iterator[tuple[Any, ...]] = zip(*values, strict=True) if columns else iter(
-        [()] * batch.num_rows
-    )  # fmt: skip
+    rows: Iterable[tuple[Any, ...]] = (
+        zip(*values, strict=True) if columns else [()] * batch.num_rows
+    )
     nested = any(pa.types.is_nested(batch.schema.field(name).type) for name in columns)
     if used is None or nested:
-        for i, row in enumerate(rows):
-            yield [i], dict(zip(columns, row, strict=True))
-        return
-    same: dict[tuple[Any, ...], list[int]] = {}
-    for i, row in enumerate(rows):
-        same.setdefault(row, []).append(i)
-    for row, positions in same.items():
-        yield positions, dict(zip(columns, row, strict=True))
+        return columns, rows, None
+    place: dict[tuple[Any, ...], int] = {}
+    places = [place.setdefault(row, len(place)) for row in rows]
+    return columns, place, None if len(place) == batch.num_rows else places
 
 
 def batch_runner(name: str, function: FunctionType, resources: Mapping[str, Any]) -> Runner:

@@ -19,6 +19,10 @@ PATIENCE = 10
 """Calls of one function on one day that may run into the limit before the rest is not made."""
 
 
+_TICKS = 4
+"""Looks of the timer within the limit: a call is interrupted after 1 to 1.25 times the limit."""
+
+
 class CallTimeoutError(Exception):
     """A call took longer than its limit."""
 
@@ -44,7 +48,10 @@ class Watch:
     def __init__(self, limit_s: float | None = None, patience: int = PATIENCE) -> None:
         self.limit_s, self.patience = limit_s, patience
         self.late = 0
-        self._since: float | None = None
+        self._inside = False
+        self._calls = 0
+        self._seen, self._ticks = 0, 0
+        self._timed = False
 
     @property
     def lost(self) -> bool:
@@ -59,10 +66,13 @@ class Watch:
             return
         handler = signal.signal(signal.SIGALRM, self._tick)
         begun = time.monotonic()
-        left, interval = signal.setitimer(signal.ITIMER_REAL, self.limit_s / 4, self.limit_s / 4)
+        every = self.limit_s / _TICKS
+        left, interval = signal.setitimer(signal.ITIMER_REAL, every, every)
+        self._timed = True
         try:
             yield
         finally:
+            self._timed = False
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, handler)
             if left:
@@ -75,23 +85,27 @@ class Watch:
         Raises:
             CallTimeoutError: If it takes longer than the limit.
         """
-        begun = time.monotonic()
+        begun = 0.0 if self._timed else time.monotonic()
+        self._calls += 1  # the timer looks whether it is still the same call
         try:
-            self._since = begun
             try:
+                self._inside = True
                 answer = function(argument, **more)
             finally:
-                self._since = None
+                self._inside = False
         except _Late:
-            self._since = None
+            self._inside = False
             self.late += 1
             raise CallTimeoutError from None
-        if self.limit_s is not None and time.monotonic() - begun > self.limit_s:
+        if begun and self.limit_s is not None and time.monotonic() - begun > self.limit_s:
             self.late += 1
             raise CallTimeoutError
         return answer
 
     def _tick(self, _signal: int, _frame: FrameType | None) -> None:
-        since, limit = self._since, self.limit_s
-        if since is not None and limit is not None and time.monotonic() - since > limit:
+        if not self._inside:
+            return
+        self._ticks = self._ticks + 1 if self._seen == self._calls else 0
+        self._seen = self._calls
+        if self._ticks >= _TICKS:
             raise _Late

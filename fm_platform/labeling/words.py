@@ -13,14 +13,17 @@ import pyarrow as pa
 
 from fm_platform.errors import LabelingError
 from fm_platform.hashing import sha256_file
-from fm_platform.labeling.conditions import WORD, frame_of, of_condition, unfit
+from fm_platform.labeling.conditions import frame_of, of_condition, unfit
 from fm_platform.labeling.functions import ABSTAIN, LabelingContext, LabelingFunction, Outcome
 from fm_platform.labeling.kinds import KINDS
 from fm_platform.labeling.partial import encode
+from fm_platform.labeling.tokens import Phrases
 from fm_platform.labeling.vocabulary import answers, members
 
 if TYPE_CHECKING:
     import polars as pl
+
+_ONE_WORD = re.compile(r"(?:[^\W]|')+")  # a superset of `WORD`, in Python's dialect
 
 
 @KINDS.register("keyword")
@@ -76,6 +79,8 @@ def regex(declared: Any, directory: Path) -> LabelingFunction:
 @KINDS.register("lexicon")
 def lexicon(declared: Any, directory: Path) -> LabelingFunction:
     """Sum word weights; vote past the thresholds."""
+    import polars as pl
+
     extra: dict[str, Any] = {}
     weights = dict(declared.weights)
     if declared.file is not None:
@@ -91,22 +96,18 @@ def lexicon(declared: Any, directory: Path) -> LabelingFunction:
             found=", ".join(endless[:5]),
         )
 
-    def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
-        import polars as pl
+    # a word that is no word in a text, such as an emoticon, is nowhere
+    listed = [word for word in sorted(known) if _ONE_WORD.fullmatch(word)]
+    weighted = np.array([known[word] for word in listed], np.float64)
+    phrases = Phrases(listed)
 
-        frame = frame_of(batch, declared)
-        table = pl.DataFrame({"word": list(known), "weight": list(known.values())})
-        text = pl.col(declared.column).str.to_lowercase().str.extract_all(WORD)
-        try:
-            # in the order of the text: a sum of floats depends on it
-            words = (
-                frame.with_row_index().select("index", text.alias("word")).explode("word")
-                .join(table, on="word", how="inner", maintain_order="left")
-            )  # fmt: skip
-        except pl.exceptions.PolarsError as error:
-            raise unfit(declared, frame, type(error).__name__) from None
-        rows = words["index"].to_numpy()
-        total = np.bincount(rows, weights=words["weight"].to_numpy(), minlength=batch.num_rows)
+    def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
+        frame = frame_of(batch, declared, context)
+        if frame.schema[declared.column] != pl.String:
+            raise unfit(declared, frame, "no text")
+        # in the order of the text: a sum of floats depends on it
+        rows, found = phrases.find(context.tokens(frame[declared.column]))
+        total = np.bincount(rows, weights=weighted[found], minlength=batch.num_rows)
         hit = np.bincount(rows, minlength=batch.num_rows) > 0
         votes = np.full(batch.num_rows, ABSTAIN, np.int8)
         index = answers(classes)

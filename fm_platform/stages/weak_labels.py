@@ -24,6 +24,7 @@ from fm_platform.labeling.load import load_functions
 from fm_platform.labeling.partial import ABSTAIN, ClassSets, Votes, from_table, to_table, unite
 from fm_platform.labeling.vocabulary import Vocabulary
 from fm_platform.lineage import ArtifactVersion, Input, Produced, Recipe, RunContext
+from fm_platform.lineage.fingerprints import code_stands_still
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import (
     exemplar_inputs,
@@ -39,9 +40,10 @@ from fm_platform.lineage.recipes import (
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
 from fm_platform.stages.carried_votes import carried_votes
-from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
+from fm_platform.stages.common import Reporter, StageResult, stage_result
 from fm_platform.stages.embeddings import Embeddings
 from fm_platform.stages.label_model import fit_window, model_before
+from fm_platform.stages.label_summary import day_summary
 from fm_platform.stages.window import dev_gold, window
 from fm_platform.workspace import Workspace
 
@@ -56,12 +58,25 @@ def build_weak_labels(
         FunctionImportError: If the labeling functions do not import.
         FunctionFailureError: If a function returns an unknown class.
     """
-    return _Day(ws, project, day, run, log).build()
+    with code_stands_still():
+        return _Day(ws, project, day, run, log).build()
 
 
 def _single(votes: Votes) -> Votes:
     """Return votes for one class; a set of classes becomes an abstention."""
     return np.maximum(votes, np.int8(ABSTAIN))
+
+
+def build_votes(
+    ws: Workspace, project: LoadedProject, day: str, run: RunContext, log: Reporter
+) -> list[ArtifactVersion]:
+    """Let every labeling function vote on one day; what is known of them is not asked again.
+
+    Raises:
+        FMError: As `build_weak_labels`.
+    """
+    with code_stands_still():
+        return _Day(ws, project, day, run, log).votes()
 
 
 class _Day:
@@ -100,6 +115,12 @@ class _Day:
 
     # --- votes ------------------------------------------------------------------------------
 
+    @cached_property
+    def heads(self) -> dict[str, ArtifactVersion]:
+        """The votes in use of this day when its build began, by function."""
+        found = self.ws.ledger.latest_of_days(self.spec.name, "votes", None, self.day, self.day)
+        return {version.name: version for version in found}
+
     def votes_of(self, function: LabelingFunction, plain: list[ArtifactVersion]) -> ArtifactVersion:
         extra: tuple[Input, ...] = ()
         if function.needs == "exemplars":
@@ -109,6 +130,14 @@ class _Day:
             self.spec, self.day, function.name, function.fingerprint, self.raw, extra
         )
 
+        head = self.heads.get(function.name)
+        # what nobody edited costs next to nothing: one query a day, and a look at its bytes
+        if (
+            head is not None
+            and head.recipe_hash == recipe.hash
+            and self.ws.columns.unharmed(str(head.location["column"]))
+        ):
+            return head
         self.ws.ledger.describe(function.fingerprint, "function", lambda: told(function))
 
         def compute(lease: Lease) -> Produced:
@@ -287,7 +316,8 @@ class _Day:
 
     # --- the stage --------------------------------------------------------------------------
 
-    def build(self) -> StageResult:
+    def votes(self) -> list[ArtifactVersion]:
+        """Return the votes of every function on this day, in the order of the functions."""
         total = len(self.functions)
         made: dict[str, ArtifactVersion] = {}
         for function in self.plain_functions:
@@ -298,7 +328,10 @@ class _Day:
             if function.needs == "exemplars":
                 self.log.progress(f"votes {self.day}", len(made), total, function.name)
                 made[function.name] = self.votes_of(function, plain)
-        versions = [made[function.name] for function in self.functions]
+        return [made[function.name] for function in self.functions]
+
+    def build(self) -> StageResult:
+        versions = self.votes()
         model_version, model = self.label_model(versions)
         recipe = weak_labels_recipe(self.spec, self.day, self.raw, versions, model_version)
 
@@ -346,55 +379,8 @@ class _Day:
             bytes=sum(file.bytes for file in ref.files),
             parts=tables.parts_by(data, "split"),
             metrics={
-                **self._summary(data, labeled, versions, model_version),
+                **day_summary(self.spec, data, labeled, versions, model_version),
                 "functions": [function.name for function in self.functions],
                 **({"class_sets": sets.to_json()} if sets.sets else {}),
             },
-        )
-
-    def _summary(
-        self, data: pa.Table, labeled: npt.NDArray[np.bool_], versions: list[ArtifactVersion],
-        model_version: ArtifactVersion,
-    ) -> dict[str, Any]:  # fmt: skip
-        coverage = float(labeled.mean()) if len(labeled) else 0.0
-        failures = {
-            version.name: version.metrics["failures"]
-            for version in versions
-            if version.metrics["failures"]["failed_rows"]
-        }
-        limit = self.spec.labeling.max_failed_share * max(len(labeled), 1)
-        failing = sorted(n for n, found in failures.items() if found["failed_rows"] > limit)
-        minimum = self.spec.labeling.minimum_coverage
-        checks = (
-            CheckResult(
-                "label_coverage",
-                len(labeled) == 0 or coverage >= minimum,
-                f"{coverage:.1%} of {len(labeled)} rows have a vote; at least {minimum:.0%} must.",
-                {"coverage": coverage},
-            ),
-            CheckResult(
-                "function_failures",
-                not failing,
-                f"{', '.join(failing)} failed on more than "
-                f"{self.spec.labeling.max_failed_share:.0%} of the rows; see `failures`."
-                if failing
-                else f"{len(versions)} functions ran; "
-                f"{sum(f['failed_rows'] for f in failures.values())} rows failed and abstain.",
-                {"failures": failures},
-            ),
-        )
-        return summary(
-            {
-                "label_coverage": coverage,
-                "mean_confidence": float(pc.mean(data["confidence"]).as_py() or 0.0),
-                "labeling_functions": len(versions),
-            },
-            {
-                "weak labels by class": tables.count_by(data, "label"),
-                "rows by source": tables.count_by(data, "source"),
-                "labeling functions": model_version.metrics["functions"],
-                "label model chosen on dev": model_version.metrics["evidence"],
-                "calibration of the label model": [model_version.metrics["calibration"]],
-            },
-            checks,
         )

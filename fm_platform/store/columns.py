@@ -74,6 +74,18 @@ class ColumnStore:
         """Say whether there is such a file; `get` says whether it is whole."""
         return self._path(content_hash).is_file()
 
+    def unharmed(self, content_hash: str) -> bool:
+        """Say whether the file is there and its bytes match the hash it begins with.
+
+        A fraction of the work of `get`, which also looks whether its rows are those of the name:
+        enough to reuse a column that is not read now, and never enough to read it.
+        """
+        try:
+            data = self._path(content_hash).read_bytes()
+        except FileNotFoundError:
+            return False
+        return data[:_HEADER_BYTES] == _MAGIC + bytes.fromhex(sha256_hex(data[_HEADER_BYTES:]))
+
     def verify(self, content_hash: str) -> None:
         """Check every byte.
 
