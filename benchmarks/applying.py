@@ -1,13 +1,11 @@
-"""Labeling functions at work: a million rows, an edit in a year of days, prompts to a small model.
+"""Labeling functions at work: a million rows, and an edit in a year of days.
 
-    python -m benchmarks.applying [--quick] [--json] [--peers PYTHON] [--only rows|edit|prompts]
+    python -m benchmarks.applying [--quick] [--json] [--peers PYTHON] [--only rows|edit]
 
 * `rows`: ten mixed functions on a million different rows, each side in a process of its own and
   one after the other: ours, a plain loop in Python, and Snorkel's applier for data frames (on a
   sample: its time grows with the rows alone). The votes must be the same.
 * `edit`: one of twenty functions is edited in a history of 365 days.
-* `prompts`: several prompts to a small causal model, alone and together (see
-  `benchmarks.applying_prompts`).
 
 The rows are real sentences (see `fm_platform.sources.corpora`), each with the first words of
 another one so that no two are equal. `PYTHON` is an interpreter that has Snorkel
@@ -215,7 +213,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--peers", default=sys.executable)
-    parser.add_argument("--only", choices=("rows", "edit", "prompts"))
+    parser.add_argument("--only", choices=("rows", "edit"))
     parser.add_argument("--worker", nargs=3, metavar=("ROWS", "VOTES", "N"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.worker:
