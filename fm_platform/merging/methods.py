@@ -287,10 +287,14 @@ def trim(update: Tensor, density: float) -> Tensor:
     if keep >= update.numel():
         return update
     flat = update.reshape(-1)
-    # a stable order makes ties deterministic: the first of equal magnitudes stay
-    order = torch.argsort(flat.abs(), descending=True, stable=True)
-    out = torch.zeros_like(flat)
-    out[order[:keep]] = flat[order[:keep]]
+    sizes = flat.abs()
+    # selecting is linear where sorting is not: all above the least that stays, then the first
+    # of those equal to it, so that ties are deterministic
+    least = torch.kthvalue(sizes, flat.numel() - keep + 1).values
+    stays = sizes > least
+    equal = torch.nonzero(sizes == least).reshape(-1)
+    stays[equal[: keep - int(stays.sum())]] = True
+    out = torch.where(stays, flat, torch.zeros_like(flat))
     return out.reshape(update.shape)
 
 

@@ -1,0 +1,202 @@
+"""Merging four large checkpoints: memory, and throughput as a share of the disk.
+
+    python -m benchmarks.merging [--quick] [--peer PYTHON] [--folder WHERE] [--json]
+
+Four models of a billion random bfloat16 parameters, with the shapes of a 22-layer decoder. Each
+way runs in a process of its own, whose peak memory is read from the kernel. `--peer` names the
+Python of an environment with mergekit, which then merges the same files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+MODELS = 4
+SIZES = {False: (2048, 5632, 22, 32_000), True: (256, 704, 4, 2_000)}  # quick -> shape
+
+
+def shapes(quick: bool) -> dict[str, tuple[int, ...]]:
+    """Return the tensors of one model."""
+    width, inner, layers, words = SIZES[quick]
+    found: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (words, width),
+        "lm_head.weight": (words, width),
+        "model.norm.weight": (width,),
+    }
+    for i in range(layers):
+        at = f"model.layers.{i}"
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            found[f"{at}.self_attn.{name}.weight"] = (width, width)
+        for name, shape in (("gate_proj", (inner, width)), ("up_proj", (inner, width)),
+                            ("down_proj", (width, inner))):  # fmt: skip
+            found[f"{at}.mlp.{name}.weight"] = shape
+        found[f"{at}.input_layernorm.weight"] = (width,)
+        found[f"{at}.post_attention_layernorm.weight"] = (width,)
+    return found
+
+
+def write_models(folder: Path, quick: bool) -> list[Path]:
+    """Write the models; one that is there stays."""
+    import torch
+    from safetensors.torch import save_file
+
+    width, inner, layers, words = SIZES[quick]
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": width,
+        "intermediate_size": inner, "num_hidden_layers": layers, "vocab_size": words,
+        "num_attention_heads": 32, "num_key_value_heads": 32, "torch_dtype": "bfloat16",
+        "tie_word_embeddings": False,
+    }  # fmt: skip
+    found = []
+    for i in range(MODELS + 1):
+        out = folder / f"model{i}"
+        if not (out / "config.json").is_file():
+            out.mkdir(parents=True, exist_ok=True)
+            generator = torch.Generator().manual_seed(i)
+            tensors = {
+                name: torch.randn(shape, generator=generator, dtype=torch.float32).bfloat16()
+                for name, shape in shapes(quick).items()
+            }
+            save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+            (out / "config.json").write_text(json.dumps(config))
+        found.append(out)
+    return found
+
+
+def ours(models: list[Path], out: Path, method: str) -> dict[str, Any]:
+    """Merge in this process; called in one of its own."""
+    import torch  # noqa: F401 # its memory is there before anything is merged
+
+    from fm_platform.merging.checkpoints import merge_checkpoints
+
+    resting = _peak()
+    before = time.perf_counter()
+    done = merge_checkpoints(
+        models[:MODELS], [1 / MODELS] * MODELS, out, base=models[MODELS], method=method
+    )
+    return {
+        "seconds": time.perf_counter() - before, "read": done.read, "written": done.written,
+        "peak_mb": _peak() / 1e6, "resting_mb": resting / 1e6,
+    }  # fmt: skip
+
+
+def peer(python: str, models: list[Path], out: Path, method: str) -> dict[str, Any]:
+    """Let mergekit do the same."""
+    name = {"linear": "task_arithmetic", "ties": "ties"}[method]
+    parameters = {"weight": 1 / MODELS, **({"density": 0.5} if method == "ties" else {})}
+    recipe = {
+        "merge_method": name, "base_model": str(models[MODELS]), "dtype": "bfloat16",
+        "models": [{"model": str(m), "parameters": parameters} for m in models[:MODELS]],
+        "parameters": {"normalize": False},
+    }  # fmt: skip
+    file = out.with_suffix(".yaml")
+    file.write_text(json.dumps(recipe))
+    before = time.perf_counter()
+    script = Path(python).with_name("mergekit-yaml")
+    done = subprocess.run(
+        [str(script), str(file), str(out), "--no-copy-tokenizer", "--lazy-unpickle"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    seconds = time.perf_counter() - before
+    if done.returncode:
+        return {"error": done.stderr.strip().splitlines()[-1][:200]}
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return {"seconds": seconds, "peak_mb": peak / 1e6}
+
+
+def disk(models: list[Path], folder: Path) -> float:
+    """Return bytes a second of plain copying: each model read once, one of them written."""
+    size, before = 0, time.perf_counter()
+    buffer = bytearray(16_000_000)
+    for i, model in enumerate(models):
+        file = model / "model.safetensors"
+        with file.open("rb", buffering=0) as source, (folder / "copy").open("wb") as target:
+            while count := source.readinto(buffer):
+                size += count
+                if i == 0:
+                    size += target.write(memoryview(buffer)[:count])
+            target.flush()
+            os.fsync(target.fileno())
+    (folder / "copy").unlink()
+    return size / (time.perf_counter() - before)
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--peer", help="Python of an environment with mergekit")
+    parser.add_argument("--folder", type=Path, help="keep the models here")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    told = parser.parse_args()
+    folder = told.folder or Path(tempfile.mkdtemp(prefix="merging-"))
+    try:
+        models = write_models(folder, told.quick)
+        if told.one:
+            print(json.dumps(ours(models, Path(told.one[1]), told.one[0])))
+            return
+        _report(models, folder, told)
+    finally:
+        if told.folder is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _report(models: list[Path], folder: Path, told: argparse.Namespace) -> None:
+    bandwidth = disk(models, folder)
+    largest = max(_numbers(shape) for shape in shapes(told.quick).values())
+    found: dict[str, Any] = {
+        "parameters": sum(_numbers(shape) for shape in shapes(told.quick).values()),
+        "disk_mb_s": bandwidth / 1e6, "largest_tensor_mb": largest * 4 / 1e6,
+    }  # fmt: skip
+    for method in ("linear", "ties"):
+        out = folder / f"out-{method}"
+        command = [sys.executable, "-m", "benchmarks.merging", "--folder", str(folder), "--one",
+                   method, str(out), *(["--quick"] if told.quick else [])]  # fmt: skip
+        row = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        moved = row["read"] + row["written"]
+        row["share_of_disk"] = moved / row["seconds"] / bandwidth
+        # what one tensor needs in float32: the base, every model (linear: one), and the result
+        held = 3 if method == "linear" else 2 * MODELS + 3
+        row["needs_mb"] = held * largest * 4 / 1e6
+        found[method] = row
+        shutil.rmtree(out)
+        if told.peer:
+            found[f"{method} by mergekit"] = peer(told.peer, models, out, method)
+            shutil.rmtree(out, ignore_errors=True)
+    if told.json:
+        print(json.dumps(found, indent=1))
+        return
+    print(
+        f"{found['parameters']:,} parameters x {MODELS}; largest tensor "
+        f"{found['largest_tensor_mb']:.0f} MB in float32; disk {found['disk_mb_s']:.0f} MB/s"
+    )
+    for name, row in found.items():
+        if isinstance(row, dict):
+            print(name, "  ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}"
+                                  for k, v in row.items()))  # fmt: skip
+
+
+def _numbers(shape: tuple[int, ...]) -> int:
+    count = 1
+    for n in shape:
+        count *= n
+    return count
+
+
+if __name__ == "__main__":
+    main()
