@@ -5,7 +5,7 @@ Code is named as text: nothing heavy is imported here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fm_platform.lineage.fingerprints import (
@@ -41,6 +41,7 @@ CODE: dict[str, tuple[str, ...]] = {
         "fm_platform.tracking.model_card",  # its text is a file of the model
     ),
     "evaluation": ("fm_platform.stages.evaluation",),
+    "routed_evaluation": ("fm_platform.stages.evaluation",),
     "spec": (),
 }
 
@@ -70,7 +71,16 @@ PACKAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "adapter": (MODEL_PACKAGES, True),
     "merged_model": (MODEL_PACKAGES, True),
     "evaluation": (MODEL_PACKAGES, True),
+    "routed_evaluation": ((*MODEL_PACKAGES, "scikit-learn"), True),
 }
+
+
+def works_as(kind: str, roles: Iterable[str]) -> str:
+    """Return the key of `CODE` and `PACKAGES` for an artifact that reads inputs of these roles."""
+    read = set(roles)
+    if kind == "votes" and read - {"raw"}:
+        return "exemplar_votes"
+    return "routed_evaluation" if kind == "evaluation" and "router" in read else kind
 
 
 def code_version(kind: str, config: Mapping[str, Any] | None = None) -> str:

@@ -21,6 +21,7 @@ from fm_platform.lineage.machinery import CODE as CODE
 from fm_platform.lineage.machinery import PACKAGES, PROPOSING_RULES
 from fm_platform.lineage.machinery import code_version as code_version
 from fm_platform.lineage.machinery import environment_of as environment_of
+from fm_platform.lineage.machinery import works_as as works_as
 from fm_platform.lineage.records import Input, Readable, Recipe
 from fm_platform.lineage.reviews import Standing
 from fm_platform.spec.cleaning import NearDuplicatesRule
@@ -80,7 +81,7 @@ def votes_recipe(
     With `extra_inputs` (embeddings, exemplars, other votes) it is a function that learns: then
     the machine type, more packages and the seed count, too.
     """
-    kind = "exemplar_votes" if extra_inputs else "votes"
+    kind = works_as("votes", (item.role for item in extra_inputs))
     return Recipe(
         project=spec.name,
         kind="votes",
@@ -317,9 +318,14 @@ def evaluation_recipe(
         *(() if champion is None else (champion.as_input("champion"),)),
         *(day.as_input("weak_labels", part="test") for day in weak_labels if "test" in day.parts),
         *(day.as_input("gold", part="gold") for day in raw if "gold" in day.parts),
-        *(day.as_input("router", part="train") for day in trained if "train" in day.parts),
+        *(
+            day.as_input("router", part=source)
+            for day in trained
+            for source in sorted({name for expert in spec.experts for name in expert.sources})
+            if source in day.parts
+        ),
     )
-    environment = environment_of("evaluation")
+    environment = environment_of(works_as("evaluation", (item.role for item in inputs)))
     seed = spec.evaluation.seed
     return _recipe(spec, "evaluation", "evaluation", None, inputs, config, environment, seed)
 

@@ -283,3 +283,16 @@ def test_spec_itself_is_an_artifact() -> None:
         recipes.spec_recipe(make_spec(schedule={"cron": "1 1 * * *"})).hash
         != recipes.spec_recipe(make_spec()).hash
     )
+
+
+def test_code_and_packages_can_be_told_from_a_record() -> None:
+    """What a version was made with is compared by its kind and its inputs."""
+    spec = make_spec(evaluation={"router": True})
+    routed = recipes.evaluation_recipe(
+        spec, head("merged_model", "dense"), START, [], None, [LABELS], [RAW], DAYS
+    )
+    for recipe in (*all_recipes(make_spec()).values(), routed):
+        kind = recipes.works_as(recipe.kind, (item.role for item in recipe.inputs))
+        assert recipe.code == recipes.code_version(kind, recipe.config), recipe.kind
+        assert recipe.environment == recipes.environment_of(kind), recipe.kind
+    assert routed.environment != all_recipes(spec)["evaluation"].environment

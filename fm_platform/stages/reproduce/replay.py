@@ -16,7 +16,7 @@ from fm_platform.errors import FMError, StoreError
 from fm_platform.lineage import ArtifactVersion, RunContext
 from fm_platform.lineage.causes import Before, differences
 from fm_platform.lineage.graph import upstream
-from fm_platform.lineage.recipes import code_version, environment_of
+from fm_platform.lineage.recipes import code_version, environment_of, works_as
 from fm_platform.lineage.refs import version_name
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages.adapters import build_adapter, build_start
@@ -250,7 +250,7 @@ def _changed(ws: Workspace, versions: Sequence[ArtifactVersion]) -> Iterator[str
 
     told: set[str] = set()
     for version in versions:
-        kind = _works_as(version)
+        kind = works_as(version.kind, (item.role for item in version.inputs))
         code, environment = code_version(kind, version.config), environment_of(kind)
         lines: list[str] = []
         if version.environment != environment:
@@ -267,12 +267,6 @@ def _changed(ws: Workspace, versions: Sequence[ArtifactVersion]) -> Iterator[str
             if line not in told:
                 told.add(line)
                 yield line
-
-
-def _works_as(version: ArtifactVersion) -> str:
-    """Return under which name `recipes` knows its code and packages: votes that learn have more."""
-    learns = any(i.role == "exemplars" for i in version.inputs)
-    return "exemplar_votes" if version.kind == "votes" and learns else version.kind
 
 
 def _environments(before: Any, now: Any) -> Iterator[str]:
