@@ -10,6 +10,7 @@ on day N bears the date of that day, so `name@2026-01-20` means what it says.
 from tests.histories.clock import clock
 from tests.histories.script import (
     EDIT,
+    MISTAKE,
     ROLLBACK,
     SIXTY_DAYS,
     SPLIT,
@@ -23,6 +24,7 @@ from tests.histories.script import (
 
 __all__ = [
     "EDIT",
+    "MISTAKE",
     "ROLLBACK",
     "SIXTY_DAYS",
     "SPLIT",

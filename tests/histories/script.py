@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, time, timezone
 from pathlib import Path
@@ -29,6 +29,7 @@ from fm_platform.stages.merged_model import build_merged_model
 from fm_platform.stages.probe import probe
 from fm_platform.stages.raw import build_raw
 from fm_platform.stages.weak_labels import build_weak_labels
+from fm_platform.universe.rollback import rollback
 from fm_platform.workspace import Workspace
 from tests.histories.clock import clock
 from tests.histories.world import (
@@ -42,10 +43,14 @@ from tests.histories.world import (
     write_declared,
 )
 
-EDIT, SPLIT, ROLLBACK, SWAP = "function edit", "class split", "rollback", "base-model swap"
-Rollback = Callable[[Workspace, "History", datetime], None]
-"""(workspace, history so far, moment to go back to): does what `fm rollback` does."""
+EDIT, SPLIT, MISTAKE, ROLLBACK, SWAP = (
+    "function edit", "class split", "mistaken edit", "rollback", "base-model swap",
+)  # fmt: skip
 _NOTES = "history.json"
+_CHANGES: dict[str, dict[str, Any]] = {
+    EDIT: {"edited": True}, SPLIT: {"split": True}, MISTAKE: {"mistaken": True},
+    SWAP: {"base": BASES[1]},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ class Script:
         window_days: Of label model, duplicates and training.
         models_every: Days between two trainings; every event trains, too.
         edit / split / swap: Days of the events.
-        rollback: Day on which the project goes back …
+        mistake: Day of an edit that makes the labels worse.
+        rollback: Day on which the project goes back, since somebody saw it …
         rollback_to: … to the evening of this day.
     """
 
@@ -68,8 +74,9 @@ class Script:
     models_every: int = 5
     edit: int | None = 20
     split: int | None = 30
+    mistake: int | None = 38
     rollback: int | None = 40
-    rollback_to: int = 36
+    rollback_to: int = 35
     swap: int | None = 50
 
     def models_on(self, number: int) -> bool:
@@ -79,7 +86,10 @@ class Script:
     @property
     def events(self) -> dict[int, str]:
         """Day -> what happens on it, before its run."""
-        when = {self.edit: EDIT, self.split: SPLIT, self.rollback: ROLLBACK, self.swap: SWAP}
+        when = {
+            self.edit: EDIT, self.split: SPLIT, self.mistake: MISTAKE, self.rollback: ROLLBACK,
+            self.swap: SWAP,
+        }  # fmt: skip
         return {number: what for number, what in when.items() if number is not None}
 
 
@@ -92,10 +102,12 @@ class Moment:
 
     Attributes:
         number: Its day, from 1.
-        what: EDIT, SPLIT, ROLLBACK or SWAP.
+        what: EDIT, SPLIT, MISTAKE, ROLLBACK or SWAP.
         before: The last instant at which nothing had changed.
         after: The first instant at which the new definition was recorded and nothing was built.
         status: Status rows as JSON values.
+        stale: What a rollback itself said that a run would build, in words.
+        rebuilt: After a rollback: when its window and models had been run again.
     """
 
     number: int
@@ -103,6 +115,8 @@ class Moment:
     before: datetime
     after: datetime
     status: tuple[dict[str, Any], ...] = ()
+    stale: tuple[str, ...] = ()
+    rebuilt: datetime | None = None
 
     def rows(self, kind: str) -> list[dict[str, Any]]:
         """Return the status of the artifacts of one kind."""
@@ -116,7 +130,7 @@ class History:
     Attributes:
         root: Folder that holds everything; may be copied.
         script: What happened.
-        moments: The events, in order; a rollback is missing where nothing was given to do it.
+        moments: The events, in order.
     """
 
     root: Path
@@ -161,7 +175,15 @@ class History:
         notes = {
             "script": asdict(self.script),
             "moments": [
-                asdict(m) | {"before": m.before.isoformat(), "after": m.after.isoformat()}
+                asdict(m)
+                | {
+                    key: at.isoformat() if at else None
+                    for key, at in (
+                        ("before", m.before),
+                        ("after", m.after),
+                        ("rebuilt", m.rebuilt),
+                    )
+                }
                 for m in self.moments
             ],
         }
@@ -174,54 +196,49 @@ class History:
         moments = [
             Moment(
                 m["number"], m["what"], datetime.fromisoformat(m["before"]),
-                datetime.fromisoformat(m["after"]), tuple(m["status"]),
+                datetime.fromisoformat(m["after"]), tuple(m["status"]), tuple(m["stale"]),
+                datetime.fromisoformat(m["rebuilt"]) if m["rebuilt"] else None,
             )
             for m in notes["moments"]
         ]  # fmt: skip
         return cls(root, Script(**notes["script"]), moments)
 
 
-def build_history(
-    root: Path, script: Script = SIXTY_DAYS, rollback: Rollback | None = None
-) -> History:
+def build_history(root: Path, script: Script = SIXTY_DAYS) -> History:
     """Live through a script in an empty folder.
 
     Args:
         root: Where; becomes `root/home` (FM_HOME) and `root/checkout` (FM_PROJECTS).
         script: What happens.
-        rollback: Does the rollback of the script; without it that day is like any other.
     """
     history = History(root, script)
     history.folder.mkdir(parents=True)
     write_bases(history.folder)
-    life = _Life(history, rollback)
+    life = _Life(history)
     for number in range(1, script.days + 1):
         life.day(number)
     history.save()
     return history
 
 
-def scripted(
-    cache: Path, target: Path, script: Script = SIXTY_DAYS, rollback: Rollback | None = None
-) -> History:
+def scripted(cache: Path, target: Path, script: Script = SIXTY_DAYS) -> History:
     """Return a copy of a history that is built once for each state of the code.
 
     Args:
         cache: Folder that is kept between runs, e.g. `pytestconfig.cache.mkdir("histories")`.
         target: Folder of the copy; must not exist.
         script: What happens.
-        rollback: As for `build_history`.
     """
     modules = sorted({name for names in CODE.values() for name in names})
     kept = cache / fingerprint(
         [
-            asdict(script), code_closure(*modules), environment_hash(), rollback is not None,
+            asdict(script), code_closure(*modules), environment_hash(),
             [(Path(__file__).parent / name).read_text() for name in ("script.py", "world.py")],
         ]
     )[:16]  # fmt: skip
     if not (kept / _NOTES).is_file():
         shutil.rmtree(kept, ignore_errors=True)
-        build_history(kept, script, rollback)
+        build_history(kept, script)
     shutil.copytree(kept, target)
     return History.load(target)
 
@@ -229,8 +246,8 @@ def scripted(
 class _Life:
     """The days of a project, one after another."""
 
-    def __init__(self, history: History, rollback: Rollback | None) -> None:
-        self.history, self.script, self.rollback = history, history.script, rollback
+    def __init__(self, history: History) -> None:
+        self.history, self.script = history, history.script
         self.ws = history.workspace()
         self.declared = Declared()
         self.log = SilentReporter()
@@ -240,16 +257,17 @@ class _Life:
         script, folder = self.script, self.history.folder
         write_day(folder, number, script.rows_per_source)
         what = script.events.get(number)
-        if what == ROLLBACK and self.rollback is None:
-            what = None
         with clock(_at(number, 1)):
-            pass_on = what is None or self._event(number, what)
-        with clock(_at(number, 2)):
+            if what is not None:
+                self._event(number, what)
+        with clock(_at(number, 3)):
             if number == 1:
                 self._declare()
             first = number
-            if what in (SPLIT, SWAP) and pass_on:  # a person builds the whole window again
+            if what in (SPLIT, SWAP):  # a person builds the whole window again
                 first = max(1, number - script.window_days + 1)
+            if what == ROLLBACK:  # and here the days that were built by mistake
+                first = script.rollback_to + 1
             self._build_days(range(first, number + 1), "schedule" if what is None else "person")
             if script.edit is not None and number == script.edit + 2:  # the window, two days late
                 self._build_days(range(max(1, number - script.window_days + 1), number), "backfill")
@@ -257,21 +275,35 @@ class _Life:
             with clock(_at(number, 4)):
                 self._build_models("schedule" if what is None else "person")
 
-    def _event(self, number: int, what: str) -> bool:
-        before = _at(number, 1)
+    def _event(self, number: int, what: str) -> None:
+        before, stale, rebuilt = _at(number, 1), (), None
         if what == ROLLBACK:
-            if self.rollback is None:
-                return False
-            self.rollback(self.ws, self.history, self.history.evening(self.script.rollback_to))
+            stale = self._go_back()
         else:
-            changes: dict[str, dict[str, Any]] = {
-                EDIT: {"edited": True}, SPLIT: {"split": True}, SWAP: {"base": BASES[1]},
-            }  # fmt: skip
-            self.declared = replace(self.declared, **changes[what])
+            self.declared = replace(self.declared, **_CHANGES[what])
             self._declare()
         rows = tuple(_plain(row) for row in self.status() if _is_known(row, number))
-        self.history.moments.append(Moment(number, what, before, _at(number, 2), rows))
-        return True
+        if what == ROLLBACK:
+            with clock(_at(number, 2)):
+                self._build_window(self.script.rollback_to)
+            rebuilt = _at(number, 3)
+        self.history.moments.append(
+            Moment(number, what, before, _at(number, 2), rows, stale, rebuilt)
+        )
+
+    def _go_back(self) -> tuple[str, ...]:
+        """Do what `fm rollback` does; return what it says that a run would build."""
+        to, history = self.history.evening(self.script.rollback_to), self.history
+        done = rollback(self.ws, PROJECT, history.folder, to, self._run("person"))
+        self.declared = replace(self.declared, mistaken=False)
+        return (*(f"{row.kind}/{row.name} {row.partition}: {row.why}" for row in done.stale),
+                *([done.unknown] if done.unknown else []))  # fmt: skip
+
+    def _build_window(self, number: int) -> None:
+        """Run the window that ends on a day, and the models, as the run of that day did."""
+        first = max(1, number - self.script.window_days + 1)
+        self._build_days(range(first, number + 1), "person")
+        self._build_models("person")
 
     def _declare(self) -> None:
         """Write what is declared now, and record it as the begin of a run does."""

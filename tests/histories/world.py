@@ -31,11 +31,13 @@ class Declared:
     Attributes:
         edited: Whether `good_words` knows all its words.
         split: Whether joy is two classes.
+        mistaken: Whether `flat_words` votes on the words of bad rows.
         base: Folder of the base model.
     """
 
     edited: bool = False
     split: bool = False
+    mistaken: bool = False
     base: str = BASES[0]
 
 
@@ -105,9 +107,10 @@ def _functions(declared: Declared) -> str:
             )
             for label in ("glad", "thrilled")
         )  # fmt: skip
+    flat_words = WORDS["negative"] if declared.mistaken else WORDS["neutral"]
     flat = _FUNCTION.format(
         name="flat_words", label="neutral",
-        words=", ".join(f'"{word}"' for word in WORDS["neutral"]),
+        words=", ".join(f'"{word}"' for word in flat_words),
     )  # fmt: skip
     return f"{_MODULE}\n{flat}\n{good}"
 
