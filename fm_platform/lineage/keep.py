@@ -119,12 +119,12 @@ def _first_day(last: str | None, width: int | None) -> str | None:
         return None
 
 
-def recorded_window(ledger: Ledger, project: str) -> int | None:
-    """Return the widest window, in days, that the definition in use declares.
+def recorded_window(ledger: Ledger, project: str, at: datetime | None = None) -> int | None:
+    """Return the widest window, in days, that the definition in use declares, now or at a time.
 
     None where no definition is recorded or it declares no window: then all days count.
     """
-    declared = ledger.latest(project, "spec", "spec")
+    declared = ledger.latest(project, "spec", "spec", at=at)
     widths = list(_widths(declared.config)) if declared is not None else []
     return max(widths, default=None)
 

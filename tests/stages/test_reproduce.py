@@ -12,12 +12,14 @@ from fm_platform.errors import FMError
 from fm_platform.home import Home
 from fm_platform.lineage import ArtifactVersion, Input, RunContext
 from fm_platform.lineage import environment as environment_module
+from fm_platform.lineage.graph import upstream
 from fm_platform.lineage.recipes import code_version, environment_of
 from fm_platform.spec.load import LoadedProject, load_spec
 from fm_platform.stages import SilentReporter
 from fm_platform.stages.definition import record_definition
 from fm_platform.stages.reproduce import make_plan, replay, reproduce
 from fm_platform.workspace import Workspace
+from tests.histories.script import Script, build_history
 from tests.stages.small import Built, build_days
 
 World = tuple[Workspace, LoadedProject]
@@ -146,3 +148,24 @@ def test_a_definition_is_recorded_not_built(made: World) -> None:
 
     with pytest.raises(FMError, match="recorded, not built"):
         make_plan(ws, latest(ws, "spec", "spec"))
+
+
+def test_a_day_whose_exemplars_came_from_days_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its label model reads the votes of a day whose exemplars lie outside of its own window."""
+    quiet = Script(days=8, rows_per_source=12, window_days=2, models_every=99, edit=None,
+                   split=None, mistake=None, rollback=None, swap=None)  # fmt: skip
+    history = build_history(tmp_path / "eight", quiet)
+    monkeypatch.setenv("FM_PROJECTS", str(history.projects))
+    ws = history.workspace()
+    version = ws.ledger.latest("shop", "weak_labels", "weak_labels", "2026-01-08")
+    assert version is not None
+    plan = make_plan(ws, ws.ledger.get(version.id))
+
+    done = reproduce(ws, plan, tmp_path / "s", history.project(), SilentReporter())
+
+    assert done.first_difference is None
+    linked = {v.partition for v in ws.ledger.get_many(upstream(ws.ledger, [version.id]))}
+    assert "2026-01-06" not in linked
+    assert "raw/2026-01-06#1" in {compared.name for compared in done.compared}

@@ -15,7 +15,6 @@ from typing import Any
 from fm_platform.errors import FMError, StoreError
 from fm_platform.lineage import ArtifactVersion, RunContext
 from fm_platform.lineage.causes import Before, differences
-from fm_platform.lineage.graph import upstream
 from fm_platform.lineage.recipes import code_version, environment_of, works_as
 from fm_platform.lineage.refs import version_name
 from fm_platform.spec.load import LoadedProject
@@ -26,6 +25,7 @@ from fm_platform.stages.definition import read_definition
 from fm_platform.stages.evaluation import build_evaluation
 from fm_platform.stages.merged_model import build_merged_model
 from fm_platform.stages.raw import build_raw
+from fm_platform.stages.reproduce.closure import everything_under
 from fm_platform.stages.reproduce.scratch import restore, scratch_workspace
 from fm_platform.stages.weak_labels import build_weak_labels
 from fm_platform.workspace import Workspace
@@ -103,11 +103,7 @@ def make_plan(ws: Workspace, target: ArtifactVersion) -> Plan:
             f"{version_name(target)} is recorded, not built",
             expected="a table of a day, a label model, a model or an evaluation",
         )
-    found = ws.ledger.get_many(upstream(ws.ledger, [target.id]))
-    versions = sorted(
-        (v for v in found if v.kind in (*_BUILD, *_BY_PRODUCTS)),
-        key=lambda v: (v.created_at, v.id),
-    )
+    versions = [v for v in everything_under(ws, target) if v.kind in (*_BUILD, *_BY_PRODUCTS)]
     damaged = {}
     for version in versions:
         try:
