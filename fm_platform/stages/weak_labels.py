@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fm_platform.errors import MissingArtifactError
+from fm_platform.errors import CorruptArtifactError, MissingArtifactError
 from fm_platform.hashing import fingerprint
 from fm_platform.labeling.apply import BATCH_ROWS, LabelingContext, apply_function
 from fm_platform.labeling.cells import best, cells_of
@@ -242,7 +242,12 @@ class _Day:
         return version
 
     def column(self, version: ArtifactVersion) -> pa.Table:
-        return self.ws.columns.get(str(version.location["column"]))
+        try:
+            return self.ws.columns.get(str(version.location["column"]))
+        except CorruptArtifactError as error:
+            # what reuse did not see, such as a file under another name: gone, the next run makes it
+            self.ws.set_aside(version, error)
+            raise
 
     def matrix(self, versions: list[ArtifactVersion]) -> tuple[Votes, ClassSets]:
         """Return votes [rows, functions] of today, and the sets among them."""

@@ -58,3 +58,17 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
         store.get("0" * 64)
     with pytest.raises(UnsafePathError):
         store.get("../../etc/passwd")
+
+
+def test_reuse_sees_a_missing_file_and_a_flipped_bit(tmp_path: Path) -> None:
+    store = ColumnStore(tmp_path)
+    key = store.put(pa.table({"x": [1, 2]}))
+    path = tmp_path / key[:2] / f"{key}.arrow"
+
+    assert store.unharmed(key)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    assert not store.unharmed(key)
+    path.unlink()
+    assert not store.unharmed(key)
