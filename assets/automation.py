@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.keys import DAILY_STAGES, MODEL_STAGES, STAGES, UP_TO_DATE, keys_of_stages
+from assets.keys import (
+    DAILY_STAGES,
+    MODEL_STAGES,
+    STAGES,
+    UP_TO_DATE,
+    WATCH,
+    keys_of_stages,
+    stage_key,
+)
 from assets.partitions import complete_days
 from fm_platform.spec import ProjectSpec
 
@@ -89,11 +97,13 @@ def staleness_schedule(
 
 
 def daily_job(spec: ProjectSpec, *, watched: bool = True) -> dg.UnresolvedAssetJobDefinition:
-    """Return the job that builds days."""
+    """Return the job that builds days, and looks at them."""
     return dg.define_asset_job(
         f"{spec.name}_daily",
-        selection=_built(spec, daily_selection(spec), watched),
-        description="Bring in, label and clean the rows of one day or of a range of days.",
+        selection=_built(
+            spec, daily_selection(spec) | dg.AssetSelection.assets(stage_key(spec, WATCH)), watched
+        ),
+        description="Bring in, label, clean and watch the rows of one day or of a range of days.",
         tags=_run_tags(spec),
     )
 

@@ -8,6 +8,8 @@ from fm_platform.spec import ProjectSpec
 
 UP_TO_DATE = "up_to_date"
 """The check that an artifact is what is wanted now; it has a job of its own."""
+WATCH = "watch"
+"""The daily asset that compares each day with what the champion was trained on."""
 DAILY_STAGES = ("raw", "weak_labels", "cleaned")
 MODEL_STAGES = ("adapters", "merged_model", "evaluation")
 STAGES = (*DAILY_STAGES, *MODEL_STAGES)

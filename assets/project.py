@@ -19,6 +19,7 @@ from assets.stages.cleaned import cleaned_asset
 from assets.stages.evaluation import evaluation_asset
 from assets.stages.merged_model import merged_model_asset
 from assets.stages.raw import raw_asset
+from assets.stages.watch import watch_asset
 from assets.stages.weak_labels import weak_labels_asset
 from assets.staleness import staleness_check
 from fm_platform.spec import ProjectSpec
@@ -72,6 +73,7 @@ def project_definitions(project: LoadedProject, *, watched: bool = True) -> dg.D
         raw_asset(project),
         weak_labels_asset(project),
         cleaned_asset(project),
+        watch_asset(project),
         start_asset(project),
         *(adapter_asset(project, expert.name) for expert in spec.experts),
         merged_model_asset(project),

@@ -123,6 +123,7 @@ class FakeStages:
             "raw": ("contract", "non_empty"),
             "weak_labels": ("label_coverage", "function_failures"),
             "cleaned": ("nothing_lost",),
+            "watch": ("drift",),
             "merged_model": ("merge_is_exact",),
             "evaluation": ("gate", "non_empty"),
         }.get(name, ("finite_loss",))
@@ -133,7 +134,7 @@ class FakeStages:
 
     def modules(self) -> dict[str, ModuleType]:
         found = {}
-        for name in ("raw", "weak_labels", "cleaned"):
+        for name in ("raw", "weak_labels", "cleaned", "watch"):
             module = ModuleType(name)
             setattr(
                 module, f"build_{name}",

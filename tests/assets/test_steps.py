@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from assets import steps
-from assets.keys import DAILY_STAGES, keys_of_stages
+from assets.keys import DAILY_STAGES, WATCH, keys_of_stages
 from assets.steps import asked_by
 from fm_platform.errors import NonFiniteLossError, SourceUnavailableError
 from fm_platform.spec.load import LoadedProject
@@ -49,7 +49,7 @@ def test_a_range_is_one_run_in_order_of_stage_and_day(
     result = run_days(definitions, instance)
 
     assert result.success
-    assert stages.calls == [(stage, day) for stage in DAILY_STAGES for day in DAYS]
+    assert stages.calls == [(stage, day) for stage in (*DAILY_STAGES, WATCH) for day in DAYS]
     assert stages.asked_by == {"person"}
     for stage in DAILY_STAGES:
         assert instance.get_materialized_partitions(key(stage)) == set(DAYS)
