@@ -27,6 +27,8 @@ def backfill_requests(
     days: Sequence[str],
     *,
     reason: str,
+    models: Sequence[dg.AssetKey] = (),
+    run_key: str | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> list[dg.RunRequest]:
     """Return what a sensor returns to have `days` of the assets `keys` built again.
@@ -37,23 +39,55 @@ def backfill_requests(
     Args:
         keys: Daily assets that share `partitions`.
         partitions: Their partitions.
-        days: Days to build, `YYYY-MM-DD`; gaps are fine.
+        days: Days to build, `YYYY-MM-DD`; gaps are fine. None where only `models` are built.
         reason: Why, for the run's tags; also makes the run keys of routes 1 and 3.
+        models: Assets without partitions that are built after the days, in the same backfill.
+        run_key: What makes the run keys instead of the reason.
         tags: More tags.
 
     Raises:
         ValueError: If a day is not a partition, or no day or asset is given.
     """
-    chosen = _checked(keys, partitions, days)
     all_tags = {"asked_by": "backfill", "reason": reason, **(tags or {})}
-    if len(chosen) > 1 and (request := _one_backfill(keys, partitions, chosen, all_tags)):
-        return [request]
+    name = run_key or reason
+    after = [dg.RunRequest(run_key=f"{name}:models", asset_selection=list(models), tags=all_tags)]
+    if models and not days:
+        return after
+    chosen = _checked(keys, partitions, days)
+    if len(chosen) > 1 or models:
+        request = _one_backfill(keys, partitions, chosen, all_tags, models)
+        if request is not None:
+            return [request]
     return [
         dg.RunRequest(
-            run_key=f"{reason}:{day}", partition_key=day, asset_selection=list(keys), tags=all_tags
+            run_key=f"{name}:{day}", partition_key=day, asset_selection=list(keys), tags=all_tags
         )
         for day in chosen[:MAX_RUNS]
-    ]
+    ] + (after if models else [])
+
+
+def existing_backfill(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> str | None:
+    """Return the id of the backfill or run with all these tags, or None."""
+    from dagster._core.execution.backfill import BulkActionsFilter
+
+    found = instance.get_backfills(filters=BulkActionsFilter(tags=dict(tags)), limit=1)
+    if found:
+        return found[0].backfill_id
+    runs = instance.get_runs(filters=dg.RunsFilter(tags=dict(tags)), limit=1)
+    return runs[0].run_id if runs else None
+
+
+def how_it_ended(instance: dg.DagsterInstance, run: str, tags: Mapping[str, str]) -> bool | None:
+    """Return whether a backfill, or the runs with these tags, succeeded; None while they run."""
+    backfill = instance.get_backfill(run)
+    if backfill is not None:
+        if backfill.status.value in ("REQUESTED", "CANCELING", "COMPLETING", "FAILING"):
+            return None
+        return backfill.status.value in ("COMPLETED", "COMPLETED_SUCCESS")
+    runs = instance.get_runs(filters=dg.RunsFilter(tags=dict(tags)))
+    if not runs or not all(one.is_finished for one in runs):
+        return None
+    return all(one.is_success for one in runs)
 
 
 def _checked(
@@ -74,6 +108,7 @@ def _one_backfill(
     partitions: dg.DailyPartitionsDefinition,
     days: Sequence[str],
     tags: Mapping[str, str],
+    models: Sequence[dg.AssetKey],
 ) -> dg.RunRequest | None:
     try:
         from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
@@ -83,5 +118,8 @@ def _one_backfill(
         return None
     subset = partitions.empty_subset().with_partition_keys(days)
     make: Any = AssetGraphSubset  # its decorator hides its fields from a type checker
-    chosen = make(partitions_subsets_by_asset_key=dict.fromkeys(keys, subset))
+    chosen = make(
+        partitions_subsets_by_asset_key=dict.fromkeys(keys, subset),
+        non_partitioned_asset_keys=set(models),
+    )
     return build(chosen, dict(tags))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 from pydantic import BaseModel
 
+from assets.alerting import alert_sensors
 from assets.automation import (
     automation_sensor,
     daily_job,
@@ -88,5 +89,13 @@ def project_definitions(project: LoadedProject, *, watched: bool = True) -> dg.D
             daily_schedule(spec, days),
             *([staleness_schedule(spec, staleness)] if watched else []),
         ],
-        sensors=[automation_sensor(spec), missing_days_sensor(spec)],
+        sensors=[
+            *(
+                []
+                if spec.alerts and spec.alerts.retrain == "on_alert"
+                else [automation_sensor(spec)]
+            ),
+            missing_days_sensor(spec),
+            *alert_sensors(project),
+        ],
     )

@@ -14,6 +14,7 @@ import typer
 
 from fm_platform.cli import branch, history, render, rollback
 from fm_platform.cli import gc as retention
+from fm_platform.cli.alerts import alerts
 from fm_platform.cli.check import check
 from fm_platform.cli.clean import clean
 from fm_platform.cli.diff import diff
@@ -90,6 +91,7 @@ def projects(as_json: AsJson = False) -> None:
 @app.command()
 def status(project: OptionalProject = None, as_json: AsJson = False) -> None:
     """Tell for every artifact: version, fresh or stale and why, champion."""
+    from fm_platform.cli.alerts import alert_status
     from fm_platform.lineage.status import status as all_status
     from fm_platform.spec.load import discover
     from fm_platform.stages.probe import probe
@@ -107,6 +109,7 @@ def status(project: OptionalProject = None, as_json: AsJson = False) -> None:
                 "project": name,
                 "champion": champion.content_hash if champion else None,
                 "decisions": render.plain(ws.ledger.decisions(name)[-5:]),
+                "alerts": alert_status(ws, name),
                 "artifacts": rows,
             }
         )
@@ -255,3 +258,4 @@ retention.add_to(app)
 app.add_typer(ledger, name="ledger")
 app.add_typer(clean, name="clean")
 app.add_typer(label, name="label")
+app.add_typer(alerts, name="alerts")

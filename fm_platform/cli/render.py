@@ -82,9 +82,27 @@ def status_text(answer: Sequence[Mapping[str, Any]]) -> str:
         blocks.append(
             f"{project['project']}: {states.get('fresh', 0)} fresh, {states.get('stale', 0)} "
             f"stale, {states.get('unbuilt', 0)} unbuilt; champion "
-            f"{champion[:12] if champion else 'none'}\n" + grouped(rows)
+            f"{champion[:12] if champion else 'none'}\n"
+            + "".join(f"{line}\n" for line in alert_lines(project.get("alerts")))
+            + grouped(rows)
         )
     return "\n\n".join(blocks) or "no project yet: fm init NAME --from data.csv"
+
+
+def alert_lines(alerts: Mapping[str, Any] | None) -> list[str]:
+    """Return how many alerts are open, and each change of the policy with author and reason."""
+    if not alerts:
+        return []
+    lines = [f"{alerts['open']} open alert(s): fm alerts list"] if alerts["open"] else []
+    for change in alerts["changes"]:
+        until = f" until {change['until']}" if change.get("until") else ""
+        lines.append(
+            display.plain(
+                f"policy {change['version']}: {change['what']} {change['cause']}{until}, by "
+                f"{change['actor']} on {change['at'][:10]}: {change['reason']}"
+            )
+        )
+    return lines
 
 
 def gate_text(gate: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from fm_platform.errors import LedgerError
 from fm_platform.lineage import rows, schema
+from fm_platform.lineage.alert_events import AlertEvents
 from fm_platform.lineage.aliases import standing
 from fm_platform.lineage.database import connect, now
 from fm_platform.lineage.documents import Documents
@@ -39,7 +40,7 @@ from fm_platform.lineage.universes import Universes
 __all__ = ["AliasChange", "ArtifactVersion", "Lease", "Ledger", "RunContext", "now"]
 
 
-class Ledger(Universes, Documents, Leases, Retention, Reviews, Journaled):
+class Ledger(Universes, AlertEvents, Documents, Leases, Retention, Reviews, Journaled):
     """The record of every artifact version.
 
     Example:
@@ -375,8 +376,6 @@ class Ledger(Universes, Documents, Leases, Retention, Reviews, Journaled):
                 .where(v.id == version_id, v.mlflow_run_id.is_(None))
                 .values(mlflow_run_id=run_id)
             )
-
-    # --- reading ----------------------------------------------------------------------------
 
     def _one(self, condition: sa.ColumnElement[bool]) -> ArtifactVersion | None:
         found = self._many(sa.select(schema.versions).where(condition).limit(1), with_inputs=True)

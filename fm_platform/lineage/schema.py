@@ -3,9 +3,10 @@
 New tables, new columns that may be null and new indexes are added to an older ledger when it is
 opened (`database.upgrade`); `SCHEMA_VERSION` says that an older platform must not write it.
 
-History is append-only: `versions`, `inputs`, `aliases`, `decisions`, `reviews`, `conflicts` and
-`documents` are never rewritten (a version rebuilt after damage may move: its `location` follows).
-Rows of `uses` are closed once, by setting `until`. `current` and `leases` hold the state of now.
+History is append-only: `versions`, `inputs`, `aliases`, `decisions`, `reviews`, `alert_events`,
+`conflicts` and `documents` are never rewritten (a version rebuilt after damage may move: its
+`location` follows). Rows of `uses` are closed once, by setting `until`. `current` and `leases` hold
+the state of now.
 
 Questions of any moment: what was in use at T is `since <= T and (until is null or until > T)`;
 what an alias named at T is its greatest `number` with `set_at <= T`; the graph is `inputs`, where
@@ -270,6 +271,22 @@ reviews = sa.Table(
     sa.Column("decided_at", UtcTime, nullable=False),
     sa.Index("reviews_by_day", "project", "day"),
     sa.Index("reviews_by_rule", "project", "rule", "settings"),
+)
+
+# Steps in the lives of alerts; `once` keeps a step that is asked for twice from being two records.
+alert_events = sa.Table(
+    "alert_events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project", sa.String(64), nullable=False),
+    sa.Column("alert", sa.String(32), nullable=False),
+    sa.Column("what", sa.String(32), nullable=False),
+    sa.Column("once", sa.String(200), nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("actor", sa.String(128), nullable=False),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.UniqueConstraint("project", "alert", "once"),
 )
 
 # Which ledger this is: one row, made with it. The history beside it names it.

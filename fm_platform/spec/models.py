@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
+from fm_platform.spec.alerts import Alerts as Alerts
 from fm_platform.spec.annotation import Annotation as Annotation
 from fm_platform.spec.checks import cross_problems
 from fm_platform.spec.cleaning import DEFAULT_RULES, CleaningRule
@@ -290,6 +291,7 @@ class ProjectSpec(Part):
     evaluation: Evaluation = Evaluation()
     gate: Gate = Gate()
     schedule: Schedule = Schedule()
+    alerts: Alerts | None = Field(default=None, description="absent: no sensor acts on alerts")
 
     @model_validator(mode="before")
     @classmethod

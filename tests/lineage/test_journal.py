@@ -52,6 +52,7 @@ def a_history(ledger: Ledger) -> None:
     ledger.set_alias("shop", "champion", second.id, expected=None, reason="ü", actor="me")
     ledger.record_decision("shop", "promotion", second.id, {"f1": 0.5}, "better")
     ledger.record_reviews("shop", [Action("2026-01-01", "r1", "pii", "-")], "reject", "", "me")
+    ledger.record_alert_event("shop", "a1", "opened", once="opened", body={"day": "2026-01-01"})
     ledger.remember("1" * 64, "function", {"source": "def f(): ..."})
     ledger.derive("2" * 64, lambda: "3" * 64)
     ledger.pin(second.id, reason="audit", actor="me")

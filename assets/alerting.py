@@ -1,0 +1,168 @@
+"""Sensors that act: on alerts, on rows that come late, and on notices that wait.
+
+What they know is in the ledger, not in their cursors: a tick that is done twice, a cursor that is
+lost or a clock that was set back changes nothing. A repair is recorded as asked for before it is
+requested, and requested only while Dagster holds no backfill or run with its alert and attempt.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from assets.backfills import backfill_requests, existing_backfill, how_it_ended
+from assets.keys import MODEL_STAGES, STAGES, keys_of_stages
+from assets.partitions import complete_days, daily_partitions
+from assets.resources import WorkspaceResource
+from fm_platform.display import plain
+from fm_platform.spec import ProjectSpec
+from fm_platform.spec.load import LoadedProject
+
+if TYPE_CHECKING:
+    from fm_platform.monitoring.life import Life
+    from fm_platform.stages.alerts import Desk
+
+
+def alert_sensors(project: LoadedProject) -> list[dg.SensorDefinition]:
+    """Return the sensors of a project that declares `alerts`; none of another."""
+    if project.spec.alerts is None:
+        return []
+    return [drift_sensor(project), late_data_sensor(project), notices_sensor(project)]
+
+
+def drift_sensor(project: LoadedProject) -> dg.SensorDefinition:
+    """Return the sensor that takes in new findings and has repairs run."""
+    spec = project.spec
+
+    @dg.sensor(
+        name=f"{spec.name}_drift",
+        asset_selection=dg.AssetSelection.assets(*keys_of_stages(spec, STAGES)),
+        minimum_interval_seconds=_every_s(spec),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Opens alerts, has each repair run once, and judges whether it helped.",
+    )
+    def drift(context: dg.SensorEvaluationContext, workspace: WorkspaceResource) -> dg.SensorResult:
+        from fm_platform.stages.alerts import Desk
+
+        desk = Desk(workspace.open(), project)
+        after = desk.take_in(int(context.cursor or 0))
+        follow(context.instance, desk, list(desk.lives().values()))
+        requests = launch(context.instance, spec, desk, desk.due())
+        return _result(requests, str(after), "no repair is due")
+
+    return drift
+
+
+def late_data_sensor(project: LoadedProject) -> dg.SensorDefinition:
+    """Return the sensor that has a day built again when its rows came late."""
+    spec = project.spec
+
+    @dg.sensor(
+        name=f"{spec.name}_late_data",
+        asset_selection=dg.AssetSelection.assets(*keys_of_stages(spec, STAGES)),
+        minimum_interval_seconds=_every_s(spec),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Brings in days whose source changed, then what depends on their rows.",
+    )
+    def late_data(
+        context: dg.SensorEvaluationContext, workspace: WorkspaceResource
+    ) -> dg.SensorResult:
+        from fm_platform.stages.alerts import Desk
+        from fm_platform.stages.late import Late
+
+        desk = Desk(workspace.open(), project)
+        late = Late(desk)
+        late.look()
+        follow(context.instance, desk, late.lives())
+        return _result(launch(context.instance, spec, desk, late.due()), None, "nothing came late")
+
+    return late_data
+
+
+def notices_sensor(project: LoadedProject) -> dg.SensorDefinition:
+    """Return the sensor that sends what waits, and looks after the other sensors."""
+    spec = project.spec
+
+    @dg.sensor(
+        name=f"{spec.name}_notices",
+        asset_selection=dg.AssetSelection.assets(*keys_of_stages(spec, ("raw",))),
+        minimum_interval_seconds=_every_s(spec),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tells people of alerts; opens one where a monitor does not watch.",
+    )
+    def notices(
+        context: dg.SensorEvaluationContext, workspace: WorkspaceResource
+    ) -> dg.SensorResult:
+        from fm_platform.stages.alerts import Desk
+        from fm_platform.stages.monitors import blind_checks, failing_monitors
+        from fm_platform.stages.notices import deliver
+
+        desk = Desk(workspace.open(), project)
+        ticks = last_ticks(context.instance, [f"{spec.name}_drift", f"{spec.name}_late_data"])
+        desk.open([*failing_monitors(desk, ticks, time.time()), *blind_checks(desk)], 0)
+        done = deliver(desk)
+        for problem in done.problems:
+            context.log.warning(problem)
+        return _result([], None, f"{done.sent} sent, {done.waiting} wait")
+
+    return notices
+
+
+def launch(
+    instance: dg.DagsterInstance, spec: ProjectSpec, desk: Desk, due: Sequence[Life]
+) -> list[dg.RunRequest]:
+    """Return what must be requested; note what runs already."""
+    requests: list[dg.RunRequest] = []
+    for life in due:
+        asked = life.last("asked")
+        if asked is None:
+            continue
+        tags = {"alert_id": life.alert.id, "alert_attempt": str(life.attempt)}
+        if run := existing_backfill(instance, tags):
+            desk.running(life, run)
+            continue
+        models = keys_of_stages(spec, MODEL_STAGES) if asked.body["models"] else []
+        known = set(complete_days(spec))
+        requests += backfill_requests(
+            keys_of_stages(spec, list(asked.body["stages"])),
+            daily_partitions(spec),
+            [day for day in asked.body["days"] if day in known],
+            models=models,
+            reason=plain(asked.reason),
+            run_key=f"{life.alert.id}:{life.attempt}",
+            tags={**tags, "title": plain(life.alert.title), "project": spec.name},
+        )
+    return requests
+
+
+def follow(instance: dg.DagsterInstance, desk: Desk, lives: Sequence[Life]) -> None:
+    """Note the repairs that ended."""
+    for life in lives:
+        if life.state == "running":
+            tags = {"alert_id": life.alert.id, "alert_attempt": str(life.attempt)}
+            if (success := how_it_ended(instance, life.run, tags)) is not None:
+                words = "all of it was built" if success else f"see {life.run} in Dagster"
+                desk.finished(life, success, words)
+
+
+def last_ticks(instance: dg.DagsterInstance, names: Sequence[str]) -> dict[str, float | None]:
+    """Return when sensors last ticked, seconds since 1970; those that Dagster knows of."""
+    found: dict[str, float | None] = {}
+    for state in instance.all_instigator_state():
+        if state.instigator_name in names:
+            data = state.instigator_data
+            found[state.instigator_name] = getattr(data, "last_tick_timestamp", None)
+    return found
+
+
+def _every_s(spec: ProjectSpec) -> int:
+    return spec.alerts.check_every_s if spec.alerts else 60
+
+
+def _result(requests: list[dg.RunRequest], cursor: str | None, idle: str) -> dg.SensorResult:
+    if requests:
+        return dg.SensorResult(run_requests=requests, cursor=cursor)
+    return dg.SensorResult(skip_reason=idle, cursor=cursor)

@@ -1,0 +1,178 @@
+"""Who is told: webhook and mail, from what the ledger holds, once each, never inside a run.
+
+A notice waits in the ledger until its channel took it; that it did is a record of its own. So a
+channel that is away delays nothing, and what waited arrives once when it is back. Dying between
+the answer of the channel and that record sends it twice; its `Idempotency-Key` (or `Message-ID`)
+is then the same.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import smtplib
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from email.message import EmailMessage
+from urllib.parse import urlsplit
+
+from fm_platform.display import plain
+from fm_platform.errors import FMError
+from fm_platform.lineage.alert_events import AlertEvent
+from fm_platform.monitoring.life import Life
+from fm_platform.spec.alerts import Mail
+from fm_platform.stages.alerts import Desk
+
+TIMEOUT_S = 5.0
+AT_ONCE = 20
+"""Notices of one channel and tick, at most."""
+_TOLD_OF = ("opened", "repaired", "not_repaired", "made_worse", "rolled_back")
+_HEAD = {
+    "opened": "alert", "repaired": "repaired", "not_repaired": "not repaired",
+    "made_worse": "made worse", "rolled_back": "champion taken back",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One message; `key` is the same however often it is sent."""
+
+    key: str
+    title: str
+    lines: tuple[str, ...]
+
+
+Channel = Callable[[Notice], None]
+"""Sends one notice; raises OSError or smtplib.SMTPException where it was not taken."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What one try did."""
+
+    sent: int
+    waiting: int
+    problems: tuple[str, ...]
+
+
+def deliver(desk: Desk, seconds: float = 20.0) -> Delivery:
+    """Send what waits to every channel, until one refuses or the time is used up.
+
+    Args:
+        desk: The alerts.
+        seconds: After so many nothing new is begun.
+    """
+    sent, waiting, problems = 0, 0, []
+    end_s = time.monotonic() + seconds
+    listed = list(pending(desk))
+    for name, channel in channels(desk).items():
+        told = {e.body["event"] for e in _events(desk, "told") if e.body["channel"] == name}
+        left = [(event, notice) for event, notice in listed if event.id not in told]
+        for event, notice in left[:AT_ONCE]:
+            if time.monotonic() > end_s:
+                break
+            try:
+                channel(notice)
+            except (OSError, smtplib.SMTPException) as error:
+                problems.append(f"{name}: {plain(f'{type(error).__name__}: {error}')}")
+                break
+            body = {"channel": name, "event": event.id}
+            desk.note(event.alert, "told", f"told:{name}:{event.id}", body)
+            sent += 1
+            left = left[1:]
+        waiting += len(left)
+    return Delivery(sent, waiting, tuple(problems))
+
+
+def pending(desk: Desk) -> Iterable[tuple[AlertEvent, Notice]]:
+    """Yield every step that somebody is told of, oldest first."""
+    lives, said = desk.lives(), desk.rulings()
+    for event in desk.ws.ledger.alert_events(desk.name):
+        if event.what not in _TOLD_OF:
+            continue
+        life = lives.get(event.alert)
+        if life is not None:
+            first = life.events[0]
+            if first.body["alert"]["severity"] == "record" or first.body.get("silent"):
+                continue
+            if said.silences(life.alert.cause.key, event.at):
+                continue
+        yield event, _notice(desk.name, event, life)
+
+
+def _events(desk: Desk, what: str) -> list[AlertEvent]:
+    return [e for e in desk.ws.ledger.alert_events(desk.name) if e.what == what]
+
+
+def _notice(project: str, event: AlertEvent, life: Life | None) -> Notice:
+    about = life.alert.title if life else event.reason
+    title = plain(f"{project}: {_HEAD[event.what]}: {about}", 300)
+    lines = [event.reason] if life and event.what != "opened" else []
+    if life and event.what == "opened":
+        lines += life.alert.words
+        lines.append(f"severity {life.alert.severity}, since {life.alert.since}")
+    if life:
+        lines.append(f"fm alerts show {project} {life.alert.id}")
+    return Notice(f"{project}-{event.alert}-{event.id}", title, tuple(plain(t, 400) for t in lines))
+
+
+def channels(desk: Desk) -> dict[str, Channel]:
+    """Return the channels that the project declares and the environment completes."""
+    found: dict[str, Channel] = {}
+    variable, mail = desk.policy.webhook_variable, desk.policy.mail
+    if variable and (address := os.environ.get(variable)):
+        found["webhook"] = lambda notice: post(address, notice)
+    if mail is not None:
+        found["mail"] = lambda notice: send_mail(mail, notice)
+    return found
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: object, **__: object) -> None:
+        return None
+
+
+def post(address: str, notice: Notice) -> None:
+    """Post a notice as JSON that Slack and its likes understand.
+
+    Raises:
+        OSError: If it was not taken.
+        FMError: If this is no address of a webhook.
+    """
+    if urlsplit(address).scheme not in ("http", "https"):
+        raise FMError("a webhook has an http or https address")
+    # Slack reads these three marks; everything else in the text is text to it
+    safe = [html.escape(text, quote=False) for text in (notice.title, *notice.lines)]
+    text = "\n".join([f"*{safe[0]}*", *safe[1:]])
+    body = {"text": text, "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": text}}]}
+    request = urllib.request.Request(  # noqa: S310 # checked above
+        address, json.dumps(body).encode(),
+        {"Content-Type": "application/json", "Idempotency-Key": notice.key},
+    )  # fmt: skip
+    opener = urllib.request.build_opener(_NoRedirect())
+    with opener.open(request, timeout=TIMEOUT_S) as answer:
+        answer.read(64)
+
+
+def send_mail(mail: Mail, notice: Notice) -> None:
+    """Send a notice as mail.
+
+    Raises:
+        OSError: If the server cannot be reached.
+        smtplib.SMTPException: If it refuses.
+    """
+    message = EmailMessage()
+    message["From"], message["To"] = mail.sender, ", ".join(mail.to)
+    message["Subject"] = notice.title[:200]
+    message["Message-ID"] = f"<{notice.key}@{mail.sender.partition('@')[2]}>"
+    message.set_content("\n".join([notice.title, "", *notice.lines]))
+    with smtplib.SMTP(mail.host, mail.port, timeout=TIMEOUT_S) as server:
+        if mail.starttls:
+            server.starttls()
+        if mail.user:
+            server.login(mail.user, os.environ.get(mail.password_variable, ""))
+        server.send_message(message)

@@ -1,0 +1,150 @@
+"""One backfill for an alert, whatever happens to the sensor, and a late day brought in again."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from assets.project import project_definitions
+from assets.resources import WorkspaceResource
+from fm_platform.home import Home
+from fm_platform.lineage import alert_events
+from fm_platform.lineage.database import now
+from fm_platform.monitoring.records import Alert, Cause, Estimate, Impact, Repair
+from fm_platform.spec.load import LoadedProject
+from fm_platform.stages import alerts as module
+from fm_platform.stages.alerts import Desk, Work
+from fm_platform.workspace import Workspace
+from tests.assets.conftest import DAYS
+
+
+class Killed(BaseException):
+    pass
+
+
+@dataclass
+class World:
+    desk: Desk
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+
+    def tick(self, cursor: str | None, *, submit: bool = True) -> str | None:
+        """Evaluate the sensor, and do with its answer what the daemon does."""
+        from dagster._daemon.sensor import _submit_backfill_request
+
+        context = dg.build_sensor_context(
+            instance=self.instance,
+            cursor=cursor,
+            definitions=self.definitions,
+            resources={"workspace": WorkspaceResource(home=str(self.desk.ws.home.root))},
+        )
+        found = self.definitions.resolve_sensor_def("shop_drift").evaluate_tick(context)
+        for number, request in enumerate(found.run_requests or []):
+            if submit:
+                assert request.requires_backfill_daemon()
+                id_ = f"b{len(self.instance.get_backfills())}{number}"
+                _submit_backfill_request(id_, request, self.instance)
+        return found.cursor if submit else cursor
+
+
+@pytest.fixture
+def world(
+    project: LoadedProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    rules = {"automatic": ("retrain",)}
+    spec = project.spec.model_validate({**project.spec.model_dump(), "alerts": rules})
+    loaded = LoadedProject(spec, project.directory, project.file)
+    monkeypatch.setattr(
+        module.Desk, "work", lambda self, repair: Work(repair.days, ("weak_labels",), True)
+    )
+    home = tmp_path / "home"
+    desk = Desk(Workspace.open(Home(home)), loaded)
+    repair = Repair(
+        "retrain", "Train", "new", (DAYS[1], DAYS[3]), ("adapters",), minutes=1.0, automatic=True
+    )
+    alert = Alert(
+        "shop", DAYS[3], DAYS[1], Cause("source_came", "chat", None, ("chat",)), "chat came", (),
+        (), Impact(Estimate(-5, -6, -4, "confidence")), "medium", (repair,),
+    )  # fmt: skip
+    desk.open([alert], 1)
+    with dg.instance_for_test() as instance:
+        resources = {"workspace": WorkspaceResource(home=str(home))}
+        definitions = dg.Definitions.merge(
+            project_definitions(loaded, watched=False), dg.Definitions(resources=resources)
+        )
+        yield World(desk, definitions, instance)
+
+
+def test_one_named_backfill_over_exactly_the_days(world: World) -> None:
+    cursor = world.tick(None)
+    for _ in range(10):
+        cursor = world.tick(cursor)
+    world.tick(None)  # a lost cursor
+
+    (backfill,) = world.instance.get_backfills()
+    (life,) = world.desk.lives().values()
+    assert backfill.tags["alert_id"] == life.alert.id
+    assert backfill.tags["title"] == "chat came"
+    assert "retrain" in backfill.tags["reason"]
+    target = backfill.asset_backfill_data.target_subset  # type: ignore[union-attr]
+    daily = target.partitions_subsets_by_asset_key[dg.AssetKey(["shop", "weak_labels"])]
+    assert sorted(daily.get_partition_keys()) == [DAYS[1], DAYS[3]]
+    assert dg.AssetKey(["shop", "merged_model"]) in target.non_partitioned_asset_keys
+    assert (life.state, life.run) == ("running", backfill.backfill_id)
+
+
+def _kill_somewhere(world: World, monkeypatch: pytest.MonkeyPatch, dice: random.Random) -> None:
+    """Tick once and die: before or after one of its records, or before the daemon submits."""
+    where = dice.choice(["before a record", "after a record", "before it is submitted", "nowhere"])
+    if where in ("before it is submitted", "nowhere"):
+        world.tick(None, submit=where == "nowhere")
+        return
+    write, left = alert_events.AlertEvents.record_alert_event, [dice.randint(1, 3)]
+
+    def dying(self: object, *args: object, **given: object) -> bool:
+        left[0] -= 1
+        if left[0] == 0 and where == "before a record":
+            raise Killed
+        done = write(self, *args, **given)  # type: ignore[arg-type]
+        if left[0] == 0:
+            raise Killed
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(alert_events.AlertEvents, "record_alert_event", dying)
+        with contextlib.suppress(Killed):
+            world.tick(None, submit=False)
+
+
+@pytest.mark.parametrize(
+    "kills", [6, pytest.param(50, marks=pytest.mark.slow)], ids=["a few", "fifty"]
+)
+def test_killed_restarted_and_ticked_twice_it_is_one_backfill(
+    world: World, monkeypatch: pytest.MonkeyPatch, kills: int
+) -> None:
+    dice = random.Random(kills)
+    for _ in range(kills):
+        _kill_somewhere(world, monkeypatch, dice)
+        back = timedelta(hours=dice.randint(0, 48))
+        monkeypatch.setattr(module, "now", lambda back=back: now() - back)
+        assert len(world.instance.get_backfills()) <= 1
+
+    cursor = world.tick(None)
+    world.tick(cursor)
+
+    assert len(world.instance.get_backfills()) == 1
+    (life,) = world.desk.lives().values()
+    assert (life.state, life.attempt) == ("running", 1)
+
+
+def test_a_project_without_alerts_has_no_such_sensor(project: LoadedProject) -> None:
+    names = {sensor.name for sensor in project_definitions(project).sensors or []}
+
+    assert names == {"shop_automation", "shop_missing_days"}

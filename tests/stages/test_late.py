@@ -1,0 +1,77 @@
+"""A file that came late: its day is brought in again, then exactly what reads its rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fm_platform.home import Home
+from fm_platform.lineage import RunContext
+from fm_platform.monitoring.life import Life
+from fm_platform.spec.load import load_spec
+from fm_platform.stages import SilentReporter
+from fm_platform.stages.alerts import Desk
+from fm_platform.stages.late import Late
+from fm_platform.stages.raw import build_raw
+from fm_platform.workspace import Workspace
+from tests.stages.small import DAYS, SPEC, build_days, write_rows
+from tests.support.tiny_model import WORDS, build_tiny_base
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    build_tiny_base(folder / "base")
+    write_rows(folder)
+    words = {label: ", ".join(listed) for label, listed in WORDS.items()}
+    (folder / "defs.yaml").write_text(SPEC.format(**words) + "  alerts: {}\n")
+    loaded = load_spec(folder / "defs.yaml")
+    ws = Workspace.open(Home(tmp_path / "home"))
+    build_days(ws, loaded)
+    return Desk(ws, loaded)
+
+
+def go_on(desk: Desk) -> list[Life]:
+    """What a tick of the sensor does; a new desk, as it looks at the world anew."""
+    late = Late(Desk(desk.ws, desk.project))
+    late.look()
+    return late.due()
+
+
+def done(desk: Desk, life: Life) -> None:
+    desk.running(life, "b1")
+    desk.finished(desk.find(life.alert.id), True, "done")
+
+
+def test_a_late_file_rebuilds_its_day_and_what_reads_its_rows(desk: Desk) -> None:
+    assert go_on(desk) == []
+    with (desk.project.directory / f"mail-{DAYS[1]}.jsonl").open("a") as file:
+        file.write('{"text": "it came late and is fine", "label": "positive"}\n')
+
+    (life,) = go_on(desk)
+    assert (life.repair.days, life.repair.stages) == ((DAYS[1],), ("raw",))  # type: ignore[union-attr]
+    assert [one.alert.id for one in go_on(desk)] == [life.alert.id]  # a second tick: the same
+    build_raw(desk.ws, desk.project, DAYS[1], RunContext(), SilentReporter())
+    done(desk, life)
+
+    (again,) = go_on(desk)
+    assert again.repair is not None
+    assert again.repair.stages == ("weak_labels", "cleaned")
+    assert again.repair.days == (DAYS[1],)  # no earlier day reads a later one
+    done(desk, again)
+    assert go_on(desk) == []
+    assert desk.find(life.alert.id).state == "repaired"
+
+
+def test_a_file_whose_rows_change_nothing_rebuilds_nothing(desk: Desk) -> None:
+    file = desk.project.directory / f"mail-{DAYS[0]}.jsonl"
+    file.write_text(file.read_text().replace('", "label"', '",   "label"'))
+
+    (life,) = go_on(desk)
+    build_raw(desk.ws, desk.project, DAYS[0], RunContext(), SilentReporter())
+    done(desk, life)
+
+    assert go_on(desk) == []
+    assert desk.find(life.alert.id).events[-1].reason == "its rows change nothing"
