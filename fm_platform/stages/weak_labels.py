@@ -62,11 +62,6 @@ def build_weak_labels(
         return _Day(ws, project, day, run, log).build()
 
 
-def _single(votes: Votes) -> Votes:
-    """Return votes for one class; a set of classes becomes an abstention."""
-    return np.maximum(votes, np.int8(ABSTAIN))
-
-
 def build_votes(
     ws: Workspace, project: LoadedProject, day: str, run: RunContext, log: Reporter
 ) -> list[ArtifactVersion]:
@@ -77,6 +72,19 @@ def build_votes(
     """
     with code_stands_still():
         return _Day(ws, project, day, run, log).votes()
+
+
+def build_again(
+    ws: Workspace, project: LoadedProject, version: ArtifactVersion, run: RunContext, log: Reporter
+) -> None:
+    """Build votes of one function, or a label model, beside the votes that are in use."""
+    one = _Day(ws, project, str(version.partition), run, log)
+    if version.kind == "label_model":
+        one.label_model([one.latest_votes(function, one.day) for function in one.functions])
+        return
+    function = {f.name: f for f in one.functions}[version.name]
+    learns = function.needs == "exemplars"
+    one.votes_of(function, [one.latest_votes(f, one.day) for f in one.plain_functions if learns])
 
 
 class _Day:
@@ -317,7 +325,8 @@ class _Day:
         ]
         dev_rows = np.array([row for row, _ in known], dtype=np.int64)
         dev_labels = np.array([label for _, label in known], dtype=np.int64)
-        return diagnose(_single(np.concatenate(votes)), names, sources, dev_rows, dev_labels)
+        single = np.maximum(np.concatenate(votes), np.int8(ABSTAIN))  # sets abstain here
+        return diagnose(single, names, sources, dev_rows, dev_labels)
 
     # --- the stage --------------------------------------------------------------------------
 

@@ -16,26 +16,31 @@ from fm_platform.errors import FMError, StoreError
 from fm_platform.lineage import ArtifactVersion, RunContext
 from fm_platform.lineage.causes import Before, differences
 from fm_platform.lineage.recipes import code_version, environment_of, works_as
+from fm_platform.lineage.records import Slot
 from fm_platform.lineage.refs import version_name
+from fm_platform.lineage.universes import Arrangement
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages.adapters import build_adapter, build_start
 from fm_platform.stages.cleaned import build_cleaned
 from fm_platform.stages.common import Reporter
 from fm_platform.stages.definition import read_definition
+from fm_platform.stages.embeddings import Embeddings
 from fm_platform.stages.evaluation import build_evaluation
 from fm_platform.stages.merged_model import build_merged_model
 from fm_platform.stages.raw import build_raw
 from fm_platform.stages.reproduce.closure import everything_under
 from fm_platform.stages.reproduce.scratch import restore, scratch_workspace
-from fm_platform.stages.weak_labels import build_weak_labels
+from fm_platform.stages.weak_labels import build_again, build_weak_labels
 from fm_platform.workspace import Workspace
 
 EQUAL, DIFFERS, NOT_BUILT = "equal", "differs", "not built"
-_BY_PRODUCTS = ("embeddings", "votes", "label_model")  # a day of weak_labels builds these
 _RUN = RunContext(asked_by="reproduce")
 Build = Callable[[Workspace, LoadedProject, ArtifactVersion, Reporter], object]
 _BUILD: Mapping[str, Build] = {
     "raw": lambda ws, p, v, log: build_raw(ws, p, str(v.partition), _RUN, log),
+    "embeddings": lambda ws, p, v, log: _embed(ws, p, v, log),
+    "votes": lambda ws, p, v, log: build_again(ws, p, v, _RUN, log),
+    "label_model": lambda ws, p, v, log: build_again(ws, p, v, _RUN, log),
     "weak_labels": lambda ws, p, v, log: build_weak_labels(ws, p, str(v.partition), _RUN, log),
     "cleaned": lambda ws, p, v, log: build_cleaned(ws, p, str(v.partition), _RUN, log),
     "start": lambda ws, p, v, log: build_start(ws, p, _RUN, log),
@@ -43,6 +48,12 @@ _BUILD: Mapping[str, Build] = {
     "merged_model": lambda ws, p, v, log: build_merged_model(ws, p, _RUN, log),
     "evaluation": lambda ws, p, v, log: build_evaluation(ws, p, _RUN, log),
 }
+
+
+def _embed(ws: Workspace, project: LoadedProject, version: ArtifactVersion, log: Reporter) -> None:
+    raw = ws.ledger.latest(version.project, "raw", "raw", version.partition)
+    if raw is not None:
+        Embeddings(ws, project, _RUN, log).version(raw)
 
 
 @dataclass(frozen=True)
@@ -98,12 +109,12 @@ def make_plan(ws: Workspace, target: ArtifactVersion) -> Plan:
     Raises:
         FMError: If it is of a kind that no stage builds.
     """
-    if target.kind not in (*_BUILD, *_BY_PRODUCTS):
+    if target.kind not in _BUILD:
         raise FMError(
             f"{version_name(target)} is recorded, not built",
             expected="a table of a day, a label model, a model or an evaluation",
         )
-    versions = [v for v in everything_under(ws, target) if v.kind in (*_BUILD, *_BY_PRODUCTS)]
+    versions = [v for v in everything_under(ws, target) if v.kind in _BUILD]
     damaged = {}
     for version in versions:
         try:
@@ -127,53 +138,44 @@ def reproduce(
     """
     again = scratch_workspace(scratch / "home", ws.home)
     projects: dict[int, LoadedProject] = {}
-    steps = _steps(plan)
-    done: dict[int, Compared] = {}
-    for number, version in enumerate(steps, start=1):
-        log.progress("reproduce", number, len(steps), version_name(version))
+    twins: dict[int, int] = {}  # a version -> the one that was built again
+    done: list[Compared] = []
+    for number, version in enumerate(plan.versions, start=1):
+        log.progress("reproduce", number, len(plan.versions), version_name(version))
         then = _declared(ws, version, scratch / "projects", project, projects)
+        _put_in_use(ws, again, version, twins)
         if version.kind == "evaluation":
             _put_champion(again, version, plan)
         elif version.kind == "cleaned":
             _put_reviews(ws, again, version)
-        builder = _BUILD.get(version.kind, _BUILD["weak_labels"])
-        builder(again, then, version, log)
-        made = {past.id: _compare(again, past) for past in _finished(plan, version, done)}
-        if version.id in made and made[version.id].state != EQUAL:
-            done |= made  # its votes may tell why
+        _BUILD[version.kind](again, then, version, log)
+        compared, built = _compare(again, version)
+        done.append(compared)
+        if built is None or compared.state != EQUAL:
             break
-        # votes of an earlier definition may be built by a later step
-        done |= {key: compared for key, compared in made.items() if compared.state == EQUAL}
-    else:
-        done |= {v.id: _compare(again, v) for v in plan.versions if v.id not in done}
-    return Reproduction(plan, tuple(done[v.id] for v in plan.versions if v.id in done))
+        twins[version.id] = built
+    return Reproduction(plan, tuple(done))
 
 
-def _steps(plan: Plan) -> list[ArtifactVersion]:
-    """Return what to build, in order; a day builds its votes, also where only these are read."""
-    days = {version.partition for version in plan.versions if version.kind == "weak_labels"}
-    steps = []
-    for version in plan.versions:
-        if version.kind in _BUILD:
-            steps.append(version)
-        elif version.partition not in days:
-            days.add(version.partition)
-            steps.append(version)
-    return steps
-
-
-def _finished(
-    plan: Plan, built: ArtifactVersion, done: Mapping[int, Compared]
-) -> Iterator[ArtifactVersion]:
-    """Yield what can be compared once `built` is: itself, and what its day made on the way."""
-    for version in plan.versions:
-        if (version.id == built.id and version.kind in _BUILD) or (
-            version.id not in done
-            and version.kind in _BY_PRODUCTS
-            and built.kind in ("weak_labels", *_BY_PRODUCTS)
-            and version.partition == built.partition
-        ):
-            yield version
+def _put_in_use(
+    ws: Workspace, again: Workspace, version: ArtifactVersion, twins: Mapping[int, int]
+) -> None:
+    """Put in use what was in use when a version was made: a rollback builds nothing, and counts."""
+    project = version.project
+    was = ws.ledger.slots_in_use(project, at=version.created_at)
+    now = again.ledger.slots_in_use(project)
+    uses: dict[Slot, int | None] = {
+        slot: twins[past] for slot, past in was.items()
+        if past in twins and now.get(slot) != twins[past]
+    }  # fmt: skip
+    # what was made on the way to something else, and was not there yet
+    uses.update({slot: None for slot in now if slot not in was and slot[0] != "spec"})
+    if not uses:
+        return
+    lease = again.ledger.acquire_lease(f"{project}/-universe", "reproduce")
+    change = Arrangement(now, uses, {}, "reproduce", {}, version_name(version), "reproduce")
+    again.ledger.arrange(project, change, lease)
+    again.ledger.release_lease(lease)
 
 
 def _declared(
@@ -221,14 +223,16 @@ def _put_reviews(ws: Workspace, again: Workspace, version: ArtifactVersion) -> N
         )
 
 
-def _compare(again: Workspace, version: ArtifactVersion) -> Compared:
+def _compare(again: Workspace, version: ArtifactVersion) -> tuple[Compared, int | None]:
+    """Return how a version compares with what was built, and the id of its twin."""
     name, recorded = version_name(version), version.content_hash
     kind, artifact, partition = version.slot
     found = again.ledger.versions(version.project, kind, artifact, partition)
     if not found:
-        return Compared(name, NOT_BUILT, recorded, None, "nothing asked for it")
-    if any(built.content_hash == recorded for built in found):
-        return Compared(name, EQUAL, recorded, recorded)
+        return Compared(name, NOT_BUILT, recorded, None, "nothing asked for it"), None
+    twins = [built.id for built in found if built.content_hash == recorded]
+    if twins:
+        return Compared(name, EQUAL, recorded, recorded), max(twins)
     last = again.ledger.get(max(found, key=lambda built: built.id).id)
     same = last.recipe_hash == version.recipe_hash
     why = (
@@ -236,7 +240,7 @@ def _compare(again: Workspace, version: ArtifactVersion) -> Compared:
         if same
         else differences(Before.of(version), last, again.ledger.document)
     )
-    return Compared(name, DIFFERS, recorded, last.content_hash, why)
+    return Compared(name, DIFFERS, recorded, last.content_hash, why), last.id
 
 
 def _changed(ws: Workspace, versions: Sequence[ArtifactVersion]) -> Iterator[str]:
