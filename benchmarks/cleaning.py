@@ -14,21 +14,27 @@ import json
 import os
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.documents import PII_KINDS, Planted, plant, true_pairs, word_runs
+from benchmarks.documents import PII_KINDS, Planted, plant, sentences, true_pairs, word_runs
 from fm_platform.cleaning.clean import CleanedDay, clean_day
+from fm_platform.cleaning.confident import judge
 from fm_platform.cleaning.near import Inverted, near_earlier, near_known, near_pairs
 from fm_platform.cleaning.near_rule import Twin, Twins
 from fm_platform.cleaning.pii import find, suspects
 from fm_platform.cleaning.shingles import shingles
 from fm_platform.sources.ingest import text_key
-from fm_platform.spec.cleaning import ExactDuplicatesRule, NearDuplicatesRule, PiiRule
+from fm_platform.spec.cleaning import (
+    ExactDuplicatesRule,
+    LabelNoiseRule,
+    NearDuplicatesRule,
+    PiiRule,
+)
 
 SIMILARITY = 0.7
 
@@ -204,6 +210,72 @@ def days(texts: list[str], count: int, window: int) -> list[dict[str, float]]:
     return told
 
 
+# --- label noise ----------------------------------------------------------------------------
+
+
+def noise(cache: Path, rows: int, seeds: Sequence[int]) -> dict[str, Any]:
+    """Return the error of labels with 15 % planted noise, before and after correction.
+
+    Args:
+        cache: Where the corpora are.
+        rows: Of each task, at most.
+        seeds: Of the noise and the folds; those used while the method was made are not among them.
+    """
+    from fm_platform.spec.models import BaseModelSpec
+    from fm_platform.training.base_model import resolve_base_model
+    from fm_platform.training.embed import embed
+
+    listed = sentences(cache)
+    order = np.random.default_rng(5).permutation(len(listed))[: 2 * rows]
+    some = [listed[i] for i in order]
+    vectors = embed(resolve_base_model(BaseModelSpec(), Path()), [text for text, *_ in some])
+    gold = np.array([label for _, label, _ in some])
+    corpus = np.array([name for *_, name in some])
+    tasks = {
+        "which of four corpora": (corpus, np.ones(len(some), bool)),
+        "tweets: negative or positive": (gold, (corpus == "tweets") & (gold != "neutral")),
+        "all: negative, neutral, positive": (gold, np.ones(len(some), bool)),
+    }
+    return {
+        name: _task(vectors[inside][:rows], labels[inside][:rows], seeds)
+        for name, (labels, inside) in tasks.items()
+    }
+
+
+def _task(vectors: Any, labels: Any, seeds: Sequence[int]) -> dict[str, float]:
+    from cleanlab.filter import find_label_issues
+
+    names, true = np.unique(labels, return_inverse=True)
+    least = LabelNoiseRule(rule="label_noise").minimum_probability
+    told: dict[str, list[float]] = {"before": [], "after": [], "accuracy": [], "cleanlab": []}
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        wrong = rng.random(len(true)) < 0.15
+        given = np.where(wrong, (true + rng.integers(1, len(names), len(true))) % len(names), true)
+        folds = rng.integers(0, 5, len(true))
+        judged = judge(vectors, given, folds, len(names))
+        sure = judged.probabilities.max(axis=1) >= least
+        after = np.where(sure, judged.probabilities.argmax(axis=1), given)
+        once = judge(vectors, given, folds, len(names), rounds=1).predicted
+        issues = find_label_issues(given, once)
+        peer = np.where(issues, once.argmax(axis=1), given)
+        told["before"].append(float((given != true).mean()))
+        told["after"].append(float((after != true).mean()))
+        told["cleanlab"].append(float((peer != true).mean()))
+        told["accuracy"].append(float((judged.predicted.argmax(axis=1) == true).mean()))
+    return {
+        "rows": len(true),
+        "out-of-fold accuracy": float(np.mean(told["accuracy"])),
+        "error before": float(np.mean(told["before"])),
+        "error after": float(np.mean(told["after"])),
+        "error after, cleanlab issues relabeled": float(np.mean(told["cleanlab"])),
+        "share left": float(np.mean(told["after"]) / np.mean(told["before"])),
+        "share left, worst seed": max(
+            a / b for a, b in zip(told["after"], told["before"], strict=True)
+        ),
+    }
+
+
 def run(count: int, cache: Path, only: str | None) -> dict[str, Any]:
     """Return all numbers."""
     told: dict[str, Any] = {}
@@ -219,6 +291,8 @@ def run(count: int, cache: Path, only: str | None) -> dict[str, Any]:
                 "days 6 to 10, processor s": float(np.mean(late[5:10])),
                 "days 16 to 20, processor s": float(np.mean(late[15:20])),
             }  # fmt: skip
+    if only in (None, "noise"):
+        told["label noise"] = noise(cache, max(count // 20, 500), (11, 12, 13, 14, 15))
     told["peak memory MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return told
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,23 @@ KEPT_COLUMNS = (
     "row_id", "day", "source", "split", "text", "label", "probabilities", "confidence",
 )  # fmt: skip
 
+QUARANTINE_FIELDS = (
+    "row_id", "day", "stage", "source", "rule", "reason", "column", "before", "after", "removed",
+    "part",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class CleanedDay:
-    """What is kept, and what was removed or changed, with rule, reason, before and after."""
+    """What is kept, and what was removed or changed, with rule, reason, before and after.
+
+    Other labels are in `corrections` as well, with probability and effect, those that are only
+    proposed included.
+    """
 
     kept: list[pa.Table]
     quarantine: list[pa.Table]
+    corrections: list[dict[str, object]] = field(default_factory=list)
 
 
 def clean_day(
@@ -35,6 +45,7 @@ def clean_day(
     *,
     known: Mapping[int, Any] | None = None,
     rejected: Mapping[str, frozenset[str]] | None = None,
+    accepted: Mapping[str, frozenset[str]] | None = None,
 ) -> CleanedDay:
     """Clean one day of weak labels.
 
@@ -49,6 +60,7 @@ def clean_day(
         day: The day, for quarantine.
         known: Position of a rule -> what was looked up for it outside these rows.
         rejected: Name of a rule -> ids of the rows that it leaves alone: people said so.
+        accepted: Name of a rule -> ids of the rows of which its proposals are carried out.
 
     Raises:
         RegistryError: If a rule does not exist.
@@ -57,8 +69,10 @@ def clean_day(
     if rows is None or rows.num_rows == 0:
         return CleanedDay([], [])
     refused: list[dict[str, object]] = []
+    corrections: list[dict[str, object]] = []
     for nth, rule in enumerate(rules):
-        context = DayContext(tuple(classes), seen, (known or {}).get(nth))
+        right = (accepted or {}).get(rule.rule, frozenset())
+        context = DayContext(tuple(classes), seen, (known or {}).get(nth), right)
         verdicts = rule_function(rule.rule)(rows, rule, context)
         spared = (rejected or {}).get(rule.rule)
         if spared:
@@ -66,16 +80,19 @@ def clean_day(
             verdicts = verdicts.without(ids.to_numpy())
         refused += _changes(rows, rule.rule, verdicts, day)
         refused += _removals(rows, rule.rule, verdicts, day)
+        corrections += _corrections(rows, rule.rule, verdicts, day)
         if verdicts.text:
             texts = rows["text"].to_pylist()
             for position, text in verdicts.text.items():
                 texts[position] = text
             index = rows.schema.get_field_index("text")
             rows = rows.set_column(index, "text", pa.array(texts, pa.string()))
-        rows = rows.filter(pa.array(~verdicts.remove))
+        rows = _relabeled(rows, verdicts).filter(pa.array(~verdicts.remove))
     # `cells` is there where classes were split
     kept = rows.select([*KEPT_COLUMNS, *({"cells"} & set(rows.column_names))])
-    return CleanedDay([kept], [pa.Table.from_pylist(refused, _quarantine_schema())])
+    refused += [{name: c[name] for name in QUARANTINE_FIELDS} for c in corrections if c["applied"]]
+    quarantine = pa.Table.from_pylist(refused, _quarantine_schema())
+    return CleanedDay([kept], [quarantine], corrections)
 
 
 def _changes(rows: pa.Table, name: str, verdicts: Verdicts, day: str) -> list[dict[str, object]]:
@@ -99,6 +116,40 @@ def _removals(rows: pa.Table, name: str, verdicts: Verdicts, day: str) -> list[d
     return found
 
 
+def _corrections(
+    rows: pa.Table, name: str, verdicts: Verdicts, day: str
+) -> list[dict[str, object]]:
+    labels = rows["label"]
+    return [
+        _entry(rows, position, name, other.reason, day, column="label",
+               before=labels[position].as_py(), after=other.label, removed=False)
+        | {"probability": max(other.probabilities), "applied": other.applied,
+           "effect": other.effect}
+        for position, other in sorted(verdicts.labels.items())
+    ]  # fmt: skip
+
+
+def _relabeled(rows: pa.Table, verdicts: Verdicts) -> pa.Table:
+    done = {row: other for row, other in verdicts.labels.items() if other.applied}
+    if not done:
+        return rows
+    values: dict[str, dict[int, Any]] = {
+        "label": {row: other.label for row, other in done.items()},
+        "probabilities": {row: list(other.probabilities) for row, other in done.items()},
+        "confidence": {row: max(other.probabilities) for row, other in done.items()},
+    }
+    if "cells" in rows.column_names:  # the new label tells all classes apart
+        values["cells"] = dict.fromkeys(done)
+    for name, changed in values.items():
+        column = rows[name].to_pylist()
+        for row, value in changed.items():
+            column[row] = value
+        kind = rows.schema.field(name).type
+        index = rows.schema.get_field_index(name)
+        rows = rows.set_column(index, name, pa.array(column, kind))
+    return rows
+
+
 def _entry(
     rows: pa.Table,
     position: int,
@@ -109,6 +160,7 @@ def _entry(
     before: str,
     after: str | None,
     removed: bool,
+    column: str = "text",
 ) -> dict[str, object]:
     return {
         "row_id": rows["row_id"][position].as_py(),
@@ -117,7 +169,7 @@ def _entry(
         "source": rows["source"][position].as_py(),
         "rule": rule,
         "reason": reason,
-        "column": "text",
+        "column": column,
         "before": shortened(before),
         "after": shortened(after),
         "removed": removed,
@@ -126,7 +178,5 @@ def _entry(
 
 
 def _quarantine_schema() -> pa.Schema:
-    text = ("row_id", "day", "stage", "source", "rule", "reason", "column", "before", "after")
-    return pa.schema(
-        [*((name, pa.string()) for name in text), ("removed", pa.bool_()), ("part", pa.string())]
-    )
+    kinds = {"removed": pa.bool_()}
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in QUARANTINE_FIELDS])

@@ -30,11 +30,32 @@ class DayContext:
         classes: Class names, by index.
         seen: Text keys that stand in earlier days of the window, or in the test split.
         known: What was looked up outside the rows for this rule; None where nothing is.
+        accepted: Ids of rows of which people accepted what this rule proposed.
     """
 
     classes: tuple[str, ...]
     seen: frozenset[str]
     known: Any = None
+    accepted: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Relabel:
+    """Another label for a row.
+
+    Attributes:
+        label: The class.
+        probabilities: Of all classes, in their order.
+        reason: Why.
+        applied: Whether it is done; otherwise it is only proposed.
+        effect: By how much a review of it is expected to move the model; only for ordering.
+    """
+
+    label: str
+    probabilities: tuple[float, ...]
+    reason: str
+    applied: bool
+    effect: float
 
 
 @dataclass(frozen=True)
@@ -47,6 +68,7 @@ class Verdicts:
         text: New texts of the rows that change, by position.
         befores: Value before of the removed rows, in order; None means the text.
         notes: Reasons of the changed texts, by position, where the rule has any.
+        labels: Other labels, by position.
     """
 
     remove: npt.NDArray[np.bool_]
@@ -54,6 +76,7 @@ class Verdicts:
     text: dict[int, str] = field(default_factory=dict)
     befores: Sequence[str] | None = None
     notes: Mapping[int, str] = field(default_factory=dict)
+    labels: Mapping[int, Relabel] = field(default_factory=dict)
 
     def without(self, spared: npt.NDArray[np.bool_]) -> Verdicts:
         """Return the verdicts without those on the rows of a mask, bool[n]."""
@@ -65,12 +88,13 @@ class Verdicts:
             {row: text for row, text in self.text.items() if not spared[row]},
             None if self.befores is None else [self.befores[nth] for nth in left],
             self.notes,
+            {row: other for row, other in self.labels.items() if not spared[row]},
         )
 
 
 RuleFunction = Callable[[pa.Table, Any, DayContext], Verdicts]
 RULES: Registry[RuleFunction] = Registry("cleaning rule", "fm_platform.cleaning_rules")
-_ELSEWHERE = {"near_duplicates": "near_rule", "pii": "pii"}
+_ELSEWHERE = {"label_noise": "noise_rule", "near_duplicates": "near_rule", "pii": "pii"}
 """Rules in modules of their own: only what is declared is loaded, and counts as code."""
 
 

@@ -48,6 +48,7 @@ CODE: dict[str, tuple[str, ...]] = {
 
 # What computes beside that the rows of a project that declares such a rule.
 RULE_CODE: dict[str, tuple[str, ...]] = {
+    "label_noise": ("fm_platform.cleaning.noise_rule", "fm_platform.stages.noise"),
     "near_duplicates": ("fm_platform.cleaning.near_rule", "fm_platform.stages.shingles"),
     "pii": ("fm_platform.cleaning.pii",),
 }
@@ -67,6 +68,7 @@ PACKAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "label_model": (EXEMPLAR_PACKAGES, True),  # the stacked one is a regression
     "weak_labels": (TABLE_PACKAGES, True),
     "cleaned": ((*TABLE_PACKAGES, "py3langid"), False),
+    "cleaned_learning": ((*TABLE_PACKAGES, "py3langid", "scipy"), True),
     "start": (MODEL_PACKAGES, True),
     "adapter": (MODEL_PACKAGES, True),
     "merged_model": (MODEL_PACKAGES, True),

@@ -148,14 +148,16 @@ def seen_key(
     spec: ProjectSpec,
     weak_labels: Readable,
     raw: Sequence[Readable],
-    shingles: Sequence[Readable] = (),
+    more: Sequence[Readable] = (),
 ) -> str:
     """Return the key of what cleaning looks up in the days before, given `raw` of them.
 
-    `shingles` are those of the windows of all rules on near duplicates, today included.
+    `more` is what the other rules that look up read: shingles, and embeddings and weak labels, of
+    their windows, today included.
     """
-    near = [[day.name, day.partition, day.content_hash] for day in shingles if day.rows]
-    rules = [rule.model_dump(mode="json") for rule in spec.cleaning if "duplicates" in rule.rule]
+    near = [[day.name, day.partition, day.content_hash] for day in more if day.rows]
+    looks_up = ("exact_duplicates", "label_noise", "near_duplicates")
+    rules = [rule.model_dump(mode="json") for rule in spec.cleaning if rule.rule in looks_up]
     return _key(
         "seen",
         code_version("seen", {"rules": rules}),
@@ -242,7 +244,8 @@ def cleaned_recipe(
     verdicts = reviews.hash_of(rules, PROPOSING_RULES) if reviews is not None else None
     if verdicts is not None:
         inputs.append(Input("reviews", "reviews", day, verdicts))
-    environment = environment_of("cleaned")
+    learns = any(rule in PROPOSING_RULES for rule in rules)
+    environment = environment_of("cleaned_learning" if learns else "cleaned")
     return _recipe(spec, "cleaned", "cleaned", day, tuple(inputs), config, environment)
 
 

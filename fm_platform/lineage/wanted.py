@@ -16,7 +16,7 @@ from fm_platform.lineage import recipes
 from fm_platform.lineage.causes import Where, nowhere
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
 from fm_platform.lineage.reviews import Standing
-from fm_platform.spec.cleaning import ExactDuplicatesRule, NearDuplicatesRule
+from fm_platform.spec.cleaning import ExactDuplicatesRule, LabelNoiseRule, NearDuplicatesRule
 from fm_platform.spec.models import ProjectSpec
 
 
@@ -99,7 +99,7 @@ class Wants:
     def __iter__(self) -> Iterator[Wanted]:
         for day in self.days:
             yield self._raw(day)
-            if self.learning:
+            if self.learning or self._noise_rules():
                 yield self._embeddings(day)
             for function in self.plain:
                 yield self._plain_votes(day, function)
@@ -263,6 +263,9 @@ class Wants:
     def _near_rules(self) -> list[NearDuplicatesRule]:
         return [rule for rule in self.spec.cleaning if isinstance(rule, NearDuplicatesRule)]
 
+    def _noise_rules(self) -> list[LabelNoiseRule]:
+        return [rule for rule in self.spec.cleaning if isinstance(rule, LabelNoiseRule)]
+
     def _shingles(self, day: str) -> Iterator[Wanted]:
         read: Slot = ("raw", "raw", day)
         raw = self.heads.get(read)
@@ -284,6 +287,11 @@ class Wants:
             for rule in self._near_rules()
             for other in self._window(day, rule.window_days + 1)
         ]
+
+        for noise in self._noise_rules():
+            days = self._window(day, noise.window_days + 1)
+            near += [("embeddings", "embeddings", other) for other in days]
+            near += [("weak_labels", "weak_labels", other) for other in days]
 
         def reads() -> Iterable[Slot]:
             return (labels, *(("raw", "raw", other) for other in before), *near)

@@ -80,6 +80,21 @@ class PiiRule(Part):
         return value
 
 
+class LabelNoiseRule(Part):
+    """Correct labels that out-of-fold predictions on frozen embeddings contradict.
+
+    A correction of at least `minimum_probability` is made; one of at least `review_probability`
+    is proposed, and made once it is accepted (`fm clean accept`).
+    """
+
+    rule: Literal["label_noise"]
+    minimum_probability: float = Field(default=0.7, gt=0, le=1)
+    review_probability: float = Field(default=0.5, gt=0, le=1)
+    window_days: int = Field(default=28, ge=0, description="days before that are learned from")
+    folds: int = Field(default=5, ge=2, le=20)
+    max_rows: int = Field(default=20_000, ge=10, description="rows learned from, newest first")
+
+
 class ConfidenceRule(Part):
     """Remove rows whose weak label is less sure than `minimum`, and rows without any vote."""
 
@@ -105,6 +120,7 @@ CleaningRule = Annotated[
     | ExactDuplicatesRule
     | NearDuplicatesRule
     | PiiRule
+    | LabelNoiseRule
     | ConfidenceRule
     | ClassBalanceRule,
     Field(discriminator="rule"),

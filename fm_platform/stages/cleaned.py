@@ -33,7 +33,7 @@ def build_cleaned(
         raise MissingArtifactError(
             f"weak_labels of {day} is not built", next_step=f"fm run {spec.name} --from {day}"
         )
-    lookups = Lookups(ws, spec, weak_labels, run)
+    lookups = Lookups(ws, project, weak_labels, run, log)
     reviews = ws.ledger.standing(spec.name, day)
     recipe = cleaned_recipe(spec, day, weak_labels, lookups.seen_hash, reviews)
 
@@ -43,6 +43,7 @@ def build_cleaned(
         done = clean_day(
             rows.to_batches(max_chunksize=16_384), spec.cleaning, spec.taxonomy.classes,
             lookups.seen, day, known=lookups.known, rejected=reviews.rejected,
+            accepted=reviews.accepted,
         )  # fmt: skip
         kept = tables.combine(done.kept, tables.cleaned_schema(spec)).sort_by("row_id")
         refused = tables.combine(done.quarantine, tables.QUARANTINE)
@@ -61,7 +62,7 @@ def build_cleaned(
         balanced = rows.num_rows == kept.num_rows + removed
         return Produced(
             content_hash=refs["cleaned"].content_hash,
-            location=tables.location(refs),
+            location={**tables.location(refs), **_kept(ws, done.corrections)},
             rows=kept.num_rows,
             bytes=sum(file.bytes for ref in refs.values() for file in ref.files),
             parts=parts,
@@ -92,6 +93,11 @@ def build_cleaned(
         )
 
     return stage_result(tables.build(ws, recipe, compute, run))
+
+
+def _kept(ws: Workspace, corrections: list[dict[str, object]]) -> dict[str, str]:
+    """Keep corrections with their probabilities; return where, if there are any."""
+    return {"column": ws.columns.put(pa.Table.from_pylist(corrections))} if corrections else {}
 
 
 def _leaks(known: Iterable[object]) -> dict[str, int]:

@@ -16,9 +16,11 @@ import pyarrow.compute as pc
 from fm_platform.hashing import fingerprint
 from fm_platform.lineage import ArtifactVersion, RunContext
 from fm_platform.lineage.recipes import seen_key
-from fm_platform.spec.cleaning import ExactDuplicatesRule, NearDuplicatesRule
+from fm_platform.spec.cleaning import ExactDuplicatesRule, LabelNoiseRule, NearDuplicatesRule
+from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
+from fm_platform.stages.common import Reporter
 from fm_platform.stages.window import window
 from fm_platform.workspace import Workspace
 
@@ -39,15 +41,22 @@ class Lookups:
 
     Attributes:
         ws: Where everything is.
-        spec: What is declared.
+        project: What is declared.
         weak_labels: The rows that are cleaned.
-        run: For the shingles that are built on the way.
+        run: For the shingles and embeddings that are built on the way.
+        log: Told of these.
     """
 
     ws: Workspace
-    spec: ProjectSpec
+    project: LoadedProject
     weak_labels: ArtifactVersion
     run: RunContext
+    log: Reporter
+
+    @property
+    def spec(self) -> ProjectSpec:
+        """What is declared."""
+        return self.project.spec
 
     @property
     def day(self) -> str:
@@ -57,8 +66,11 @@ class Lookups:
     @cached_property
     def seen_hash(self) -> str:
         """Hash of all that is looked up; taken from the ledger where it follows from recipes."""
-        shingles = [version for built in self._shingles.values() for _, version in built]
-        key = seen_key(self.spec, self.weak_labels, self._exact_days, shingles)
+        more = [version for built in self._shingles.values() for _, version in built]
+        for days in self._learned_from.values():
+            more += [self._embeddings.version(raw) for raw, _ in days]
+            more += [weak_labels for _, weak_labels in days]
+        key = seen_key(self.spec, self.weak_labels, self._exact_days, more)
         return self.ws.ledger.derive(key, self._summary)
 
     @cached_property
@@ -80,14 +92,44 @@ class Lookups:
     @cached_property
     def known(self) -> Mapping[int, Any]:
         """Position of a rule -> what was looked up for it."""
-        if not self._shingles:
-            return {}
-        from fm_platform.stages.shingles import twins_of_day
+        found: dict[int, Any] = {}
+        if self._shingles:
+            from fm_platform.stages.shingles import twins_of_day
 
-        return {
-            nth: twins_of_day(self.ws, built, self._near[nth].similarity)
-            for nth, built in self._shingles.items()
-        }
+            for nth, built in self._shingles.items():
+                found[nth] = twins_of_day(self.ws, built, self._near[nth].similarity)
+        if self._noise:
+            from fm_platform.stages.noise import doubts_of_day
+
+            classes = self.spec.taxonomy.classes
+            for nth, rule in self._noise.items():
+                days = self._learned_from[nth]
+                found[nth] = doubts_of_day(self.ws, rule, days, self._embeddings, classes)
+        return found
+
+    @cached_property
+    def _noise(self) -> Mapping[int, LabelNoiseRule]:
+        rules = enumerate(self.spec.cleaning)
+        return {nth: rule for nth, rule in rules if isinstance(rule, LabelNoiseRule)}
+
+    @cached_property
+    def _embeddings(self) -> Any:
+        from fm_platform.stages.embeddings import Embeddings
+
+        return Embeddings(self.ws, self.project, self.run, self.log)
+
+    @cached_property
+    def _learned_from(self) -> Mapping[int, list[tuple[ArtifactVersion, ArtifactVersion]]]:
+        """Position of a rule -> (raw, weak_labels) of its window, today last."""
+        found = {}
+        for nth, rule in self._noise.items():
+            width = rule.window_days + 1
+            raw = window(self.ws, self.spec, "raw", "raw", self.day, width)
+            labels = window(self.ws, self.spec, "weak_labels", "weak_labels", self.day, width)
+            by_day = {version.partition: version for version in labels}
+            by_day[self.day] = self.weak_labels
+            found[nth] = [(r, by_day[r.partition]) for r in raw if r.partition in by_day]
+        return found
 
     @cached_property
     def _exact_days(self) -> list[ArtifactVersion]:
@@ -122,4 +164,5 @@ class Lookups:
         keys = sorted(self.seen)
         if not self.known:
             return fingerprint(keys)
-        return fingerprint({"seen": keys, "near": [t.told() for t in self.known.values()]})
+        told = [found.told() for _, found in sorted(self.known.items())]
+        return fingerprint({"seen": keys, "known": told})

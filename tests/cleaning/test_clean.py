@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from fm_platform.cleaning.clean import clean_day
 from fm_platform.cleaning.contracts import check_batch, shortened, typed_column
 from fm_platform.cleaning.near_rule import Twin, Twins
+from fm_platform.cleaning.noise_rule import Doubts
 from fm_platform.errors import ContractError, RegistryError
 from fm_platform.spec.cleaning import (
     ClassBalanceRule,
     ConfidenceRule,
     ExactDuplicatesRule,
+    LabelNoiseRule,
     LanguageRule,
     LengthRule,
     NearDuplicatesRule,
@@ -94,6 +96,35 @@ def test_the_least_sure_rows_of_a_large_class_are_capped() -> None:
     assert len(refused) == 6
 
 
+def test_a_sure_correction_is_made_and_an_unsure_one_waits_for_a_person() -> None:
+    rows = [row(i, f"t{i}") for i in range(4)]  # all labeled good
+    believed = {f"{i:032x}": p for i, p in enumerate([(0.9, 0.1), (0.6, 0.4), (0.1, 0.9)])}
+    doubts = Doubts(believed, believed, dict.fromkeys(believed, 2.0))
+    table, rule = pa.Table.from_pylist(rows), LabelNoiseRule(rule="label_noise")
+
+    def done(**more: Any) -> Any:
+        return clean_day(table.to_batches(), [rule], CLASSES, frozenset(), "-",
+                         known={0: doubts}, **more)  # fmt: skip
+
+    def labels(**more: Any) -> list[str]:
+        return [label for part in done(**more).kept for label in part["label"].to_pylist()]
+
+    first = done()
+    assert labels() == ["bad", "good", "good", "good"]
+    assert first.kept[0]["probabilities"].to_pylist()[0] == pytest.approx([0.9, 0.1])
+    changed = first.quarantine[0].to_pylist()
+    assert [(r["column"], r["before"], r["after"]) for r in changed] == [("label", "good", "bad")]
+    assert [(c["applied"], c["probability"]) for c in first.corrections] == [
+        (True, 0.9), (False, 0.6),
+    ]  # fmt: skip
+    # the unsure one is worth more of a person's time
+    assert first.corrections[1]["effect"] > first.corrections[0]["effect"]
+    accepted = {"label_noise": frozenset([f"{1:032x}"])}
+    assert labels(accepted=accepted) == ["bad", "bad", "good", "good"]
+    rejected = {"label_noise": frozenset([f"{0:032x}"])}
+    assert labels(rejected=rejected) == ["good"] * 4
+
+
 def test_a_foreign_language_goes_and_short_texts_stay() -> None:
     german = "Das ist ein langer deutscher Satz, der hier nicht erwartet wird."
 
@@ -116,6 +147,7 @@ RULES = st.lists(
             NearDuplicatesRule(rule="near_duplicates"),
             PiiRule(rule="pii"),
             PiiRule(rule="pii", action="remove"),
+            LabelNoiseRule(rule="label_noise"),
         ]
     ),
     max_size=6,
@@ -152,7 +184,10 @@ def test_rows_in_are_rows_kept_plus_removed(
     ]
     twin = {max(a, b): min(a, b) for a, b in alike if a != b}
     today = {f"{b:032x}": Twin(f"{a:032x}", "2026-01-01", False, 0.8) for b, a in twin.items()}
-    known = {n: Twins({}, today) for n, r in enumerate(rules) if r.rule == "near_duplicates"}
+    believed = {f"{i:032x}": (1 - sure, sure) for i, (_, _, sure, _) in enumerate(values)}
+    doubts = Doubts(believed, believed, dict.fromkeys(believed, 1.0))
+    what = {"near_duplicates": Twins({}, today), "label_noise": doubts}
+    known = {n: what[r.rule] for n, r in enumerate(rules) if r.rule in what}
     spared = frozenset(f"{i:032x}" for i in data.draw(st.sets(st.integers(0, 11), max_size=3)))
     rejected = {rule.rule: spared for rule in rules[:2]}
 
@@ -164,12 +199,13 @@ def test_rows_in_are_rows_kept_plus_removed(
     assert all(r["reason"] and r["rule"] for r in refused)
     assert again == (kept, refused)
     assert not [r for r in refused if r["row_id"] in spared and r["rule"] in rejected]
-    # every text that differs from what came can be followed back, change by change
-    texts = {r["row_id"]: r["text"] for r in rows}
-    for change in refused:
-        assert change["before"] == texts[change["row_id"]]
-        texts[change["row_id"]] = change["after"]
-    assert {r["row_id"]: r["text"] for r in kept}.items() <= texts.items()
+    # every value that differs from what came can be followed back, change by change
+    for column in ("text", "label"):
+        held = {r["row_id"]: r[column] for r in rows}
+        for change in (r for r in refused if r["column"] == column):
+            assert change["before"] == held[change["row_id"]]
+            held[change["row_id"]] = change["after"]
+        assert {r["row_id"]: r[column] for r in kept}.items() <= held.items()
 
 
 def test_an_unknown_rule_lists_the_known_ones() -> None:

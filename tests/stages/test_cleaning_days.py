@@ -18,6 +18,7 @@ from fm_platform.stages.probe import probe
 from fm_platform.stages.raw import build_raw
 from fm_platform.stages.weak_labels import build_weak_labels
 from fm_platform.workspace import Workspace
+from tests.support.tiny_model import build_tiny_base
 
 DAYS = ("2026-01-01", "2026-01-02")
 SPEC = """\
@@ -32,7 +33,7 @@ attributes:
     functions:
       - {{kind: keyword, name: good_words, words: [great], label: good}}
       - {{kind: keyword, name: bad_words, words: [awful], label: bad}}
-  cleaning:
+{base}  cleaning:
 {rules}
 """
 
@@ -61,7 +62,8 @@ def ws(tmp_path: Path) -> Workspace:
 
 def project(folder: Path, *rules: str) -> LoadedProject:
     told = "\n".join(f"    - {{{rule}}}" for rule in rules)
-    (folder / "defs.yaml").write_text(SPEC.format(rules=told))
+    base = "  base_model: {location: base}\n" if (folder / "base").exists() else ""
+    (folder / "defs.yaml").write_text(SPEC.format(rules=told, base=base))
     return load_spec(folder / "defs.yaml")
 
 
@@ -106,6 +108,23 @@ def test_what_is_built_is_reused_and_status_agrees(ws: Workspace, folder: Path) 
     daily = [row for row in rows if row.partition]
     assert {row.kind for row in daily} >= {"shingles", "cleaned"}
     assert {(row.kind, row.state) for row in daily if row.state != "fresh"} == set()
+
+
+def test_labels_of_a_window_are_judged_and_proposals_kept(ws: Workspace, folder: Path) -> None:
+    build_tiny_base(folder / "base")
+    loaded = project(folder, "rule: label_noise, minimum_probability: 1.0")
+
+    first, second = build(ws, loaded)
+    again = build(ws, loaded)
+
+    assert [result.reused for result in again] == [True, True]
+    rows = status(ws.ledger, loaded.spec, probe(ws, loaded))
+    assert {r.state for r in rows if r.kind in ("cleaned", "embeddings")} == {"fresh"}
+    assert second.metrics["rows_removed"] == first.metrics["rows_removed"] == 0
+    for note in tables.corrections(ws, second.version):
+        assert not note["applied"]
+        assert 0.5 <= note["probability"] < 1
+        assert note["before"] != note["after"]
 
 
 def test_a_rule_that_is_not_declared_is_no_part_of_a_recipe(folder: Path) -> None:
