@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fm_platform.errors import CorruptArtifactError
 from fm_platform.monitoring.records import ALL
@@ -167,11 +168,14 @@ def smallest_ids(rows: pa.Table, each: int) -> pa.Table:
     """Return the `each` rows of every source with the smallest ids, by source and id."""
     if rows.num_rows == 0:
         return rows
-    ordered = rows.sort_by([("source", "ascending"), ("row_id", "ascending")])
-    sources = np.asarray(ordered["source"].combine_chunks().dictionary_encode().indices)
-    starts = np.flatnonzero(np.concatenate(([True], sources[1:] != sources[:-1])))
-    rank = np.arange(len(sources)) - np.repeat(starts, np.diff([*starts, len(sources)]))
-    return ordered.filter(pa.array(rank < each))
+    found = []
+    for name in sorted(pc.unique(rows["source"]).to_pylist()):
+        own = pa.table({"row_id": rows["row_id"], "spot": pa.array(np.arange(rows.num_rows))})
+        own = own.filter(pc.equal(rows["source"], name))
+        if own.num_rows > each:  # without ordering what is left out
+            own = own.take(pc.select_k_unstable(own, each, [("row_id", "ascending")]))
+        found.append(own.sort_by([("row_id", "ascending"), ("spot", "ascending")])["spot"])
+    return rows.take(pa.chunked_array([chunk for spots in found for chunk in spots.chunks]))
 
 
 def _row(
