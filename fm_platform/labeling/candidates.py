@@ -16,6 +16,7 @@ from fm_platform.labeling.parameters import (
     MAJORITY,
     ONE_COIN,
     SILENCE,
+    TIED,
     TRIPLET,
     Kind,
     LabelModel,
@@ -26,17 +27,17 @@ from fm_platform.labeling.patterns import Floats, Ints, Votes
 from fm_platform.labeling.units import Groups, pack
 
 PATTERNS = 16_384
-WITH_GOLD = "_gold"
-"""Ends the name of a method that was fitted on gold rows as well."""
-_GOLD_SHARE = 0.1
-"""Gold rows count as at least this share of the rows; fixed by benchmarks/label_settings.py."""
+GOLD_SHARES = {"_gold": 0.1, "_gold_more": 0.3, "_gold_led": 1.0}
+"""Ends the name of a method that was fitted on gold rows as well -> their weight, as a share of
+that of all rows. A little steadies a model that is right; as much as all leads one whose hidden
+classes are not those that people mean."""
 _START_ROWS = 10.0  # of the model without gold, beside the gold rows, where EM starts
-_FOLDS = 4
-_KINDS: dict[str, Kind] = {ONE_COIN: ONE_COIN, CONFUSION: CONFUSION, SILENCE: SILENCE}
+_FOLDS = 8
+_KINDS: dict[str, Kind] = {kind: kind for kind in (ONE_COIN, TIED, CONFUSION, SILENCE)}
 METHODS: dict[str, tuple[str, ...]] = {
     "majority_vote": (MAJORITY,),
     "triplet": (TRIPLET,),
-    "em": (ONE_COIN, CONFUSION),
+    "em": (ONE_COIN, TIED, CONFUSION),
     "em_silence": (SILENCE,),
     "em_grouped": (ONE_COIN + GROUPED, CONFUSION + GROUPED, SILENCE + GROUPED),
     "stacked": (),  # is fitted to gold rows alone: see fm_platform.labeling.stacked
@@ -85,6 +86,7 @@ class Part:
         fit: Method -> log likelihood less the price of its parameters (Schwarz 1978), in nats.
         predicted: Method -> accuracy, if the reference is right.
         misfit: Of the reference.
+        believed: Posteriors of the sample by the reference.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Part:
     fit: dict[str, float] = field(default_factory=dict)
     predicted: dict[str, float] = field(default_factory=dict)
     misfit: float = 0.0
+    believed: Floats | None = None
 
 
 def part_of(name: str, patterns: Votes, weights: Floats, n_classes: int, sets: ClassSets) -> Part:
@@ -144,38 +147,43 @@ def fit_all(
 
 def kind_of(method: str) -> Kind:
     """Return which EM finds the parameters of a method."""
-    return _KINDS[method.removesuffix(WITH_GOLD).removesuffix(GROUPED)]
+    return _KINDS[plain_name(method).removesuffix(GROUPED)]
+
+
+def plain_name(method: str) -> str:
+    """Return the name of a method without what gold rows did to it."""
+    for suffix in sorted(GOLD_SHARES, key=len, reverse=True):
+        method = method.removesuffix(suffix)
+    return method
 
 
 def judge(part: Part, reference: str) -> None:
     """Let the reference say how often each model is right, and how far it can be trusted."""
-    sample, weights = part.sample, part.sample.weights
-    believed = part.models[reference].predict(sample.patterns, sample.sets)
-    total = max(float(weights.sum()), 1e-12)
+    part.believed = None
     for method, model in part.models.items():
-        told = believed if method == reference else model.predict(sample.patterns, sample.sets)
-        chosen = believed[np.arange(len(told)), told.argmax(axis=1)]
-        part.predicted[method] = float(weights @ chosen) / total
-    part.misfit = misfit(sample, part.models[reference])
+        part.predicted[method] = believed_accuracy(part, reference, model)
+    part.misfit = misfit(part.sample, part.models[reference])
 
 
-def judge_one(part: Part, reference: str, method: str) -> None:
-    """Let the reference say how often one more model is right."""
+def believed_accuracy(part: Part, reference: str, model: LabelModel) -> float:
+    """Return how often a model is right, if the reference is."""
     sample = part.sample
-    believed = part.models[reference].predict(sample.patterns, sample.sets)
-    chosen = part.models[method].predict(sample.patterns, sample.sets).argmax(axis=1)
-    right = believed[np.arange(len(chosen)), chosen]
-    part.predicted[method] = float(sample.weights @ right) / max(float(sample.weights.sum()), 1e-12)
+    if part.believed is None:
+        part.believed = part.models[reference].predict(sample.patterns, sample.sets)
+    told = model.predict(sample.patterns, sample.sets).argmax(axis=1)
+    chosen = part.believed[np.arange(len(told)), told]
+    return float(sample.weights @ chosen) / max(float(sample.weights.sum()), 1e-12)
 
 
 def fit_with_gold(
-    part: Part, method: str, gold: Gold, settings: Settings
+    part: Part, method: str, suffix: str, gold: Gold, settings: Settings
 ) -> tuple[LabelModel, Floats]:
     """Return a model that has seen gold rows, and what it would say of each without having.
 
     Args:
         part: The rows without labels, and the model that `method` found for them, where it starts.
         method: An EM method.
+        suffix: Of `GOLD_SHARES`, how much the gold rows weigh.
         gold: Rows of the same group.
         settings: How EM runs.
 
@@ -187,9 +195,9 @@ def fit_with_gold(
     folds = min(_FOLDS, len(rows))
     for fold in range(folds):
         out = rows % folds == fold
-        model = _semi_supervised(part, method, gold, rows[~out], settings)
+        model = _semi_supervised(part, method, suffix, gold, rows[~out], settings)
         told[out] = model.predict(gold.votes[out], gold.sets)
-    return _semi_supervised(part, method, gold, rows, settings), told
+    return _semi_supervised(part, method, suffix, gold, rows, settings), told
 
 
 def refined(part: Part, model: LabelModel, gold: Gold | None, settings: Settings) -> LabelModel:
@@ -202,19 +210,22 @@ def refined(part: Part, model: LabelModel, gold: Gold | None, settings: Settings
     sets, k = part.sample.sets, part.sample.n_classes
     known = None
     patterns, weights = part.patterns, part.weights
-    if model.method.endswith(WITH_GOLD) and gold is not None and len(gold.labels):
-        patterns, weights, known = _with_gold(part.patterns, part.weights, gold, k)
+    suffix = model.method.removeprefix(plain_name(model.method))
+    if suffix and gold is not None and len(gold.labels):
+        patterns, weights, known = _with_gold(part.patterns, part.weights, gold, k, suffix)
     packed = pack(patterns, weights, k, model.groups, sets)
     found = run_em(packed, kind, settings, start=model, known=known)
     return _named(found, model.method)
 
 
 def _semi_supervised(
-    part: Part, method: str, gold: Gold, rows: Ints, settings: Settings
+    part: Part, method: str, suffix: str, gold: Gold, rows: Ints, settings: Settings
 ) -> LabelModel:
     sample, start = part.sample, part.models[method]
     chosen = Gold(gold.votes[rows], gold.labels[rows], (), gold.sets)
-    patterns, weights, known = _with_gold(sample.patterns, sample.weights, chosen, sample.n_classes)
+    patterns, weights, known = _with_gold(
+        sample.patterns, sample.weights, chosen, sample.n_classes, suffix
+    )
     packed = pack(patterns, weights, sample.n_classes, start.groups, sample.sets)
     # from where the gold rows point to, so that a model that the majority misled is left behind
     told = pack(chosen.votes, None, sample.n_classes, start.groups, sample.sets)
@@ -222,15 +233,15 @@ def _semi_supervised(
     of_gold = Known(np.arange(len(rows)), known.allowed)
     start = run_em(told, kind_of(method), few, start=start, known=of_gold)
     found = run_em(packed, kind_of(method), settings, start=start, known=known)
-    return _named(found, method + WITH_GOLD)
+    return _named(found, method + suffix)
 
 
 def _with_gold(
-    patterns: Votes, weights: Floats, gold: Gold, n_classes: int
+    patterns: Votes, weights: Floats, gold: Gold, n_classes: int, suffix: str
 ) -> tuple[Votes, Floats, Known]:
-    """Return patterns with gold rows at the end, of which together a tenth of the weight is."""
+    """Return patterns with gold rows at the end, with the weight that `suffix` says."""
     count = len(gold.labels)
-    each = max(1.0, _GOLD_SHARE * float(weights.sum()) / max(count, 1))
+    each = max(1.0, GOLD_SHARES[suffix] * float(weights.sum()) / max(count, 1))
     known = Known(
         np.arange(len(patterns), len(patterns) + count),
         gold.sets.allowed(gold.labels, n_classes),
@@ -269,7 +280,9 @@ def _price(model: LabelModel, kind: Kind, sample: Sample) -> float:
     parameters = k - 1
     for function in range(len(model.emissions)):
         rows = states if function in grouped else k
-        parameters += 1 if kind == ONE_COIN else rows * (k - 1 + model.silence)
+        if kind != TIED:
+            parameters += 1 if kind == ONE_COIN else rows * (k - 1 + model.silence)
         parameters += 0 if model.silence else 1  # its coverage
+    parameters += k * (k - 1) if kind == TIED else 0
     parameters += len(model.groups) * (1 if kind == ONE_COIN else k * (states - 1))
     return 0.5 * float(np.log(max(float(sample.weights.sum()), 2.0))) * parameters

@@ -2,7 +2,8 @@
 
 Of all fitted models the likeliest, each with the price of its parameters (Schwarz 1978), is the
 reference. It predicts how often each of the others, and majority vote, are right. Such a
-prediction is as good as the model: where functions agree more often than it says, it is doubtful.
+prediction is as good as the model: where functions agree more often than it says, or it is right
+on gold rows less often than it says, it is doubtful.
 Gold rows show the same difference with the doubt of their number. The two are pooled by their
 precision, and the model with the best outcome is used; majority vote is one of them.
 """
@@ -69,18 +70,25 @@ class Verdict:
 
 
 def compare(
-    predicted: float, misfit: float, seen: float, right: Floats, right_other: Floats
+    predicted: float,
+    misfit: float,
+    gap: float,
+    seen: float,
+    right: Floats,
+    right_other: Floats,
 ) -> Verdict:
     """Return how much better one model is than another.
 
     Args:
         predicted: Difference of their accuracies by the reference.
         misfit: Of the reference, as of `dependence.misfit`.
+        gap: How much more or less often than it says the reference is right on gold rows.
         seen: Rows that the reference was fitted on.
         right: float64[g], 1 where the first is right on a gold row.
         right_other: The same for the other.
     """
-    doubt = _LEAST_DOUBT + _DOUBT_OF_MISFIT * misfit + _DOUBT_OF_ROWS / np.sqrt(max(seen, 1.0))
+    doubt = _LEAST_DOUBT + _DOUBT_OF_MISFIT * misfit + gap
+    doubt += _DOUBT_OF_ROWS / np.sqrt(max(seen, 1.0))
     rows = len(right)
     if not rows:
         return Verdict(predicted, float(doubt), None, 0.0, 0)

@@ -36,7 +36,7 @@ Bools = npt.NDArray[np.bool_]
 # fixed by benchmarks/label_settings.py, whose generators are not those of benchmarks/labeling.py
 _LEAST_AGREEMENT = 0.15
 _LEAST_GAIN = 0.006
-_NO_MISFIT = 0.002
+NO_MISFIT = 0.002
 _PATIENCE = 12
 SEARCHED = 8_192
 _SEARCH = Settings(max_iterations=30, tolerance=3e-3)
@@ -87,7 +87,7 @@ def find_groups(sample: Sample) -> Groups:
     if sample.patterns.shape[1] < 3 or not len(sample.patterns):
         return ()
     for kind in (ONE_COIN, CONFUSION):
-        if misfit(sample, run_em(sample.pack(()), kind, _SEARCH)) < _NO_MISFIT:
+        if misfit(sample, run_em(sample.pack(()), kind, _SEARCH)) < NO_MISFIT:
             return ()  # independence explains the votes: there is nothing to look for
     scores: dict[Groups, float] = {(): _score(sample, (), ONE_COIN)}
     best: Groups = ()

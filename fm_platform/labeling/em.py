@@ -25,6 +25,7 @@ from fm_platform.labeling.parameters import (
     MAJORITY,
     ONE_COIN,
     SILENCE,
+    TIED,
     Kind,
     LabelModel,
     log_odds,
@@ -118,7 +119,8 @@ def fit_em(
         votes: int8[n, m].
         n_classes: k.
         kind: `em_one_coin` learns one accuracy per function, `em_confusion` what it says of each
-            class when it votes, `em_silence` also how often it votes on each class.
+            class when it votes, `em_tied` one such matrix for all functions (raters that are not
+            told apart), `em_silence` also how often each votes on each class.
         groups: Functions that copy one another.
         sets: What votes below -1 mean.
         settings: How EM runs.
@@ -263,6 +265,7 @@ def _maximize(
     seen: list[Floats] = [np.zeros(0)] * packed.n_functions
     links = []
     symbols = symbol_table(k, packed.sets, silence)
+    pooled = np.zeros((k, k + silence))
     for unit, total in zip(packed.units, packed.totals, strict=True):
         mass = np.empty((len(unit.table), k))
         for label, column in enumerate(weighted, 1):
@@ -282,6 +285,10 @@ def _maximize(
         found, counted = _emission(cells, kind, smoothing), cells.sum(axis=2)
         for position, function in enumerate(unit.members):
             emissions[function], seen[function] = found[position], counted[position]
+        if not unit.joint:
+            pooled += cells.sum(axis=0)
+    if kind == TIED and not links:
+        emissions = [_emission(pooled, kind, smoothing)] * packed.n_functions
     groups = tuple(unit.members for unit in packed.units if unit.joint)
     method = f"{kind}{GROUPED}" if groups else kind
     carried = 0.0 if before is None else settings.carry * before.rows

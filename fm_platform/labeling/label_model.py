@@ -13,11 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from fm_platform.labeling.candidates import Gold, Part, part_of
+from fm_platform.labeling.fitted import POOLED
+from fm_platform.labeling.fitted import LabelModelFit as LabelModelFit
 from fm_platform.labeling.parameters import majority_vote as majority_vote
 from fm_platform.labeling.partial import NO_SETS, ClassSets, renumber
 from fm_platform.labeling.patterns import Ints, VoteCounter, Votes
-from fm_platform.labeling.selection import POOLED, Selection
-from fm_platform.labeling.selection import LabelModelFit as LabelModelFit
+from fm_platform.labeling.selection import Selection
 from fm_platform.spec.models import LabelModelSpec
 
 _LEAST_ROWS = 50

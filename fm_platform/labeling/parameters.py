@@ -13,10 +13,11 @@ from fm_platform.labeling.partial import NO_SETS, ClassSets, check
 from fm_platform.labeling.patterns import Floats, Votes
 from fm_platform.labeling.units import Groups, Packed, Unit, pack
 
-Kind = Literal["em_one_coin", "em_confusion", "em_silence"]
+Kind = Literal["em_one_coin", "em_tied", "em_confusion", "em_silence"]
 MAJORITY = "majority_vote"
 TRIPLET = "triplet"
 ONE_COIN: Kind = "em_one_coin"
+TIED: Kind = "em_tied"
 CONFUSION: Kind = "em_confusion"
 SILENCE: Kind = "em_silence"
 GROUPED = "_grouped"

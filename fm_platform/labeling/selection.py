@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,25 +11,25 @@ import numpy.typing as npt
 
 from fm_platform.labeling.calibration import calibrated, calibration_error
 from fm_platform.labeling.candidates import (
+    GOLD_SHARES,
     METHODS,
-    WITH_GOLD,
     Gold,
     Part,
+    believed_accuracy,
     fit_all,
     fit_with_gold,
     judge,
-    judge_one,
+    plain_name,
     refined,
 )
 from fm_platform.labeling.choice import Verdict, compare
-from fm_platform.labeling.dependence import find_groups, sample_of
+from fm_platform.labeling.dependence import NO_MISFIT, find_groups, sample_of
 from fm_platform.labeling.em import Settings
+from fm_platform.labeling.fitted import POOLED, LabelModelFit, predict_groups
 from fm_platform.labeling.parameters import MAJORITY, LabelModel
-from fm_platform.labeling.partial import NO_SETS, ClassSets
-from fm_platform.labeling.patterns import Floats, Ints, Votes
+from fm_platform.labeling.patterns import Floats, Ints
 from fm_platform.labeling.stacked import (
     STACKED,
-    StackedModel,
     StackedSettings,
     fit_stacked,
     learnable,
@@ -38,74 +38,12 @@ from fm_platform.labeling.stacked import (
 from fm_platform.labeling.units import Groups
 from fm_platform.spec.models import LabelModelSpec
 
-POOLED = "*"
 _LEAST_GOLD = 20
 """Gold rows below which none of them is used to fit parameters."""
-
-
-@dataclass(frozen=True)
-class LabelModelFit:
-    """The chosen method, its models by group, and the evidence of the choice.
-
-    Attributes:
-        method: The method chosen overall; a group may have kept majority vote.
-        n_classes: k.
-        groups: Group -> model; `*` serves groups that are not there.
-        evidence: One record per candidate and group: dev rows, accuracy, log loss, calibration
-            error, whether it is used there, and a note why.
-        calibration: On dev: rows, temperature, expected calibration error before and after.
-        reason: Why this method, in a sentence.
-        copies: Positions of functions that copy one another.
-        misfit: How much more or less often functions agree than the likeliest model says.
-    """
-
-    method: str
-    n_classes: int
-    groups: Mapping[str, LabelModel]
-    evidence: Sequence[Mapping[str, Any]]
-    calibration: Mapping[str, Any] = field(default_factory=dict)
-    reason: str = ""
-    copies: Groups = ()
-    misfit: float = 0.0
-
-    def predict(
-        self, votes: Votes, groups: Sequence[str], sets: ClassSets = NO_SETS
-    ) -> npt.NDArray[np.float32]:
-        """Return probabilities float32[n, k].
-
-        Args:
-            votes: int8[n, m].
-            groups: n group names.
-            sets: What votes below -1 mean.
-        """
-        return _predict(self.groups, votes, groups, self.n_classes, sets).astype(np.float32)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return exact JSON."""
-        return {
-            "method": self.method,
-            "n_classes": self.n_classes,
-            "groups": {name: model.to_json() for name, model in sorted(self.groups.items())},
-            "evidence": [dict(record) for record in self.evidence],
-            "calibration": dict(self.calibration),
-            "reason": self.reason,
-            "copies": [list(group) for group in self.copies],
-            "misfit": self.misfit,
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> LabelModelFit:
-        """Return what `to_json` wrote."""
-        return cls(
-            value["method"],
-            value["n_classes"],
-            {name: _from_json(model) for name, model in value["groups"].items()},
-            value["evidence"],
-            value["calibration"],
-            value["reason"],
-            tuple(tuple(group) for group in value["copies"]),
-            value["misfit"],
-        )
+_LEAST_GAIN = 2.0
+"""Nats by which gold rows must be likelier under a model that has seen others: about p = 0.05."""
+_LEAST_PROBABILITY = 1e-3
+_FEW_ROWS = 5_000
 
 
 class Selection:
@@ -150,18 +88,30 @@ class Selection:
             smaller = sample_of(pooled.patterns, pooled.weights, self.n_classes, pooled.sample.sets)
             self.copies = find_groups(smaller)
         for name, part in self.parts.items():
-            before = self.start.groups.get(name) if self.start else None
+            before = self.start.likeliest.get(name) if self.start else None
             fit_all(part, self.methods, self.copies, self.settings, before)
         fits = {
             method: sum(part.fit[method] for part in self.judged) for method in self.judged[0].fit
         }
+        if self.start and self.start.fits:
+            worst = min(self.start.fits.values())
+            fits = {
+                method: fit + self.settings.carry * self.start.fits.get(method, worst)
+                for method, fit in fits.items()
+            }
+        self.fits = fits
         reference = max(fits, key=lambda method: fits[method]) if fits else self.methods[0]
-        for part in self.parts.values():
-            judge(part, reference)
         for method in self.judged[0].models:
             self.told[method] = self._says({n: p.models[method] for n, p in self.parts.items()})
-        if fits and self.spec.gold_weight and len(self.gold.labels) >= _LEAST_GOLD:
-            self._add_gold_model(reference)
+        self.reference = reference
+        for part in self.parts.values():
+            judge(part, reference)
+        if fits and self._wants_gold():
+            for suffix in GOLD_SHARES:
+                self._add_gold_model(reference, suffix)
+            self.reference = reference = self._likeliest(reference)
+            for part in self.parts.values():
+                judge(part, reference)
         if STACKED in self.spec.candidates and learnable(self.labels):
             self._add_stacked(reference)
         method, verdict = self._overall(reference)
@@ -169,20 +119,30 @@ class Selection:
         return self._result(reference, method, verdict, kept)
 
     def _says(self, models: Mapping[str, LabelModel]) -> Floats:
-        return _predict(models, self.dev.votes, self.dev.groups, self.n_classes, self.dev.sets)
+        return predict_groups(
+            models, self.dev.votes, self.dev.groups, self.n_classes, self.dev.sets
+        )
 
-    def _add_gold_model(self, reference: str) -> None:
+    def _wants_gold(self) -> bool:
+        """Whether gold rows may tell more than the votes: these are few, or do not fit."""
+        if not self.spec.gold_weight or len(self.gold.labels) < _LEAST_GOLD:
+            return False
+        few = any(part.rows < _FEW_ROWS for part in self.judged)
+        return few or self._gap(None) > 0 or max(p.misfit for p in self.judged) > NO_MISFIT
+
+    def _add_gold_model(self, reference: str, suffix: str) -> None:
         """Fit the likeliest model on gold rows as well; its evidence is from other folds."""
-        method = reference + WITH_GOLD
+        method = reference + suffix
         told = self.told[reference].copy()
         single = self.gold.single
         for name, part in self.parts.items():
             own = self.gold if name == POOLED else self.gold.inside(name)
             part.models[method] = part.models[reference]
-            part.predicted[method] = part.predicted[reference]
             if not len(own.labels):
                 continue
-            part.models[method], of_part = fit_with_gold(part, reference, own, self.settings)
+            part.models[method], of_part = fit_with_gold(
+                part, reference, suffix, own, self.settings
+            )
             where = np.array([group == name for group in self.gold.groups], bool)
             if name == POOLED:  # serves the groups that have no model of their own
                 where = np.array([group not in self.parts for group in self.gold.groups], bool)
@@ -201,8 +161,33 @@ class Selection:
         models = fit_stacked(votes, groups, self.labels, self.n_classes, settings, sets)
         for name, part in self.parts.items():
             part.models[STACKED] = models.get(name, models[POOLED])
-            judge_one(part, reference, STACKED)
+            part.predicted[STACKED] = believed_accuracy(part, reference, part.models[STACKED])
         self.told[STACKED] = left_out(votes, groups, self.labels, self.n_classes, settings, sets)
+
+    def _likeliest(self, reference: str) -> str:
+        """Return the model under which the gold rows are likeliest, each judged without itself."""
+        rows = np.arange(len(self.labels))
+        told = {
+            method: float(np.log(np.maximum(says[rows, self.labels], _LEAST_PROBABILITY)).sum())
+            for method, says in self.told.items()
+            if method.startswith(reference)
+        }
+        best = max(told, key=lambda method: told[method])
+        return best if told[best] > told[reference] + _LEAST_GAIN else reference
+
+    def _gap(self, inside: npt.NDArray[np.bool_] | None) -> float:
+        """Return by how much the reference is less, or more, often right than it says.
+
+        So much of the difference on gold rows as chance does not explain: classes that people
+        mean may be others than those that explain the votes.
+        """
+        right = self._right(self.reference, inside)
+        if not len(right):
+            return 0.0
+        says = self.told[self.reference].max(axis=1)
+        said = float((says if inside is None else says[inside]).mean())
+        chance = np.sqrt(max(said * (1 - said), 1 / len(right)) / len(right))
+        return max(0.0, abs(said - float(right.mean())) - float(chance))
 
     def _right(self, method: str, inside: npt.NDArray[np.bool_] | None = None) -> Floats:
         right: Floats = (self.told[method].argmax(axis=1) == self.labels).astype(np.float64)
@@ -222,6 +207,7 @@ class Selection:
         return compare(
             float(predicted),
             float(doubt),
+            self._gap(inside),
             float(rows.sum()),
             self._right(one, inside),
             self._right(other, inside),
@@ -285,6 +271,9 @@ class Selection:
         return LabelModelFit(
             method, self.n_classes, models, self._evidence(method, reason, used, default),
             calibration, reason, self.copies, round(misfit, 6),
+            {n: p.models[plain_name(reference)] for n, p in self.parts.items()}
+            if self.spec.carry else {},
+            self.fits if self.spec.carry else {},
         )  # fmt: skip
 
     def _evidence(
@@ -333,24 +322,3 @@ def _record(
         "log_loss": round(float(-np.log(chosen).mean()), 4) if n else None,
         "calibration_error": round(calibration_error(told, labels), 4) if n else None,
     }
-
-
-def _from_json(value: Mapping[str, Any]) -> LabelModel:
-    known = StackedModel if value["method"] == STACKED else LabelModel
-    return known.from_json(value)
-
-
-def _predict(
-    models: Mapping[str, LabelModel],
-    votes: Votes,
-    groups: Sequence[str],
-    n_classes: int,
-    sets: ClassSets,
-) -> Floats:
-    names = np.array(groups, dtype=object)
-    told = np.zeros((len(votes), n_classes))
-    for name in sorted(set(names.tolist())):
-        inside = names == name
-        model = models.get(str(name), models[POOLED])
-        told[inside] = model.predict(votes[inside], sets)
-    return told

@@ -89,7 +89,7 @@ def test_evidence_is_carried_from_day_to_day_and_is_an_input(ws: Workspace, tmp_
 
     read = [[i.content_hash for i in m.inputs if i.role == "label_model"] for m in models if m]
     assert read == [[], [models[0].content_hash], [models[1].content_hash]]  # type: ignore[union-attr]
-    carried = [m.location["label_model"]["groups"]["*"]["rows"] for m in models if m]
+    carried = [m.location["label_model"]["likeliest"]["*"]["rows"] for m in models if m]
     assert carried == [90, 135, 157.5]
     again = build_weak_labels(ws, loaded, DAYS[2], RunContext(), SilentReporter())
     assert again.reused
