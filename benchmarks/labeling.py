@@ -8,8 +8,8 @@ gold rows, in the form in which they can use them: ours as dev gold rows, Snorke
 balance), Dawid-Skene as `true_labels`. Accuracy is that of the other rows.
 
 `--peers` is the interpreter of an environment with snorkel==0.10.0 and crowd-kit (the extra
-`benchmarks-labeling`); without it only ours and majority vote run. Above 10 thousand rows every system runs
-in a process of its own, so that peak memory is its own. No setting of ours was fixed on these
+`benchmarks-labeling`); without it only ours and majority vote run. Above 10 thousand rows every
+system has a process of its own, so that peak memory is its own. No setting was fixed on these
 generators: see `benchmarks.label_settings`. A last table varies strength, share and quality of
 copies; it was not used to fix anything either.
 """
