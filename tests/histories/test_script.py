@@ -15,7 +15,7 @@ from fm_platform.stages.reproduce import make_plan, reproduce
 from tests.histories import EDIT, MISTAKE, ROLLBACK, SPLIT, SWAP, History, scripted
 from tests.histories.world import BASES, PROJECT, day_name
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]  # sixty days take minutes
 
 
 @pytest.fixture(scope="module")
