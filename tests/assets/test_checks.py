@@ -17,19 +17,21 @@ E = dg.AssetCheckSeverity.ERROR
 
 
 @pytest.mark.parametrize("stage", sorted(CHECKS))
-def test_every_check_blocks(stage: str) -> None:
+def test_every_check_blocks_but_the_one_on_drift(stage: str) -> None:
     specs = check_specs(stage, KEY)
 
     assert [spec.name for spec in specs] == list(CHECKS[stage])
-    assert all(spec.blocking and spec.description for spec in specs)
+    assert all(spec.description for spec in specs)
+    assert {spec.name for spec in specs if not spec.blocking} <= {"drift"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_declared_checks_are_those_that_the_stage_gives(stage: str) -> None:
-    source = Path(fm_platform.stages.__file__).with_name(f"{stage}.py").read_text()
+    names = {"weak_labels": "label_summary"}  # where a stage puts them together
+    source = Path(fm_platform.stages.__file__).with_name(f"{names.get(stage, stage)}.py")
     given = {
         node.args[0].value
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(ast.parse(source.read_text()))
         if isinstance(node, ast.Call)
         and getattr(node.func, "id", "") == "CheckResult"
         and node.args

@@ -9,7 +9,7 @@ import pytest
 from assets import staleness
 from assets.definitions import shared_definitions
 from assets.instance import execute, open_instance
-from assets.keys import DAILY_STAGES, MODEL_STAGES, UP_TO_DATE, keys_of_stages
+from assets.keys import DAILY_STAGES, MODEL_STAGES, UP_TO_DATE, WATCH, keys_of_stages, stage_key
 from assets.project import project_definitions
 from assets.resources import WorkspaceResource
 from fm_platform.errors import SourceUnavailableError
@@ -97,8 +97,11 @@ def test_a_source_that_is_away_is_told_not_raised(
 def test_builds_do_not_look_for_staleness(
     watched: dg.Definitions, project: LoadedProject, stages: FakeStages
 ) -> None:
-    for name, part in (("shop_daily", DAILY_STAGES), ("shop_model", MODEL_STAGES)):
-        keys = set(keys_of_stages(project.spec, part))
+    watch = {stage_key(project.spec, WATCH)}
+    for name, part, more in (
+        ("shop_daily", DAILY_STAGES, watch), ("shop_model", MODEL_STAGES, set()),
+    ):  # fmt: skip
+        keys = set(keys_of_stages(project.spec, part)) | more
         layer = watched.resolve_job_def(name).asset_layer
         assert layer.executable_asset_keys == keys
         assert UP_TO_DATE not in {key.name for key in layer.asset_graph.asset_check_keys}
