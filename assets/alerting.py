@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.backfills import backfill_requests, existing_backfill, how_it_ended
-from assets.keys import MODEL_STAGES, STAGES, keys_of_stages
+from assets.keys import MODEL_STAGES, STAGES, WATCH, keys_of_stages, stage_key
 from assets.partitions import complete_days, daily_partitions
 from assets.resources import WorkspaceResource
 from fm_platform.display import plain
@@ -39,7 +39,9 @@ def drift_sensor(project: LoadedProject) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=f"{spec.name}_drift",
-        asset_selection=dg.AssetSelection.assets(*keys_of_stages(spec, STAGES)),
+        asset_selection=dg.AssetSelection.assets(
+            *keys_of_stages(spec, STAGES), stage_key(spec, WATCH)
+        ),
         minimum_interval_seconds=_every_s(spec),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Opens alerts, has each repair run once, and judges whether it helped.",
@@ -50,7 +52,8 @@ def drift_sensor(project: LoadedProject) -> dg.SensorDefinition:
         desk = Desk(workspace.open(), project)
         after = desk.take_in(int(context.cursor or 0))
         follow(context.instance, desk, list(desk.lives().values()))
-        requests = launch(context.instance, spec, desk, desk.due())
+        requests = look_again(context.instance, spec, desk)
+        requests += launch(context.instance, spec, desk, desk.due())
         return _result(requests, str(after), "no repair is due")
 
     return drift
@@ -120,7 +123,7 @@ def launch(
         asked = life.last("asked")
         if asked is None:
             continue
-        tags = {"alert_id": life.alert.id, "alert_attempt": str(life.attempt)}
+        tags = _tags(life)
         if run := existing_backfill(instance, tags):
             desk.running(life, run)
             continue
@@ -138,14 +141,38 @@ def launch(
     return requests
 
 
+def look_again(instance: dg.DagsterInstance, spec: ProjectSpec, desk: Desk) -> list[dg.RunRequest]:
+    """Have the day of each repaired alert looked at again; close those that were."""
+    requests: list[dg.RunRequest] = []
+    for life in desk.checking():
+        tags = {**_tags(life), "alert_check": "true"}
+        if existing_backfill(instance, tags) is None:
+            requests += backfill_requests(
+                [stage_key(spec, WATCH)],
+                daily_partitions(spec),
+                [life.alert.day],
+                reason=plain(f"did it help? {life.alert.title}"),
+                run_key=f"{life.alert.id}:{life.attempt}:check",
+                tags={**tags, "title": plain(life.alert.title), "project": spec.name},
+            )
+            continue
+        if (success := how_it_ended(instance, "", tags)) is not None:
+            desk.close(life, success, "its run failed; see the runs of this alert in Dagster")
+    return requests
+
+
+def _tags(life: Life) -> dict[str, str]:
+    return {"alert_id": life.alert.id, "alert_attempt": str(life.attempt)}
+
+
 def follow(instance: dg.DagsterInstance, desk: Desk, lives: Sequence[Life]) -> None:
     """Note the repairs that ended."""
     for life in lives:
-        if life.state == "running":
-            tags = {"alert_id": life.alert.id, "alert_attempt": str(life.attempt)}
-            if (success := how_it_ended(instance, life.run, tags)) is not None:
-                words = "all of it was built" if success else f"see {life.run} in Dagster"
-                desk.finished(life, success, words)
+        if life.state != "running":
+            continue
+        if (success := how_it_ended(instance, life.run, _tags(life))) is not None:
+            words = "all of it was built" if success else f"see {life.run} in Dagster"
+            desk.finished(life, success, words)
 
 
 def last_ticks(instance: dg.DagsterInstance, names: Sequence[str]) -> dict[str, float | None]:

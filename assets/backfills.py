@@ -19,6 +19,7 @@ from typing import Any
 import dagster as dg
 
 MAX_RUNS = 50
+_WILL_RETRY = "dagster/will_retry"  # the daemon will start a failed run with this tag again
 
 
 def backfill_requests(
@@ -78,16 +79,24 @@ def existing_backfill(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> 
 
 
 def how_it_ended(instance: dg.DagsterInstance, run: str, tags: Mapping[str, str]) -> bool | None:
-    """Return whether a backfill, or the runs with these tags, succeeded; None while they run."""
-    backfill = instance.get_backfill(run)
+    """Return whether a backfill, or the runs with these tags, succeeded; None while they run.
+
+    Of runs that were tried again the last try counts.
+    """
+    backfill = instance.get_backfill(run) if run else None
     if backfill is not None:
         if backfill.status.value in ("REQUESTED", "CANCELING", "COMPLETING", "FAILING"):
             return None
         return backfill.status.value in ("COMPLETED", "COMPLETED_SUCCESS")
-    runs = instance.get_runs(filters=dg.RunsFilter(tags=dict(tags)))
+    runs = instance.get_runs(filters=dg.RunsFilter(tags=dict(tags)))  # newest first
     if not runs or not all(one.is_finished for one in runs):
         return None
-    return all(one.is_success for one in runs)
+    last: dict[str, dg.DagsterRun] = {}
+    for one in runs:
+        last.setdefault(one.root_run_id or one.run_id, one)
+    if any(not one.is_success and one.tags.get(_WILL_RETRY) == "true" for one in last.values()):
+        return None
+    return all(one.is_success for one in last.values())
 
 
 def _checked(

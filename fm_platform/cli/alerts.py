@@ -57,9 +57,15 @@ def list_(
 @alerts.command()
 def show(project: Project, alert: Id, as_json: AsJson = False) -> None:
     """Show one alert: evidence, impact, repairs, what was done, and how to answer it."""
+    from fm_platform.stages.alert_story import story
+
     desk = _desk(project)
     life, said = desk.find(alert), desk.rulings()
-    typer.echo(json.dumps(_json(life, said), indent=1) if as_json else _text(project, life, said))
+    told = story(desk.ws.ledger, life)
+    if as_json:
+        typer.echo(json.dumps({**_json(life, said), "story": told}, indent=1))
+    else:
+        typer.echo(_text(project, life, said, told))
 
 
 @alerts.command()
@@ -155,7 +161,9 @@ def _json(life: Life, said: Rulings) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _text(project: str, life: Life, said: Rulings) -> str:
+def _text(project: str, life: Life, said: Rulings, told: dict[str, Any]) -> str:
+    from fm_platform.stages.alert_story import lines as story_lines
+
     alert = life.alert
     lines = [
         plain(alert.title, 400),
@@ -172,6 +180,8 @@ def _text(project: str, life: Life, said: Rulings) -> str:
         lines.append(
             f"  {event.at:%Y-%m-%d %H:%M:%S} {event.what} by {plain(event.actor)}: {words}"
         )
+    if did := story_lines(told):
+        lines += ["what was done and what came of it:", *(f"  {plain(line, 400)}" for line in did)]
     ask = f"{project} {alert.id}"
     lines += ["to answer:", f"  fm alerts approve {ask} --repair N"]
     lines += [f"  fm alerts {verb} {ask} --reason '...'" for verb in ("accept", "raise", "lower")]

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from fm_platform.lineage import schema
 from fm_platform.lineage.aliases import Aliases
 from fm_platform.lineage.database import now
+from fm_platform.lineage.records import ArtifactVersion
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,12 @@ class AlertEvent:
 
 class AlertEvents(Aliases):
     """The lives of alerts."""
+
+    if TYPE_CHECKING:  # the ledger reads versions
+
+        def _many(
+            self, query: sa.Select[Any], *, with_inputs: bool = False
+        ) -> list[ArtifactVersion]: ...
 
     def record_alert_event(
         self,
@@ -92,6 +99,18 @@ class AlertEvents(Aliases):
             query = query.where(e.alert == alert)
         with self._read() as connection:
             return [AlertEvent(**row._mapping) for row in connection.execute(query)]
+
+    def asked_for(self, project: str, alert: str) -> list[ArtifactVersion]:
+        """Return the versions that the runs of an alert made, in the order in which they came."""
+        v = schema.versions.c
+        mark = f"alert:{alert}"
+        query = (
+            sa.select(schema.versions)
+            .where(v.project == project, v.asked_by.contains(mark, autoescape=True))
+            .order_by(v.id)
+        )
+        found = self._many(query)
+        return [version for version in found if mark in version.asked_by.split()]
 
     def used_since(self, project: str, kind: str, after: int) -> list[tuple[int, str, int]]:
         """Return (number, partition, version id) of what was put in use after a number.

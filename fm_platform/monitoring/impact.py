@@ -201,8 +201,8 @@ def _both(
     """Return both estimates of the change, on resampled rows."""
     right, sure = before.right[known], before.sure[known]
     level = float(np.average(right, weights=np.maximum(usual[known], 1e-12)))
-    told = _calibrated(sure, right, today.sure[rows])
-    same = _calibrated(sure, right, sure)
+    told = calibrated(sure, right, today.sure[rows])
+    same = calibrated(sure, right, sure)
     # the calibration's own mean on the reference is taken off: only the change counts
     by_confidence = float(told.mean()) - float(np.average(same, weights=usual[known] + 1e-12))
     weights = odds[known]
@@ -210,7 +210,7 @@ def _both(
     return 100 * by_confidence, 100 * by_weight
 
 
-def _calibrated(sure: Floats, right: Floats, asked: Floats) -> Floats:
+def calibrated(sure: Floats, right: Floats, asked: Floats) -> Floats:
     """Return how often answers so sure are right: a line in the logit, by two Newton steps each.
 
     Platt's scaling with a little ridge; a few steps are enough for two parameters.

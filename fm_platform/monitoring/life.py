@@ -1,7 +1,7 @@
 """The life of an alert, told from its recorded steps; and whether it may act now.
 
     opened -> waits (for approval) -> approved -> asked -> running -> finished
-           -> repaired | not_repaired | made_worse
+           -> checking (its day is looked at again) -> repaired | not_repaired | made_worse
     beside these: seen (again on another day), accepted, snoozed, raised, lowered, told (a notice)
 
 Nothing here reads a clock or a database: the same steps and the same moment give the same answer.
@@ -20,7 +20,7 @@ from fm_platform.spec.alerts import Alerts
 
 CLOSED = ("repaired", "accepted")
 """States that need nobody any more."""
-ACTING = ("asked", "running", "finished")
+ACTING = ("asked", "running", "finished", "checking")
 """States between the wish for a repair and its outcome."""
 _STATES = (*ACTING, "approved", "waits", "repaired", "not_repaired", "made_worse")
 LATE, MONITOR = "late", "monitor"
@@ -52,6 +52,12 @@ class Life:
     def opened(self) -> datetime:
         """When it was opened."""
         return self.events[0].at
+
+    @property
+    def first(self) -> Alert:
+        """The alert as it was opened."""
+        event = next((e for e in self.events if e.what == "opened"), None)
+        return Alert.from_json(event.body["alert"]) if event else self.alert
 
     @property
     def is_open(self) -> bool:

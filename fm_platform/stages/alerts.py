@@ -9,19 +9,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from fm_platform.errors import FMError
 from fm_platform.lineage.database import now
-from fm_platform.lineage.records import ArtifactVersion
 from fm_platform.lineage.status import StatusRow, status
 from fm_platform.monitoring.life import CHANGES, LATE, Life, Rulings, lives, may_act, rulings
 from fm_platform.monitoring.records import Alert, Repair
 from fm_platform.spec.alerts import Alerts
 from fm_platform.spec.load import LoadedProject
+from fm_platform.stages.outcome import close
 from fm_platform.stages.probe import probe
+from fm_platform.stages.versus import take_back
 from fm_platform.workspace import Workspace
 
 DAILY = ("raw", "weak_labels", "cleaned")
@@ -46,22 +47,6 @@ class Work:
 
     def __bool__(self) -> bool:
         return bool(self.days) or self.models
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score before and after a repair, on the same gold rows.
-
-    Attributes:
-        metric: Its name.
-        source: Of these rows, or `all`.
-        before, after: `value`, `low` and `high`.
-    """
-
-    metric: str
-    source: str
-    before: Mapping[str, float]
-    after: Mapping[str, float]
 
 
 class Desk:
@@ -106,13 +91,12 @@ class Desk:
 
     def take_in(self, after: int) -> int:
         """Open or renew alerts of every findings that came since; return where that ends."""
-        for number, day, version_id in self.ws.ledger.used_since(self.name, "findings", after):
+        for number, _day, version_id in self.ws.ledger.used_since(self.name, "findings", after):
             version = self.ws.ledger.get(version_id)
             found = [Alert.from_json(one) for one in version.location.get("alerts", [])]
-            self.judge(day, number, found)
             self.open(found, number)
-            self.take_back(found, version)
             after = number
+        take_back(self)
         return after
 
     def open(self, found: Iterable[Alert], number: int) -> list[str]:
@@ -130,9 +114,8 @@ class Desk:
                 if alert.day >= life.alert.day:
                     self.note(life.alert.id, "seen", f"seen:{number}", {"alert": alert.to_json()})
             elif alert.id not in known:
-                told = dataclasses.replace(alert, severity=said.severity(alert))
                 silent = said.silences(cause, at)
-                body = {"alert": told.to_json(), "findings": number, "silent": silent}
+                body = {"alert": alert.to_json(), "findings": number, "silent": silent}
                 if self.note(alert.id, "opened", "opened", body, alert.title):
                     opened.append(alert.id)
         return opened
@@ -160,7 +143,7 @@ class Desk:
         verdict = may_act(life, self.policy, everything, self.rulings(), now())
         name, alert = life.alert.id, life.alert
         if verdict.repair is None:
-            if life.state == "open" and alert.severity != "record":
+            if life.state == "open" and self.rulings().severity(alert) != "record":
                 self.note(name, "waits", f"waits:{life.attempt}", reason=verdict.why)
             return
         work = self.work(verdict.repair)
@@ -173,6 +156,7 @@ class Desk:
             "attempt": attempt, "cause": alert.cause.key, "approved": life.state == "approved",
             "repair": dataclasses.asdict(verdict.repair), "days": list(work.days),
             "stages": list(work.stages), "models": work.models, "evaluation": self._evaluation(),
+            "champion": self._champion(),
         }  # fmt: skip
         self.note(name, "asked", f"asked:{attempt}", body, verdict.why)
 
@@ -204,8 +188,7 @@ class Desk:
 
     def finished(self, life: Life, success: bool, words: str) -> None:
         """Record that the repair ended; a failed one has repaired nothing."""
-        uses = self.ws.ledger.used_since(self.name, "findings", 0)
-        body = {"run": life.run, "success": success, "use": uses[-1][0] if uses else 0}
+        body = {"run": life.run, "success": success, "attempt": life.attempt}
         self.note(life.alert.id, "finished", f"finished:{life.attempt}", body, words)
         if not success:
             self.note(
@@ -215,95 +198,20 @@ class Desk:
 
     # --- did it help? -------------------------------------------------------------------------
 
-    def judge(self, day: str, number: int, found: Sequence[Alert]) -> None:
-        """Close the alerts whose day was looked at again after their repair."""
-        for life in self.lives().values():
-            ended = life.last("finished")
-            if life.state != "finished" or ended is None or day < life.alert.day:
-                continue
-            if life.alert.cause.kind == LATE:
-                continue
-            if number <= int(ended.body["use"]):
-                continue
-            cause = life.alert.cause.key
-            again = next((a for a in found if a.cause.key == cause and a.sends), None)
-            what, words, score = self._outcome(life, again)
-            body = {"findings": number, "score": dataclasses.asdict(score) if score else None}
-            body["versions"] = self._versions()
-            self.note(life.alert.id, what, f"outcome:{life.attempt}", body, words)
+    def checking(self) -> list[Life]:
+        """Return the alerts whose day must be looked at again: their repair ended.
 
-    def _outcome(self, life: Life, again: Alert | None) -> tuple[str, str, Score | None]:
-        score = self.score(life)
-        told = ""
-        if score is not None:
-            before, after = score.before, score.after
-            told = (
-                f"{score.metric} on {score.source} {before['value']:.3f} -> {after['value']:.3f} "
-                f"({after['low']:.3f} to {after['high']:.3f})"
-            )
-            if after["high"] < before["value"]:
-                return "made_worse", told, score
-        if again is not None and again.impact.worst > life.alert.impact.worst + 1.0:
-            worse = (
-                f"expected loss {life.alert.impact.worst:.1f} -> {again.impact.worst:.1f} points"
-            )
-            return "made_worse", "; ".join(filter(None, (worse, told))), score
-        if again is not None:
-            still = "the same cause is still found"
-            return "not_repaired", "; ".join(filter(None, (still, told))), score
-        gone = "the cause is no longer found"
-        return "repaired", "; ".join(filter(None, (gone, told))), score
-
-    def score(self, life: Life) -> Score | None:
-        """Return the old and the new champion on the gold rows of where it was seen.
-
-        None where the repair led to no new evaluation.
+        The wish is recorded first, as that for a repair is: one look, never two and never none.
         """
-        asked = life.last("asked")
-        version = self.ws.ledger.latest(self.name, "evaluation", "evaluation")
-        if version is None or asked is None or version.id == asked.body["evaluation"]:
-            return None
-        metric = self.project.spec.gate.metric
-        rows = {(r["system"], r["source"]): r for r in version.metrics["evaluation"]["rows"]}
-        for source in (*life.alert.cause.slices, "all"):
-            before, after = rows.get(("champion", source)), rows.get(("merged_model", source))
-            if before and after and metric in before and metric in after:
-                return Score(metric, source, before[metric], after[metric])
-        return None
+        for life in self.lives().values():
+            if life.state == "finished" and life.alert.cause.kind != LATE:
+                body = {"attempt": life.attempt, "day": life.alert.day}
+                self.note(life.alert.id, "checking", f"checking:{life.attempt}", body)
+        return [life for life in self.lives().values() if life.state == "checking"]
 
-    def take_back(self, found: Sequence[Alert], version: ArtifactVersion) -> bool:
-        """Move `champion` back where a young one surely lost on gold; return whether it moved."""
-        ledger = self.ws.ledger
-        moves = ledger.alias_history(self.name, "champion")
-        if len(moves) < 2 or moves[-1].version_id is None or moves[-2].version_id is None:
-            return False
-        here, before = moves[-1], moves[-2]
-        champion = ledger.get(moves[-1].version_id)
-        judged = {i.content_hash for i in version.inputs}
-        if champion.content_hash not in judged or here.actor == "alerts":
-            return False
-        if now() - here.set_at > timedelta(days=self.policy.probation_days):
-            return False
-        worst = min(
-            (a.impact.gold for a in found if a.impact.gold), key=lambda g: g.high, default=None
-        )
-        if worst is None or worst.high > -self.policy.rollback_points:
-            return False
-        reason = (
-            f"live gold fell by {-worst.points:.1f} points ({-worst.high:.1f} to {-worst.low:.1f}) "
-            f"on {worst.rows} rows since it was promoted"
-        )
-        numbers = {**dataclasses.asdict(worst), "findings": version.content_hash}
-        ledger.set_alias(
-            self.name, "champion", before.version_id, expected=here.version_id, reason=reason,
-            actor="alerts",
-        )  # fmt: skip
-        ledger.record_decision(self.name, "rollback", before.version_id, numbers, reason, "alerts")
-        self.ws.tracker.set_champion(
-            self.name, ledger.get(int(before.version_id or 0)).recipe_hash, reason
-        )
-        self.note("-", "rolled_back", f"rolled_back:{here.number}", numbers, reason)
-        return True
+    def close(self, life: Life, success: bool, words: str) -> None:
+        """Close an alert whose day was looked at again."""
+        close(self, life, success, words)
 
     # --- what people say ----------------------------------------------------------------------
 
@@ -364,10 +272,6 @@ class Desk:
         version = self.ws.ledger.latest(self.name, "evaluation", "evaluation")
         return version.id if version else None
 
-    def _versions(self) -> dict[str, int]:
-        """Return what is in use of the model, by kind: what the repair led to."""
-        return {
-            kind: version.id
-            for kind in ("merged_model", "evaluation")
-            if (version := self.ws.ledger.latest(self.name, kind, kind)) is not None
-        }
+    def _champion(self) -> int | None:
+        version = self.ws.ledger.alias(self.name, "champion")
+        return version.id if version else None

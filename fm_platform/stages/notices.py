@@ -96,25 +96,26 @@ def pending(desk: Desk) -> Iterable[tuple[AlertEvent, Notice]]:
             continue
         life = lives.get(event.alert)
         if life is not None:
-            first = life.events[0]
-            if first.body["alert"]["severity"] == "record" or first.body.get("silent"):
+            opened = life.last("opened") or life.events[0]
+            if said.severity(life.first) == "record" or opened.body.get("silent"):
                 continue
             if said.silences(life.alert.cause.key, event.at):
                 continue
-        yield event, _notice(desk.name, event, life)
+        severity = said.severity(life.first) if life else ""
+        yield event, _notice(desk.name, event, life, severity)
 
 
 def _events(desk: Desk, what: str) -> list[AlertEvent]:
     return [e for e in desk.ws.ledger.alert_events(desk.name) if e.what == what]
 
 
-def _notice(project: str, event: AlertEvent, life: Life | None) -> Notice:
+def _notice(project: str, event: AlertEvent, life: Life | None, severity: str) -> Notice:
     about = life.alert.title if life else event.reason
     title = plain(f"{project}: {_HEAD[event.what]}: {about}", 300)
     lines = [event.reason] if life and event.what != "opened" else []
     if life and event.what == "opened":
         lines += life.alert.words
-        lines.append(f"severity {life.alert.severity}, since {life.alert.since}")
+        lines.append(f"severity {severity}, since {life.alert.since}")
     if life:
         lines.append(f"fm alerts show {project} {life.alert.id}")
     return Notice(f"{project}-{event.alert}-{event.id}", title, tuple(plain(t, 400) for t in lines))

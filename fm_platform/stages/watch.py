@@ -46,10 +46,13 @@ from fm_platform.monitoring import (
     reference_of,
     with_embeddings,
 )
+from fm_platform.monitoring.life import Rulings, rulings
+from fm_platform.spec.alerts import Alerts
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
 from fm_platform.stages.common import Reporter, StageResult, stage_result, summary
 from fm_platform.stages.embeddings import Embeddings
+from fm_platform.stages.versus import build_versus, predecessor
 from fm_platform.stages.watch_model import asked, day_of, with_answers
 from fm_platform.stages.watch_words import facts, told_findings, told_profile
 from fm_platform.stages.window import window
@@ -84,6 +87,20 @@ def alerts_on(ws: Workspace, project: str, day: str) -> list[Alert]:
     return [] if version is None else [Alert.from_json(one) for one in version.location["alerts"]]
 
 
+def _thresholds(policy: Alerts | None) -> dict[str, float]:
+    """Return the points from which an alert is so grave, where the project declares others."""
+    usual, own = Alerts(), policy or Alerts()
+    names = ("low", "medium", "high")
+    changed = any(getattr(own, name) != getattr(usual, name) for name in names)
+    return {name: float(getattr(own, name)) for name in names} if changed else {}
+
+
+def _ruled(said: Rulings) -> dict[str, Any]:
+    """Return what people said of causes, where they did: the verdict of a day follows it."""
+    told = {"accepted": sorted(said.accepted), "shifts": dict(sorted(said.shifts.items()))}
+    return {"rulings": told} if any(told.values()) else {}
+
+
 class Watcher:
     """The builds of monitoring for one project; what days share is read once."""
 
@@ -103,6 +120,10 @@ class Watcher:
         reference = self.reference(champion)
         if reference is None:
             return stage_result(profile)
+        if self.spec.alerts is not None:
+            before = predecessor(self.ws, self.spec.name)
+            if before is not None:
+                build_versus(self, profile.version, champion, before)
         return self.findings(day, profile.version, champion, reference)
 
     # --- the day ------------------------------------------------------------------------------
@@ -118,7 +139,7 @@ class Watcher:
         }  # fmt: skip
         base = Input("base_model", "base_model", None, self.embeddings.base.content_hash)
         inputs = [raw.as_input("raw"), weak.as_input("weak_labels"), cleaned.as_input("cleaned")]
-        recipe = self._recipe("profile", "profile", day, (*inputs, base), config, _MEASURING)
+        recipe = self.recipe("profile", "profile", day, (*inputs, base), config, _MEASURING)
 
         def compute(lease: Lease) -> Produced:
             self.log.info(f"profile of {day}")
@@ -197,7 +218,7 @@ class Watcher:
             return profile
         inputs = (version.as_input("profile"), champion.as_input("champion"))
         config = {"max_tokens": self.spec.training.max_tokens}
-        recipe = self._recipe(
+        recipe = self.recipe(
             "answers",
             "champion",
             version.partition,
@@ -235,7 +256,7 @@ class Watcher:
             return None
         title = f"champion {champion.name}@{champion.content_hash[:8]}"
         inputs = (*(v.as_input("profile") for v in versions), champion.as_input("champion"))
-        recipe = self._recipe(
+        recipe = self.recipe(
             "reference", "reference", None, inputs, {"days": wanted, "missing": missing}, _JUDGING
         )
 
@@ -290,9 +311,11 @@ class Watcher:
             profile.as_input("profile"), version.as_input("reference"),
             champion.as_input("champion"), *(one.as_input("findings") for one in before),
         )  # fmt: skip
-        recipe = self._recipe(
-            "findings", "findings", day, inputs, {"history": HISTORY_DAYS}, _JUDGING
-        )
+        said = rulings(self.ws.ledger.alert_events(self.spec.name))
+        config = {"history": HISTORY_DAYS, **_thresholds(self.spec.alerts), **_ruled(said)}
+        recipe = self.recipe("findings", "findings", day, inputs, config, _JUDGING)
+
+        policy = self.spec.alerts or Alerts()
 
         def compute(lease: Lease) -> Produced:
             today = self.answered(profile, champion)
@@ -307,7 +330,7 @@ class Watcher:
             judging = Judging(
                 labeler=None if labeler is None else labeler.predict,
                 answer=asked(self.ws, self.project, champion), models=(known.title,),
-                costs=self._costs(),
+                costs=self._costs(), low=policy.low, medium=policy.medium, high=policy.high,
             )  # fmt: skip
             alerts = alerts_of(found, evidence, judging) if found else []
             compared = replace(compared, flagged=frozenset(f.key for f in found))
@@ -321,7 +344,7 @@ class Watcher:
                 content,
                 {"column": column, "alerts": told, "reference": version.content_hash},
                 today.rows.get("all", 0), table.nbytes,
-                told_findings(day, found, alerts, known, len(compared.compared)),
+                told_findings(day, found, alerts, known, len(compared.compared), said),
             )  # fmt: skip
 
         return stage_result(tables.build(self.ws, recipe, compute, self.run))
@@ -357,10 +380,11 @@ class Watcher:
             sides.append(sample.select(names).append_column("answer", classes))
         write_report(sides[0], sides[1], self.ws.home.reports / content[:16] / "report.html")
 
-    def _recipe(
+    def recipe(
         self, kind: str, name: str, day: str | None, inputs: Sequence[Input],
         config: Mapping[str, Any], modules: Sequence[str],
     ) -> Recipe:  # fmt: skip
+        """Return the recipe of an artifact of monitoring."""
         return Recipe(
             self.spec.name, kind, name, day, tuple(inputs), code_fingerprint(*modules), config,
             environment_fingerprint(_PACKAGES, True), 0,

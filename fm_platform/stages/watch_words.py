@@ -7,6 +7,7 @@ from typing import Any
 
 from fm_platform.lineage import ArtifactVersion
 from fm_platform.monitoring import Alert, Finding, Profile, Reference
+from fm_platform.monitoring.life import Rulings
 from fm_platform.monitoring.words import sentence
 from fm_platform.stages.common import CheckResult, summary
 
@@ -37,13 +38,17 @@ def told_profile(profile: Profile) -> dict[str, Any]:
 
 
 def told_findings(
-    day: str, found: Sequence[Finding], alerts: Sequence[Alert], reference: Reference, tests: int
-) -> dict[str, Any]:
-    """Return what people see of a day: alerts first, in words."""
-    sent = [alert for alert in alerts if alert.sends]
+    day: str, found: Sequence[Finding], alerts: Sequence[Alert], reference: Reference, tests: int,
+    said: Rulings,
+) -> dict[str, Any]:  # fmt: skip
+    """Return what people see of a day: alerts first, in words.
+
+    A cause that people accepted, or lowered far enough, is listed and no longer warned of.
+    """
+    sent = [a for a in alerts if a.cause.key not in said.accepted and said.severity(a) != "record"]
     listed = [
         {
-            "id": a.id, "severity": a.severity, "what": a.title, "since": a.since,
+            "id": a.id, "severity": said.severity(a), "what": a.title, "since": a.since,
             "points": round(a.impact.worst, 2), "impact": a.words[-1],
             "repair": a.repairs[0].title,
         }
@@ -51,15 +56,15 @@ def told_findings(
     ]  # fmt: skip
     spec_words = f"{tests} metrics compared with what {reference.title} was trained on"
     if tests == 0:
-        said = f"nothing of {day} could be compared: a check that saw nothing has failed."
+        words = f"nothing of {day} could be compared: a check that saw nothing has failed."
     elif sent:
-        said = " ".join(f"{alert.title}: {alert.words[-1]}" for alert in sent[:3])
+        words = " ".join(f"{alert.title}: {alert.words[-1]}" for alert in sent[:3])
     elif alerts:
-        said = f"{spec_words}; {len(alerts)} moved that the model does not care about."
+        words = f"{spec_words}; {len(alerts)} moved that the model does not care about."
     else:
-        said = f"{spec_words}: all within their bands."
+        words = f"{spec_words}: all within their bands."
     check = CheckResult(
-        "drift", not sent and tests > 0, said, {"alerts": listed, "tests": tests}, blocking=False
+        "drift", not sent and tests > 0, words, {"alerts": listed, "tests": tests}, blocking=False
     )
     shown: dict[str, list[dict[str, Any]]] = {
         "alerts": listed,

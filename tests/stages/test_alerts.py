@@ -9,7 +9,9 @@ import pytest
 
 from fm_platform.errors import FMError
 from fm_platform.home import Home
+from fm_platform.lineage import Produced, Recipe, RunContext
 from fm_platform.lineage.database import now
+from fm_platform.monitoring.life import Life
 from fm_platform.monitoring.records import Alert, Cause, Estimate, Impact, Repair
 from fm_platform.spec.alerts import Alerts
 from fm_platform.spec.load import LoadedProject
@@ -67,7 +69,24 @@ def test_one_cause_is_one_alert_however_often_it_is_seen(ws: Workspace) -> None:
     assert [event.what for event in life.events] == ["opened", "seen", "seen"]
 
 
-def test_a_repair_is_asked_for_once_and_judged(ws: Workspace) -> None:
+def repaired(desk: Desk) -> Life:
+    """Open an alert and have its repair run."""
+    desk.open([alert()], 1)
+    (asked,) = desk.due()
+    desk.running(asked, "b1")
+    desk.finished(desk.find(asked.alert.id), True, "done")
+    return desk.find(asked.alert.id)
+
+
+def findings(desk: Desk, monkeypatch: pytest.MonkeyPatch, again: list[Alert]) -> None:
+    """Let the ledger hold these alerts of the day, as another look at it would find them."""
+    told = {"alerts": [one.to_json() for one in again]}
+    recipe = Recipe("shop", "findings", "findings", "2026-01-03", (), "c", {"again": told}, "e", 0)
+    made = Produced("h", told)
+    desk.ws.ledger.record(recipe, made, RunContext(), now(), now())
+
+
+def test_a_repair_is_asked_for_once_and_looked_at_again_once(ws: Workspace) -> None:
     desk = desk_of(ws)
     desk.open([alert()], 1)
 
@@ -77,26 +96,66 @@ def test_a_repair_is_asked_for_once_and_judged(ws: Workspace) -> None:
     desk.running(asked, "b1")
     assert desk.due() == []
     (life,) = desk.lives().values()
+    assert desk.checking() == []
     desk.finished(life, True, "done")
-    desk.judge("2026-01-03", 1, [])
-    assert desk.find(life.alert.id).state == "repaired"
-    assert desk.due() == []
+
+    (once,), (twice,) = desk.checking(), desk.checking()
+    assert (once.alert.id, once.state) == (twice.alert.id, "checking")
+    assert [e.what for e in twice.events].count("checking") == 1
 
 
 @pytest.mark.parametrize(
-    ("again", "state"),
-    [([], "repaired"), ([alert()], "not_repaired"), ([alert(loss=9.0)], "made_worse")],
+    ("again", "ruling", "state"),
+    [
+        ([alert()], None, "not_repaired"),
+        ([alert(loss=9.0)], None, "made_worse"),
+        ([alert(severity="record")], None, "repaired"),
+        ([alert(severity="low")], "lowered", "repaired"),
+        ([alert(severity="record")], "raised", "not_repaired"),
+        ([], None, "repaired"),
+    ],
 )
-def test_did_it_help(ws: Workspace, again: list[Alert], state: str) -> None:
+def test_did_it_help(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch, again: list[Alert], ruling: str, state: str
+) -> None:
     desk = desk_of(ws)
-    desk.open([alert()], 1)
-    (life,) = desk.due()
-    desk.running(life, "b1")
-    desk.finished(desk.find(life.alert.id), True, "done")
+    work = Work(("2026-01-03",), ("raw",), models=False)
+    monkeypatch.setattr(module.Desk, "work", lambda self, repair: work)
+    life = repaired(desk)
+    findings(desk, monkeypatch, again)
+    if ruling:
+        desk.rule(life, ruling, "so we say", "ann")
 
-    desk.judge("2026-01-03", 1, again)
+    (checked,) = desk.checking()
+    desk.close(checked, True, "")
 
     assert desk.find(life.alert.id).state == state
+    assert desk.checking() == []
+
+
+def test_a_look_that_failed_has_repaired_nothing(ws: Workspace) -> None:
+    desk = desk_of(ws)
+    repaired(desk)
+    (life,) = desk.checking()
+
+    desk.close(life, False, "out of disk")
+
+    closed = desk.find(life.alert.id)
+    assert closed.state == "not_repaired"
+    assert "out of disk" in closed.events[-1].reason
+
+
+def test_raised_from_what_nobody_is_told_of_it_acts(ws: Workspace) -> None:
+    desk = desk_of(ws)
+    desk.open([alert(severity="record")], 1)
+    assert desk.due() == []
+    (life,) = desk.lives().values()
+    assert life.state == "open"
+
+    desk.rule(life, "raised", "it is our largest customer", "ann")
+
+    assert [due.alert.id for due in desk.due()] == [life.alert.id]
+    assert desk.rulings().severity(desk.find(life.alert.id).alert) == "low"
 
 
 @pytest.mark.parametrize(

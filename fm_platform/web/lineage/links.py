@@ -17,6 +17,8 @@ _ASSETS = {
     "shingles": "cleaned",
     "start": "shared_start", "adapter": "adapters", "merged_model": "merged_model",
     "evaluation": "evaluation",
+    "profile": "watch", "answers": "watch", "reference": "watch", "versus": "watch",
+    "findings": "watch",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from fm_platform.lineage.nodes import Node
 from fm_platform.lineage.records import AliasChange, ArtifactVersion, Slot
 from fm_platform.lineage.refs import version_name
 from fm_platform.lineage.view import record_of
+from fm_platform.stages.alert_story import alerts_of_version
 from fm_platform.stages.diff.causes import stage
 from fm_platform.web.lineage.inert import inert
 
@@ -149,6 +150,7 @@ def record_json(
         }
         for move in _moves(ledger, version, at)
     ]  # fmt: skip
+    told["alerts"] = alerts_of_version(ledger, version)
     told["series"] = series(ledger, version, listed, at)
     return told
 

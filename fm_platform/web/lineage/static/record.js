@@ -8,6 +8,7 @@ export function recordView(record, act) {
     head(record, act),
     state(record, act),
     decisions(record),
+    alerts(record),
     numbers(record, act),
     measured(record.metrics),
     made(record),
@@ -157,6 +158,15 @@ function decisions(record) {
   const told = [...taken, ...moves].sort((a, b) => Date.parse(a.at) - Date.parse(b.at));
   return section("Decisions", told.length > 0 && list(told.reverse(), (one) => h(one.what === "refusal" ? "div.taken.refusal" : "div.taken",
     h("b", one.what), one.why && ` ${one.why}`, " ", h("span.soft", [one.who, time(one.at)].filter(Boolean).join(", "))), 6));
+}
+
+// Alerts that it was made for, came of, or tells of: what was wrong, and whether it helped.
+function alerts(record) {
+  const told = record.alerts || [];
+  return section("Alerts", told.length > 0 && list(told, (one) => h("div.taken",
+    h("b", words(one.state)), " ", one.title, one.outcome && h("div", one.outcome),
+    h("div.soft", [`${one.role} alert ${one.id}`, time(one.at)].join(", "),
+      one.link && [" ", outside({ title: "the alert", address: one.link })])), 6));
 }
 
 function storage(record) {
