@@ -64,7 +64,7 @@ class Server:
         from mlflow import MlflowClient
 
         self.door.mode = "open"
-        return MlflowClient(self.url)
+        return MlflowClient(self.url, self.url)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ def test_weights_go_and_the_run_stays(
     tracker = make_tracker()
     published = tracker.log_merged_model(records.model())
     (records.model_dir / "model.safetensors").unlink()  # the store let go of it before
-    client = MlflowClient(tracker.uri)
+    client = MlflowClient(tracker.uri, tracker.uri)
 
     freed = tracker.forget_model(records.project, records.model().recipe_hash)
 
@@ -42,6 +42,6 @@ def test_the_same_recipe_is_registered_again(make_tracker: MakeTracker, records:
     again = tracker.log_merged_model(records.model())
 
     assert not again.reason
-    client = MlflowClient(tracker.uri)
+    client = MlflowClient(tracker.uri, tracker.uri)
     assert counts(client, records.project) == {"runs": 1, "models": 1, "versions": 1}
     assert set(aliases(client, records.project)) == {"challenger"}

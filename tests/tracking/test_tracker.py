@@ -55,7 +55,7 @@ def test_database_file_gets_runs_model_version_and_alias(
 
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracker.uri)
+    client = MlflowClient(tracker.uri, tracker.uri)
     assert counts(client, records.project) == {"runs": 3, "models": 1, "versions": 1}
     assert not any(p.spooled or p.reason for p in (training, model, evaluation, champion))
     run = client.get_run(training.run_id)
@@ -103,7 +103,8 @@ def test_same_recipe_twice_is_one_version(make_tracker: MakeTracker, records: Re
     from mlflow import MlflowClient
 
     assert again == first
-    client = MlflowClient(make_tracker().uri)
+    uri = make_tracker().uri
+    client = MlflowClient(uri, uri)
     assert counts(client, records.project) == {"runs": 3, "models": 1, "versions": 1}
 
 
@@ -116,7 +117,7 @@ def test_new_challenger_leaves_the_champion_until_it_wins(
 
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracker.uri)
+    client = MlflowClient(tracker.uri, tracker.uri)
     assert aliases(client, records.project) == {"champion": 1, "challenger": 2}
     tracker.set_champion(records.project, "7" * 64)
     assert aliases(client, records.project) == {"champion": 2}
