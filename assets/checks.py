@@ -36,7 +36,7 @@ CHECKS: dict[str, dict[str, str]] = {
     },
     "evaluation": {
         "non_empty": "There are gold test rows.",
-        "gate": "The challenger is not worse than the champion, overall and on every source.",
+        "gate": "The challenger is nowhere worse than the champion and meets what is required.",
     },
 }
 """Stage -> check name -> what it promises."""

@@ -170,6 +170,8 @@ def results(project: Project, as_json: AsJson = False) -> None:
     told = table.to_json(project, version.content_hash)
     typer.echo(json.dumps(told, indent=1) if as_json else table.to_text())
     if not as_json:
+        for found in version.metrics.get("behaviour", ()):
+            typer.echo(render.behaviour_text(found))
         typer.echo(render.gate_text(version.metrics["gate"]))
 
 

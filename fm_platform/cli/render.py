@@ -110,6 +110,22 @@ def gate_text(gate: Mapping[str, Any]) -> str:
     return f"gate: {'promoted' if gate['promote'] else 'refused'}: {gate['reason']}"
 
 
+def behaviour_text(found: Mapping[str, Any]) -> str:
+    """Return one behaviour test: how often it passes, and some cases in which it does not."""
+    verdict = "passes" if found["ok"] else ("fails" if found["required"] else "fails (no gate)")
+    lines = [
+        f"behaviour: {found['name']} {verdict}: {found['passed']} of {found['cases']} cases"
+        f" (at least {found['at_least']:.0%}){': ' + found['why'] if found['why'] else ''}"
+    ]
+    for case in found["failures"] if not found["ok"] else ():
+        asked = case.get("row_id") or " -> ".join(
+            repr(case[key]) for key in ("text", "changed") if key in case
+        )
+        answers = " -> ".join(case[key] for key in ("answer", "after") if key in case)
+        lines.append(f"  {asked}: {answers}")
+    return "\n".join(display.plain(line) for line in lines)
+
+
 def predictions_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return label, confidence and text a line, and how to ask for the model that answered."""
     lines = [(row["label"], f"{row['confidence']:.3f}", row["text"]) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,27 @@ from fm_platform.evaluation.metrics import (
     ALL,
     Difference,
     SystemPredictions,
+    class_differences,
     differences,
     measure,
 )
 from fm_platform.spec.models import Evaluation, Gate
+
+_TAIL_DRAWS = 20
+"""Resamples that lie beyond each end of an interval at least, so that the end means something."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Something that a model must show whatever the champion does: a test or a constraint."""
+
+    name: str
+    ok: bool
+    told: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the requirement and whether it is met."""
+        return {"name": self.name, "ok": self.ok, "told": self.told}
 
 
 @dataclass(frozen=True)
@@ -30,7 +48,9 @@ class GateDecision:
         tolerance: How much worse is still not worse.
         minimum: Least value overall, or None.
         value: The challenger's value overall.
-        differences: Challenger - champion, `all` first, then per source; empty for a first model.
+        differences: Challenger - champion, `all` first, then place by place; empty for a first
+            model.
+        requirements: Declared tests and constraints, met or not.
     """
 
     promote: bool
@@ -40,9 +60,11 @@ class GateDecision:
     minimum: float | None
     value: float
     differences: tuple[Difference, ...]
+    requirements: tuple[Requirement, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the decision and its numbers, for the ledger."""
+        required = [requirement.to_json() for requirement in self.requirements]
         return {
             "promote": self.promote,
             "reason": self.reason,
@@ -51,6 +73,7 @@ class GateDecision:
             "minimum": self.minimum,
             "value": self.value,
             "differences": [difference.to_json() for difference in self.differences],
+            **({"requirements": required} if required else {}),
         }
 
     def records(self) -> list[dict[str, Any]]:
@@ -78,13 +101,15 @@ def gate(
     classes: Sequence[str],
     evaluation: Evaluation,
     rule: Gate,
+    requirements: Sequence[Requirement] = (),
 ) -> GateDecision:
     """Decide whether `challenger` becomes champion.
 
-    It is refused where its value overall is below the minimum, or where the paired bootstrap
-    interval of challenger - champion lies wholly below -tolerance, overall or on any source.
-    Each interval has the confidence level of `evaluation`: the more sources, the more often an
-    equal challenger is refused by chance (about 2.5 % for each at level 0.95).
+    It is refused where a requirement is not met, where its value overall is below the minimum, or
+    where the paired bootstrap interval of challenger - champion lies wholly below -tolerance,
+    overall or at any declared place (sources, classes). Each interval has the confidence level
+    of `evaluation`: the more places, the more often an equal challenger is refused by chance
+    (about 2.5 % for each at level 0.95), unless the rule says that they hold together.
 
     Args:
         challenger: Predictions on the rows of `gold`.
@@ -93,7 +118,8 @@ def gate(
         sources: n source names.
         classes: Class names.
         evaluation: Resamples, level, seed.
-        rule: Metric, tolerance, minimum.
+        rule: Metric, tolerance, minimum, places.
+        requirements: What was tested of the challenger alone.
 
     Raises:
         EvaluationError: If there are no rows or predictions do not match them.
@@ -104,12 +130,48 @@ def gate(
         value = interval.value if interval is not None else 0.0
         found: tuple[Difference, ...] = ()
     else:
-        found = differences(
-            challenger, champion, gold, sources, len(classes), evaluation, rule.metric
-        )
+        found = _places(challenger, champion, gold, sources, classes, evaluation, rule)
         value = found[0].ours
+    failed = [requirement for requirement in requirements if not requirement.ok]
     promote, reason = _decide(found, value, rule, evaluation.confidence_level)
-    return GateDecision(promote, reason, rule.metric, rule.tolerance, rule.minimum, value, found)
+    if failed:
+        told = "; ".join(requirement.told for requirement in failed)
+        promote, reason = False, f"{told[0].upper()}{told[1:]}." + ("" if promote else f" {reason}")
+    return GateDecision(
+        promote, reason, rule.metric, rule.tolerance, rule.minimum, value, found,
+        tuple(requirements),
+    )  # fmt: skip
+
+
+def _places(
+    challenger: SystemPredictions,
+    champion: SystemPredictions,
+    gold: npt.NDArray[np.integer],
+    sources: Sequence[str],
+    classes: Sequence[str],
+    evaluation: Evaluation,
+    rule: Gate,
+) -> tuple[Difference, ...]:
+    """Return challenger - champion overall and at each declared place.
+
+    Together m intervals of level 1 - (1 - level) / m hold with the declared level, whatever
+    their dependence (Bonferroni). Whether any place is worse is then answered as by the
+    step-down procedure of Holm (1979), which first looks at the same bound.
+    """
+    k, by_class = len(classes), "class" in rule.places
+    if rule.together:
+        m = 1 + ("source" in rule.places) * len(set(sources)) + by_class * k
+        tail = (1.0 - evaluation.confidence_level) / m
+        draws = max(evaluation.bootstrap_samples, math.ceil(2 * _TAIL_DRAWS / tail))
+        evaluation = evaluation.model_copy(
+            update={"confidence_level": 1.0 - tail, "bootstrap_samples": draws}
+        )
+    found = differences(challenger, champion, gold, sources, k, evaluation, rule.metric)
+    if "source" not in rule.places:
+        found = found[:1]
+    if by_class:
+        found += class_differences(challenger, champion, gold, sources, classes, evaluation)
+    return found
 
 
 def _decide(
@@ -126,11 +188,13 @@ def _decide(
         beyond = f" by more than {rule.tolerance:g}" if rule.tolerance else ""
         return False, (
             f"Worse than the champion in {rule.metric}{beyond}, "
-            f"beyond the {level:.0%} interval: {places}."
+            f"beyond the {level:.0%} interval{' of all places together' if rule.together else ''}: "
+            f"{places}."
         )
+    what = "source" if rule.places == ("source",) else "place"
     return True, (
         f"Not worse than the champion in {rule.metric}: {_place(ALL)} {_numbers(found[0])}, "
-        f"and on none of {len(found) - 1} source{'s' if len(found) != 2 else ''}."
+        f"and on none of {len(found) - 1} {what}{'s' if len(found) != 2 else ''}."
     )
 
 

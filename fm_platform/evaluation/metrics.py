@@ -1,8 +1,4 @@
-"""Metrics of a classifier that may abstain, each with a bootstrap interval.
-
-Labels are class indices; -1 is an abstention and counts as wrong, in every metric that looks at
-labels. Log loss and calibration look at probabilities only.
-"""
+"""Metrics of a classifier that may abstain, and differences of two, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -20,32 +16,21 @@ from fm_platform.evaluation.bootstrap import (
     resampled_sums,
     stratum_sums,
 )
+from fm_platform.evaluation.counts import ALL as ALL
+from fm_platform.evaluation.counts import SystemPredictions as SystemPredictions
+from fm_platform.evaluation.counts import (
+    calibration,
+    f1_of,
+    metrics_of,
+    normalized,
+    row_features,
+    strata_of,
+    with_all,
+)
 from fm_platform.spec.models import Evaluation
-
-ALL = "all"
-"""Name of the row over all sources; no source may be called so."""
 
 METRICS = ("f1_weighted", "f1_macro", "accuracy", "log_loss", "ece")
 LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
-
-_SMALLEST_PROBABILITY = 1e-7
-"""Resolution of float32: what a soft-max in float32 can tell from 0."""
-
-
-@dataclass(frozen=True)
-class SystemPredictions:
-    """The answers of one system on the evaluated rows.
-
-    Attributes:
-        labels: int[n], class indices, -1 for no answer.
-        probabilities: float[n, k] in 0..1, rows sum to 1; None where the system gives none.
-        measured: bool[n], rows on which the system can be judged at all (e.g. those that have
-            human raters); None means all.
-    """
-
-    labels: npt.NDArray[np.integer]
-    probabilities: npt.NDArray[np.floating] | None = None
-    measured: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,10 +109,10 @@ def measure(
     Raises:
         EvaluationError: If there are no rows or predictions do not fit them.
     """
-    names, strata = _strata(gold, sources, n_classes)
+    names, strata = strata_of(gold, sources, n_classes)
     ordered = list(systems)
     features = [
-        _features(name, systems[name], gold, n_classes, evaluation.calibration_bins)
+        row_features(name, systems[name], gold, n_classes, evaluation.calibration_bins)
         for name in ordered
     ]
     resampled = resampled_sums(
@@ -160,9 +145,71 @@ def differences(
     """
     if metric not in METRICS:
         raise EvaluationError("there is no such metric", expected=", ".join(METRICS), found=metric)
-    names, strata = _strata(gold, sources, n_classes)
+    names, points, resampled = _paired(ours, theirs, gold, sources, n_classes, evaluation)
+    values = [metrics_of(sums, n_classes).get(metric) for sums in points]
+    drawn = [metrics_of(sums, n_classes).get(metric) for sums in resampled]
+    if values[0] is None or values[1] is None or drawn[0] is None or drawn[1] is None:
+        raise EvaluationError(f"{metric} needs probabilities of both systems")
+    return tuple(
+        _difference(
+            source, int(points[0][i, 0]), float(values[0][i]), float(values[1][i]),
+            drawn[0][:, i] - drawn[1][:, i], evaluation.confidence_level,
+        )
+        for i, source in enumerate([ALL, *names])
+    )  # fmt: skip
+
+
+def class_differences(
+    ours: SystemPredictions,
+    theirs: SystemPredictions,
+    gold: npt.NDArray[np.integer],
+    sources: Sequence[str],
+    classes: Sequence[str],
+    evaluation: Evaluation,
+) -> tuple[Difference, ...]:
+    """Return ours - theirs in the F1 of each class over all rows; `n` are its gold rows.
+
+    The place is called `class NAME`, which no source can be.
+
+    Raises:
+        EvaluationError: As in `measure`.
+    """
+    k = len(classes)
+    _, points, resampled = _paired(ours, theirs, gold, sources, k, evaluation)
+    values = [f1_of(sums[0], k) for sums in points]
+    drawn = [f1_of(sums[:, 0], k) for sums in resampled]
+    support = points[0][0, 2 + 2 * k : 2 + 3 * k]
+    return tuple(
+        _difference(
+            f"class {name}", int(support[i]), float(values[0][i]), float(values[1][i]),
+            drawn[0][:, i] - drawn[1][:, i], evaluation.confidence_level,
+        )
+        for i, name in enumerate(classes)
+    )  # fmt: skip
+
+
+def class_f1(
+    system: SystemPredictions, gold: npt.NDArray[np.integer], classes: Sequence[str]
+) -> dict[str, float]:
+    """Return the F1 of each class that occurs in gold."""
+    k = len(classes)
+    sums = row_features("system", system, gold, k, 1).sum(axis=0)
+    f1, support = f1_of(sums, k), sums[2 + 2 * k : 2 + 3 * k]
+    return {name: round(float(f1[i]), 6) for i, name in enumerate(classes) if support[i]}
+
+
+def _paired(
+    ours: SystemPredictions,
+    theirs: SystemPredictions,
+    gold: npt.NDArray[np.integer],
+    sources: Sequence[str],
+    n_classes: int,
+    evaluation: Evaluation,
+) -> tuple[list[str], list[Floats], list[Floats]]:
+    """Return names of sources and, of both systems, sums [1 + sources, d], plain and resampled."""
+    names, strata = strata_of(gold, sources, n_classes)
     features = [
-        _features(name, system, gold, n_classes, evaluation.calibration_bins)
+        row_features(name, system, gold, n_classes, evaluation.calibration_bins)
         for name, system in (("ours", ours), ("theirs", theirs))
     ]
     resampled = resampled_sums(
@@ -172,27 +219,16 @@ def differences(
         samples=evaluation.bootstrap_samples,
         seed=evaluation.seed,
     )
-    points = [_with_all(stratum_sums(matrix, strata, len(names))) for matrix in features]
-    values = [_metrics(sums, n_classes).get(metric) for sums in points]
-    drawn = [_metrics(_with_all(sums), n_classes).get(metric) for sums in resampled]
-    if values[0] is None or values[1] is None or drawn[0] is None or drawn[1] is None:
-        raise EvaluationError(f"{metric} needs probabilities of both systems")
-    found = []
-    for index, source in enumerate([ALL, *names]):
-        low, high = percentile_interval(
-            drawn[0][:, index] - drawn[1][:, index], evaluation.confidence_level
-        )
-        a, b = float(values[0][index]), float(values[1][index])
-        found.append(
-            Difference(
-                source,
-                int(points[0][index, 0]),
-                round(a, 6),
-                round(b, 6),
-                Interval.rounded(a - b, low, high),
-            )
-        )
-    return tuple(found)
+    points = [with_all(stratum_sums(matrix, strata, len(names))) for matrix in features]
+    return names, points, [with_all(sums) for sums in resampled]
+
+
+def _difference(
+    place: str, n: int, ours: float, theirs: float, drawn: Floats, level: float
+) -> Difference:
+    low, high = percentile_interval(drawn, level)
+    interval = Interval.rounded(ours - theirs, low, high)
+    return Difference(place, n, round(ours, 6), round(theirs, 6), interval)
 
 
 def reliability(
@@ -205,8 +241,8 @@ def reliability(
     """
     if predictions.probabilities is None:
         raise EvaluationError("a reliability curve needs probabilities")
-    confidence, correct, index = _calibration(
-        _normalized("system", predictions.probabilities, gold.shape[0]), gold, bins
+    confidence, correct, index = calibration(
+        normalized("system", predictions.probabilities, gold.shape[0]), gold, bins
     )
     n = np.bincount(index, minlength=bins)
     mean = np.bincount(index, weights=confidence, minlength=bins)
@@ -225,9 +261,9 @@ def reliability(
 def _measured(
     names: Sequence[str], strata: Ints, matrix: Floats, sums: Floats, n_classes: int, level: float
 ) -> dict[str, Measured]:
-    points = _with_all(stratum_sums(matrix, strata, len(names)))
-    values = _metrics(points, n_classes)
-    drawn = _metrics(_with_all(sums), n_classes)
+    points = with_all(stratum_sums(matrix, strata, len(names)))
+    values = metrics_of(points, n_classes)
+    drawn = metrics_of(with_all(sums), n_classes)
     measured: dict[str, Measured] = {}
     for index, source in enumerate([ALL, *names]):
         n = int(points[index, 0])
@@ -244,135 +280,3 @@ def _measured(
             row[metric] = Interval.rounded(point, low, high)
         measured[source] = Measured(n, row)
     return measured
-
-
-def _strata(
-    gold: npt.NDArray[np.integer], sources: Sequence[str], n_classes: int
-) -> tuple[list[str], Ints]:
-    n = gold.shape[0]
-    if n == 0:
-        raise EvaluationError(
-            "there are no gold rows to evaluate on",
-            next_step="declare a gold column, or wait for days that have test rows",
-        )
-    if len(sources) != n:
-        raise EvaluationError("sources do not match gold", expected=n, found=len(sources))
-    if gold.min() < 0 or gold.max() >= n_classes:
-        raise EvaluationError(
-            "gold holds a label outside the taxonomy",
-            expected=f"0..{n_classes - 1}",
-            found=f"{gold.min()}..{gold.max()}",
-        )
-    names, strata = np.unique(np.asarray(sources, dtype=object).astype(str), return_inverse=True)
-    if ALL in names:
-        raise EvaluationError(f"a source may not be called {ALL!r}")
-    return [str(name) for name in names], strata.astype(np.int64)
-
-
-def _features(
-    name: str,
-    system: SystemPredictions,
-    gold: npt.NDArray[np.integer],
-    n_classes: int,
-    bins: int,
-) -> Floats:
-    """Return float64[n, d]: count, right, then per class right, predicted and gold one-hots.
-
-    With probabilities follow the log loss and, per calibration bin, confidence - correct.
-    """
-    n = gold.shape[0]
-    labels = np.asarray(system.labels)
-    if labels.shape != (n,):
-        raise EvaluationError(f"labels of {name} do not match gold", expected=n, found=labels.shape)
-    if n and (labels.min() < -1 or labels.max() >= n_classes):
-        raise EvaluationError(
-            f"{name} answers outside the taxonomy",
-            expected=f"-1..{n_classes - 1}",
-            found=f"{labels.min()}..{labels.max()}",
-        )
-    rows = np.arange(n)
-    right = labels == gold
-    answered = labels >= 0
-    width = 2 + 3 * n_classes + (0 if system.probabilities is None else 1 + bins)
-    matrix = np.zeros((n, width))
-    matrix[:, 0] = 1.0
-    matrix[:, 1] = right
-    matrix[rows[right], 2 + gold[right]] = 1.0
-    matrix[rows[answered], 2 + n_classes + labels[answered]] = 1.0
-    matrix[rows, 2 + 2 * n_classes + gold] = 1.0
-    if system.probabilities is not None:
-        probabilities = _normalized(name, system.probabilities, n)
-        if probabilities.shape[1] != n_classes:
-            raise EvaluationError(
-                f"probabilities of {name} do not match the taxonomy",
-                expected=n_classes,
-                found=probabilities.shape[1],
-            )
-        start = 2 + 3 * n_classes
-        given = np.clip(probabilities[rows, gold], _SMALLEST_PROBABILITY, 1.0)
-        matrix[:, start] = -np.log(given)
-        confidence, correct, index = _calibration(probabilities, gold, bins)
-        matrix[rows, start + 1 + index] = confidence - correct
-    if system.measured is not None:
-        matrix *= np.asarray(system.measured, dtype=bool)[:, None]
-    return matrix
-
-
-def _normalized(name: str, probabilities: npt.NDArray[np.floating], n: int) -> Floats:
-    values = np.asarray(probabilities, dtype=np.float64)
-    if values.ndim != 2 or values.shape[0] != n:
-        raise EvaluationError(
-            f"probabilities of {name} do not match gold", expected=f"[{n}, k]", found=values.shape
-        )
-    totals = values.sum(axis=1)
-    if not np.isfinite(values).all() or values.min(initial=0.0) < 0.0:
-        raise EvaluationError(f"{name} gives probabilities that are negative or not finite")
-    if np.abs(totals - 1.0).max(initial=0.0) > 1e-2:
-        raise EvaluationError(
-            f"probabilities of {name} do not sum to 1", found=float(totals.min()), expected=1.0
-        )
-    return np.asarray(values / totals[:, None], dtype=np.float64)
-
-
-def _calibration(
-    probabilities: Floats, gold: npt.NDArray[np.integer], bins: int
-) -> tuple[Floats, Floats, Ints]:
-    """Return confidence, correctness and bin of the most probable class of each row.
-
-    Source: Guo et al., On Calibration of Modern Neural Networks (2017), equation 3; bins of
-    equal width, closed above.
-    """
-    confidence = probabilities.max(axis=1)
-    correct = (probabilities.argmax(axis=1) == gold).astype(np.float64)
-    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    return confidence, correct, index
-
-
-def _with_all(sums: Floats) -> Floats:
-    """Return sums [..., 1 + strata, d] with the sum over strata in front."""
-    return np.concatenate([sums.sum(axis=-2, keepdims=True), sums], axis=-2)
-
-
-def _metrics(sums: Floats, k: int) -> dict[str, Floats]:
-    """Return each metric for sums float64[..., d]; 0 rows give 0.
-
-    F1 of a class that is neither in gold nor answered is left out of the macro mean; a class
-    with no right answer has F1 0.
-    """
-    n = np.maximum(sums[..., 0], 1.0)
-    right = sums[..., 2 : 2 + k]
-    predicted = sums[..., 2 + k : 2 + 2 * k]
-    support = sums[..., 2 + 2 * k : 2 + 3 * k]
-    occurring = predicted + support
-    f1 = 2.0 * right / np.maximum(occurring, 1.0)
-    present = np.maximum((occurring > 0).sum(axis=-1), 1)
-    values = {
-        "f1_weighted": (f1 * support).sum(axis=-1) / n,
-        "f1_macro": f1.sum(axis=-1) / present,
-        "accuracy": sums[..., 1] / n,
-    }
-    start = 2 + 3 * k
-    if sums.shape[-1] > start:
-        values["log_loss"] = sums[..., start] / n
-        values["ece"] = np.abs(sums[..., start + 1 :]).sum(axis=-1) / n
-    return values

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from fm_platform.spec.models import ProjectSpec
+from fm_platform.spec.part import Part
 
 Config = dict[str, Any]
 
@@ -111,16 +112,22 @@ def _merge_without_effect(spec: ProjectSpec) -> set[str]:
 
 
 def evaluation(spec: ProjectSpec) -> Config:
-    """Return what matters to an evaluation and its gate."""
+    """Return what matters to an evaluation and its gate; what is not declared is in no recipe."""
     return {
-        "evaluation": spec.evaluation.model_dump(
-            mode="json", exclude=None if spec.evaluation.router else {"router"}
-        ),
-        "gate": spec.gate.model_dump(mode="json"),
+        "evaluation": _declared(spec.evaluation, "router", "behaviour"),
+        "gate": _declared(spec.gate, "places", "together", "constraints"),
         "classes": classes(spec),
         **former(spec),
         "max_tokens": spec.training.max_tokens,
     }
+
+
+def _declared(part: Part, *optional: str) -> Config:
+    """Return a part without those of the optional settings that say what is usual."""
+    usual = {
+        name for name in optional if getattr(part, name) == type(part).model_fields[name].default
+    }
+    return part.model_dump(mode="json", exclude=usual)
 
 
 def classes(spec: ProjectSpec) -> list[str]:

@@ -45,6 +45,7 @@ def cross_problems(data: Mapping[str, Any]) -> list[Problem]:
         *_twice("experts", experts, "expert"),
         *_functions(data),
         *_people(data),
+        *_required(data),
     ]
     names = _names(sources)
     for i, expert in experts:
@@ -158,6 +159,27 @@ def _functions(data: Mapping[str, Any]) -> Iterator[Problem]:
         column = function.get("column")
         if isinstance(column, str) and columns and column not in readable:
             yield (*place, i, "column"), unknown("column", column, readable)
+
+
+def _required(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the classes that behaviour tests and constraints name and the taxonomy does not."""
+    classes = _classes(data)
+    tests = _mappings(_mapping(data.get("evaluation")), "behaviour")
+    for i, message in _repeated(tests, "behaviour test"):
+        yield ("evaluation", "behaviour", i, "name"), message
+    named: list[tuple[Location, object]] = []
+    for i, test in tests:
+        place: Location = ("evaluation", "behaviour", i)
+        named.append(((*place, "label"), test.get("label")))
+        labels = test.get("labels")
+        many = [labels] if isinstance(labels, str) else _sequence(labels)
+        named += [((*place, "labels"), name) for name in many]
+    constraints = _mapping(_mapping(data.get("gate")).get("constraints"))
+    for i, ceiling in _mappings(constraints, "false_positives"):
+        named.append((("gate", "constraints", "false_positives", i, "label"), ceiling.get("label")))
+    for location, name in named:
+        if isinstance(name, str) and classes and name not in classes:
+            yield location, unknown("class", name, classes)
 
 
 def _twice(

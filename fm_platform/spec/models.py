@@ -15,8 +15,11 @@ from pydantic import Field, field_validator, model_validator
 
 from fm_platform.spec.alerts import Alerts as Alerts
 from fm_platform.spec.annotation import Annotation as Annotation
+from fm_platform.spec.behaviour import Behaviour as Behaviour
 from fm_platform.spec.checks import cross_problems
 from fm_platform.spec.cleaning import DEFAULT_RULES, CleaningRule
+from fm_platform.spec.evaluation import Evaluation as Evaluation
+from fm_platform.spec.evaluation import Gate as Gate
 from fm_platform.spec.labeling import DeclaredFunction as DeclaredFunction
 from fm_platform.spec.labeling import ExemplarFunction as ExemplarFunction
 from fm_platform.spec.labeling import KeywordFunction as KeywordFunction
@@ -224,30 +227,6 @@ class Merge(Part):
     def candidates(self) -> tuple[MergeMethodName, ...]:
         """The methods that are tried."""
         return self.methods if self.method == "auto" else (self.method,)
-
-
-class Evaluation(Part):
-    """What is measured on gold test rows."""
-
-    bootstrap_samples: int = Field(default=1000, ge=100)
-    confidence_level: float = Field(default=0.95, gt=0.5, lt=1)
-    calibration_bins: int = Field(default=15, ge=2)
-    baselines: dict[Name, Name] = Field(
-        default_factory=dict,
-        description="system name in the table -> labeling function whose votes it is",
-    )
-    router: bool = Field(
-        default=False, description="also the experts together, each text by who knows its kind"
-    )
-    seed: int = 0
-
-
-class Gate(Part):
-    """When a challenger becomes champion: not worse overall, and on no source."""
-
-    metric: Literal["f1_weighted", "f1_macro", "accuracy"] = "f1_weighted"
-    tolerance: float = Field(default=0.0, ge=0, le=1)
-    minimum: float | None = Field(default=None, ge=0, le=1)
 
 
 class Schedule(Part):

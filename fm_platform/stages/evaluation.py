@@ -30,7 +30,8 @@ from fm_platform.stages.window import in_classes_of_today, last_built_day, windo
 from fm_platform.workspace import Workspace
 
 if TYPE_CHECKING:
-    from fm_platform.evaluation.gate import GateDecision
+    from fm_platform.evaluation.behaviour import BehaviourResult
+    from fm_platform.evaluation.gate import GateDecision, Requirement
     from fm_platform.evaluation.metrics import SystemPredictions
     from fm_platform.evaluation.table import EvaluationTable
 
@@ -221,6 +222,7 @@ class _Evaluation:
         systems = self.systems()
         self.log.info(f"{len(systems)} systems on {len(self.gold)} gold test rows")
         table = evaluate(systems, self.gold, self.sources, self.classes, self.spec.evaluation)
+        behaviour = self._behaviour()
         decision = gate(
             systems["merged_model"],
             systems.get("champion"),
@@ -229,7 +231,9 @@ class _Evaluation:
             self.classes,
             self.spec.evaluation,
             self.spec.gate,
+            self._requirements(behaviour, systems["merged_model"]),
         )
+        shown = {"behaviour": [found.to_json() for found in behaviour]} if behaviour else {}
         data = self._predictions(systems, recipe)
         ref = tables.write(
             self.ws, recipe, lease, "predictions", data, column="part", value=recipe.hash[:16]
@@ -239,6 +243,7 @@ class _Evaluation:
                 "table": table.to_json(self.spec.name, ""),
                 "gate": decision.to_json(),
                 "predictions": ref.content_hash,
+                **shown,
             }
         )
         save_plot(self.ws, content, source_bars_png(table))
@@ -249,11 +254,43 @@ class _Evaluation:
             rows=ref.rows,
             bytes=sum(file.bytes for file in ref.files),
             metrics={
-                **_summary(table, decision),
+                **_summary(table, decision, behaviour),
                 "evaluation": table.to_json(self.spec.name, content),
                 "gate": decision.to_json(),
+                **shown,
             },
         )
+
+    def _behaviour(self) -> tuple[BehaviourResult, ...]:
+        """Return what the declared tests found of the merged model."""
+        from fm_platform.evaluation.behaviour import run_behaviour
+
+        declared = self.spec.evaluation.behaviour
+        rows = list(
+            zip(self.rows["row_id"].to_pylist(), self.rows["text"].to_pylist(), strict=True)
+        )
+        return run_behaviour(
+            declared,
+            lambda texts: self._probabilities(self.merged, texts),
+            self.classes,
+            rows if any(test.texts.rows for test in declared) else (),
+            self.spec.evaluation.seed,
+        )
+
+    def _requirements(
+        self, behaviour: tuple[BehaviourResult, ...], merged: SystemPredictions
+    ) -> tuple[Requirement, ...]:
+        from fm_platform.evaluation.constraints import constraints
+        from fm_platform.evaluation.gate import Requirement
+
+        tested = (Requirement(t.name, t.ok, t.told) for t in behaviour if t.required)
+        return (
+            *tested,
+            *constraints(
+                merged, self.gold, self.sources, self.classes, self.spec.evaluation,
+                self.spec.gate, self.merged.bytes or 0,
+            ),
+        )  # fmt: skip
 
     def _predictions(self, systems: dict[str, SystemPredictions], recipe: Recipe) -> pa.Table:
         blocks = []
@@ -334,11 +371,21 @@ def _test_rows(
     return tables.combine(found, tables.WEAK_LABELS)
 
 
-def _summary(table: EvaluationTable, decision: GateDecision) -> dict[str, Any]:
+def _summary(
+    table: EvaluationTable, decision: GateDecision, behaviour: tuple[BehaviourResult, ...]
+) -> dict[str, Any]:
     numbers = {f"merged_{k}": v for k, v in table.metrics("merged_model").items()}
+    shown: dict[str, Any] = {
+        "support-weighted F1": table.records("f1_weighted"), "gate": decision.records(),
+    }  # fmt: skip
+    if decision.requirements:
+        shown["requirements"] = [requirement.to_json() for requirement in decision.requirements]
+    if behaviour:
+        shown["behaviour"] = [found.record() for found in behaviour]
+        numbers |= {f"behaviour_{found.name}": found.share for found in behaviour}
     return summary(
         numbers,
-        {"support-weighted F1": table.records("f1_weighted"), "gate": decision.records()},
+        shown,
         (
             CheckResult("gate", decision.promote, decision.reason, decision.to_json()),
             CheckResult(

@@ -98,3 +98,72 @@ def test_decision_is_json() -> None:
     decision = decide(right_in(0.8, 0.8), right_in(0.7, 0.7))
 
     assert json.loads(json.dumps(decision.to_json()))["differences"][0]["source"] == "all"
+
+
+def test_a_requirement_that_is_not_met_keeps_even_a_first_model_out() -> None:
+    from fm_platform.evaluation.gate import Requirement
+
+    found = gate(
+        right_in(0.9, 0.9), None, GOLD, SOURCES, CLASSES, EVALUATION, Gate(),
+        (Requirement("negation", False, "behaviour test 'negation' passes in 1 of 8 cases"),),
+    )  # fmt: skip
+
+    assert not found.promote
+    assert found.reason == "Behaviour test 'negation' passes in 1 of 8 cases."
+    assert found.to_json()["requirements"][0]["name"] == "negation"
+
+
+def test_a_class_that_got_worse_is_found_where_sources_are_not() -> None:
+    rare = np.where(np.random.default_rng(3).random(1000) < 0.1, 1, 0)
+    champion, challenger = SystemPredictions(rare), SystemPredictions(np.zeros(1000, int))
+    by_class = gate(
+        challenger, champion, rare, SOURCES, CLASSES, EVALUATION,
+        Gate(places=("class",), tolerance=0.2),
+    )  # fmt: skip
+
+    assert gate(
+        challenger, champion, rare, SOURCES, CLASSES, EVALUATION, Gate(tolerance=0.2)
+    ).promote
+    assert not by_class.promote
+    assert "class positive" in by_class.reason
+
+
+def test_together_an_equal_challenger_is_refused_as_often_as_at_one_place() -> None:
+    """Eight sources, one true score: the share of refusals is that of a single comparison."""
+    sources, gold = [f"s{i % 8}" for i in range(400)], np.arange(400) // 8 % 2
+
+    def refused(together: bool) -> int:
+        count = 0
+        for seed in range(60):
+            draw = np.random.default_rng(seed).random((2, 400)) < 0.8
+            one, other = (SystemPredictions(np.where(right, gold, 1 - gold)) for right in draw)
+            rule = Gate(metric="accuracy", together=together)
+            count += not gate(one, other, gold, sources, CLASSES, EVALUATION, rule).promote
+        return count
+
+    alone, together = refused(False), refused(True)
+    assert together <= 6 < alone
+
+
+def test_constraints_are_verified_on_gold() -> None:
+    from fm_platform.evaluation.constraints import constraints
+    from fm_platform.spec.evaluation import Constraints, FalsePositives, LargestGap
+
+    rule = Gate(
+        metric="accuracy",
+        constraints=Constraints(
+            largest_gap=(LargestGap(at_most=0.1), LargestGap(between="class", at_most=0.5)),
+            false_positives=(FalsePositives(label="positive", at_most=0.05),),
+            size_mb=2,
+        ),
+    )
+    found = constraints(
+        right_in(0.9, 0.6), GOLD, SOURCES, CLASSES, EVALUATION, rule, size_bytes=3_000_000
+    )
+
+    assert [(r.name, r.ok) for r in found] == [
+        ("gap between source", False), ("gap between class", True),
+        ("false positives of positive", False), ("size", False),
+    ]  # fmt: skip
+    assert "source a (0.895) and source b (0.595) lie 0.300 apart" in found[0].told
+    assert "the model takes 3.0 MB (at most 2)" in found[3].told

@@ -66,3 +66,43 @@ def test_a_damaged_model_is_built_again_bit_for_bit(built: Built, name: str) -> 
     assert "damaged" in again.reason or "sha256" in again.reason
     assert again.version.content_hash == version.content_hash
     ws.models.verify(version.content_hash)
+
+
+def test_a_model_that_fails_a_required_behaviour_is_refused_by_name(built: Built) -> None:
+    from dataclasses import replace
+
+    from pydantic import TypeAdapter
+
+    from fm_platform.lineage import RunContext
+    from fm_platform.spec.behaviour import Behaviour
+    from fm_platform.stages import SilentReporter
+    from fm_platform.stages.evaluation import build_evaluation
+
+    ws, loaded, _ = built
+    praise, blame = WORDS["positive"][0], WORDS["negative"][0]
+    texts = {"templates": ["{good} {good}"], "fill": {"good": [praise]}}
+    declared = [
+        {"name": "praise", "kind": "functionality", "labels": "positive", "texts": texts},
+        {"name": "backwards", "kind": "functionality", "labels": "negative", "texts": texts},
+        {
+            "name": "blame_hurts", "kind": "direction", "label": "positive", "moves": "down",
+            "texts": {"rows": 20}, "change": {"append": [f" {blame} {blame} {blame}"]},
+            "required": False,
+        },
+    ]  # fmt: skip
+    tests = tuple(TypeAdapter(Behaviour).validate_python(test) for test in declared)
+    evaluation = loaded.spec.evaluation.model_copy(update={"behaviour": tests})
+    spec = loaded.spec.model_copy(update={"evaluation": evaluation})
+
+    result = build_evaluation(ws, replace(loaded, spec=spec), RunContext(), SilentReporter())
+
+    found = {record["name"]: record for record in result.tables["behaviour"]}
+    assert (found["praise"]["ok"], found["backwards"]["ok"]) == (True, False)
+    assert found["blame_hurts"]["share"] > 0.7
+    (gate,) = [check for check in result.checks if check.name == "gate"]
+    assert not gate.passed
+    assert "ehaviour test 'backwards' passes in 0 of 1 cases" in gate.description
+    assert ws.ledger.decisions("small")[-1]["kind"] == "refusal"
+    stored = str(result.version.metrics["behaviour"])
+    assert "chat2026" not in stored  # rows by id only
+    assert "mail2026" not in stored
