@@ -19,6 +19,7 @@ from fm_platform.lineage.ledger import ArtifactVersion, Ledger, RunContext
 from fm_platform.spec.load import LoadedProject, discover
 from fm_platform.store.columns import ColumnStore
 from fm_platform.store.models import ModelStore
+from fm_platform.store.ragged import RaggedStore
 from fm_platform.store.tables import TableRef, TableStore
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ class Workspace:
         return ColumnStore(self.home.cache / "columns")
 
     @cached_property
+    def states(self) -> RaggedStore:
+        """Content-addressed states of frozen layers."""
+        return RaggedStore(self.home.cache / "states")
+
+    @cached_property
     def tracker(self) -> Tracker:
         """MLflow runs and registry. Importing it is left until something is logged."""
         from fm_platform.tracking.tracker import Tracker
@@ -114,6 +120,8 @@ class Workspace:
             self.models.verify(str(version.location["model"]))
         if "column" in version.location:
             self.columns.get(str(version.location["column"]))
+        if "states" in version.location:
+            self.states.verify(str(version.location["states"]))
 
     def set_aside(self, version: ArtifactVersion, error: Exception) -> None:
         """Move the damaged files of `version` aside as evidence, so that it can be rebuilt."""
@@ -125,6 +133,8 @@ class Workspace:
                 self.models.quarantine(str(version.location["model"]))
             if "column" in version.location:
                 self.columns.quarantine(str(version.location["column"]))
+            if "states" in version.location:
+                self.states.quarantine(str(version.location["states"]))
 
     @contextmanager
     def building(self) -> Iterator[None]:

@@ -208,6 +208,7 @@ def fsck(
         *checks.check_tables(ws.tables, deep=True, removed=removed_files(ws)),
         *checks.check_models(ws.models),
         *checks.check_columns(ws.columns),
+        *checks.check_states(ws.states),
     ]
     if repair:
         checks.repair(found)

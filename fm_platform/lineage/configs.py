@@ -40,6 +40,16 @@ def embeddings(spec: ProjectSpec) -> Config:
     return {"max_tokens": spec.training.max_tokens}
 
 
+def activations(spec: ProjectSpec, frozen_layers: int | None = None) -> Config:
+    """Return what matters to the states of frozen layers."""
+    training = spec.training
+    return {
+        "frozen_layers": training.frozen_layers if frozen_layers is None else frozen_layers,
+        "max_tokens": training.max_tokens,
+        "threads": training.threads,
+    }
+
+
 def votes(spec: ProjectSpec, function: str) -> Config:
     """Return what matters to the votes of a labeling function with this fingerprint."""
     found: Config = {"function": function, "classes": classes(spec), **former(spec)}
@@ -144,4 +154,16 @@ def former(spec: ProjectSpec) -> Config:
 
 def training(spec: ProjectSpec) -> Config:
     """Return the training settings that alter a model: which days count is in the inputs."""
-    return spec.training.model_dump(mode="json", exclude={"window_days", "checkpoint_every_steps"})
+    return spec.training.model_dump(
+        mode="json", exclude={"window_days", "checkpoint_every_steps"} | _usual_training(spec)
+    )
+
+
+def _usual_training(spec: ProjectSpec) -> set[str]:
+    """Return the training settings that are part of no recipe while nobody declares them."""
+    fields = type(spec.training).model_fields
+    return {
+        name
+        for name in ("method", "frozen_layers")
+        if getattr(spec.training, name) == fields[name].default
+    }

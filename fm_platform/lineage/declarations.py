@@ -25,7 +25,7 @@ from fm_platform.spec.models import ProjectSpec
 
 __all__ = ["Declarations", "Declared"]
 
-_READS_BASE = ("embeddings", "start", "merged_model")
+_READS_BASE = ("embeddings", "activations", "start", "merged_model")
 _SEEDED = ("start", "adapter", "merged_model")
 
 
@@ -222,6 +222,7 @@ def _config(
     if kind == "weak_labels":
         return configs.weak_labels(spec, names)
     plain = {
-        "embeddings": configs.embeddings, "cleaned": configs.cleaned, "start": configs.trained,
+        "embeddings": configs.embeddings, "cleaned": configs.cleaned,
+        "activations": configs.activations, "start": configs.trained,
     }  # fmt: skip
     return plain[kind](spec) if kind in plain else {}

@@ -33,6 +33,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "label_model": ("fm_platform.labeling.label_model", "fm_platform.stages.label_model"),
     "weak_labels": ("fm_platform.labeling.label_model", "fm_platform.stages.weak_labels"),
     "cleaned": ("fm_platform.cleaning.clean", "fm_platform.stages.cleaned"),
+    "activations": ("fm_platform.training.prefix",),
     "start": ("fm_platform.training.start", "fm_platform.stages.models"),
     "adapter": ("fm_platform.training.train", "fm_platform.stages.models"),
     "merged_model": (
@@ -54,6 +55,13 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
 }
 
 
+# What computes beside that the models of a project that declares such a training.
+TRAINING_CODE: dict[str, tuple[str, ...]] = {
+    "method": ("fm_platform.training.variants", "fm_platform.stages.variants"),
+    "frozen_layers": ("fm_platform.training.variants", "fm_platform.stages.variants"),
+}
+
+
 PROPOSING_RULES = ("label_noise",)
 """Rules that leave unsure changes to people: an accepted one is carried out."""
 
@@ -69,6 +77,7 @@ PACKAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "weak_labels": (TABLE_PACKAGES, True),
     "cleaned": ((*TABLE_PACKAGES, "py3langid"), False),
     "cleaned_learning": ((*TABLE_PACKAGES, "py3langid", "scipy"), True),
+    "activations": (MODEL_PACKAGES, True),
     "start": (MODEL_PACKAGES, True),
     "adapter": (MODEL_PACKAGES, True),
     "merged_model": (MODEL_PACKAGES, True),
@@ -88,11 +97,14 @@ def works_as(kind: str, roles: Iterable[str]) -> str:
 def code_version(kind: str, config: Mapping[str, Any] | None = None) -> str:
     """Return the code fingerprint of one kind of artifact.
 
-    With the `config` of a recipe that has `rules`, the code of these rules counts as well.
+    With the `config` of a recipe that has `rules`, the code of these rules counts as well, and
+    that of what its `training` declares beyond the usual.
     """
-    rules = {str(rule["rule"]) for rule in (config or {}).get("rules", ())}
-    more = sorted({module for rule in rules for module in RULE_CODE.get(rule, ())})
-    return code_fingerprint(*CODE[kind], *more)
+    known = config or {}
+    more = {m for rule in known.get("rules", ()) for m in RULE_CODE.get(str(rule["rule"]), ())}
+    if kind in ("start", "adapter"):
+        more |= {m for name in known.get("training", ()) for m in TRAINING_CODE.get(name, ())}
+    return code_fingerprint(*CODE[kind], *sorted(more))
 
 
 def environment_of(kind: str) -> str:

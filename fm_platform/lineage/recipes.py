@@ -43,7 +43,10 @@ def spec_recipe(spec: ProjectSpec, declared: Sequence[Input] = ()) -> Recipe:
 
 def machinery(spec: ProjectSpec | None = None) -> list[Input]:
     """Return the code and the packages that would compute each kind of artifact now."""
-    rules = {} if spec is None else {"cleaned": configs.cleaned(spec)}
+    rules = {}
+    if spec is not None:
+        trained = configs.trained(spec)
+        rules = {"cleaned": configs.cleaned(spec), "start": trained, "adapter": trained}
     code = [
         Input("code", kind, None, code_version(kind, rules.get(kind)))
         for kind in CODE
@@ -247,6 +250,20 @@ def cleaned_recipe(
     learns = any(rule in PROPOSING_RULES for rule in rules)
     environment = environment_of("cleaned_learning" if learns else "cleaned")
     return _recipe(spec, "cleaned", "cleaned", day, tuple(inputs), config, environment)
+
+
+def activations_name(frozen_layers: int) -> str:
+    """Return the name of the states of so many frozen layers, e.g. `below_4`."""
+    return f"below_{frozen_layers}"
+
+
+def activations_recipe(spec: ProjectSpec, cleaned: Readable, base: str, frozen: int) -> Recipe:
+    """Return the recipe of what the frozen layers give for the texts of one cleaned day."""
+    config = configs.activations(spec, frozen)
+    inputs = (cleaned.as_input("cleaned"), Input("base_model", "base_model", None, base))
+    environment, name = environment_of("activations"), activations_name(frozen)
+    day = cleaned.partition
+    return _recipe(spec, "activations", name, day, inputs, config, environment)
 
 
 def start_recipe(spec: ProjectSpec, cleaned: Sequence[Readable], base: str) -> Recipe:

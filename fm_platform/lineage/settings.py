@@ -53,7 +53,8 @@ def _config(
     if kind == "weak_labels":
         return configs.weak_labels(spec, names)
     of_spec = {
-        "embeddings": configs.embeddings, "cleaned": configs.cleaned, "start": configs.trained,
+        "embeddings": configs.embeddings, "cleaned": configs.cleaned,
+        "activations": configs.activations, "start": configs.trained,
         "adapter": configs.trained, "merged_model": configs.merged_model,
         "evaluation": configs.evaluation,
     }  # fmt: skip

@@ -7,74 +7,21 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import chain
-from typing import Protocol
 
 from fm_platform.lineage import recipes
-from fm_platform.lineage.causes import Where, nowhere
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
 from fm_platform.lineage.reviews import Standing
+from fm_platform.lineage.wanted_models import ModelWants
+from fm_platform.lineage.wanting import Function, Probe, Wanted
 from fm_platform.spec.cleaning import ExactDuplicatesRule, LabelNoiseRule, NearDuplicatesRule
 from fm_platform.spec.models import ProjectSpec
 
-
-class Function(Protocol):
-    """What must be known of a labeling function; `needs` is `rows` or `exemplars`."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of its source, parameters and resources."""
-
-    @property
-    def needs(self) -> str:
-        """What it reads."""
+__all__ = ["Function", "Probe", "Wanted", "Wants"]
 
 
-@dataclass(frozen=True)
-class Probe:
-    """How to look at the world outside the ledger. Each is called as rarely as possible.
-
-    Attributes:
-        days: The days the project should have, e.g. all that a source has rows for.
-        source_ids: Day -> source name -> id of what it holds.
-        functions: The labeling functions, in order.
-        base: Content hash of the base model.
-        where: Where a change of the project, or of the code, was made; see `causes.Where`.
-    """
-
-    days: Callable[[], Sequence[str]]
-    source_ids: Callable[[str], Mapping[str, str]]
-    functions: Callable[[], Sequence[Function]]
-    base: Callable[[], str]
-    where: Where = nowhere
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What one slot should be.
-
-    Attributes:
-        recipe: Made of the heads in use; None where it cannot be known yet.
-        reads: Gives the slots it reads, nearest first; a stale one makes this one stale.
-        derive: (key, recipe of value): where the recipe waits for a summary that the ledger may
-            know by `key`.
-        waits: In words, what an unknown summary is about.
-    """
-
-    slot: Slot
-    reads: Callable[[], Iterable[Slot]]
-    recipe: Recipe | None = None
-    derive: tuple[str, Callable[[str], Recipe]] | None = None
-    waits: str = ""
-
-
-class Wants:
+class Wants(ModelWants):
     """Goes through all slots of a project in build order."""
 
     def __init__(
@@ -109,6 +56,7 @@ class Wants:
             yield self._weak_labels(day)
             yield from self._shingles(day)
             yield self._cleaned(day)
+            yield from self._activations(day)
         yield self._start()
         for index, _expert in enumerate(self.spec.experts):
             yield self._adapter(index)
@@ -309,76 +257,3 @@ class Wants:
             [found for other in near if (found := self.heads.get(other)) is not None],
         )  # fmt: skip
         return Wanted(slot, reads, None, (key, with_seen), "the texts of the days before")
-
-    # --- models -----------------------------------------------------------------------------
-
-    def _last(self, kind: str) -> str | None:
-        """Return the last built day of a stage, of the days the project has."""
-        built = [day for day in self.days if (kind, kind, day) in self.heads]
-        return built[-1] if built else None
-
-    def _training_days(self) -> tuple[list[Head], tuple[Slot, ...]]:
-        """Return the cleaned days in use for training, and the slots that should be."""
-        width = self.spec.training.window_days
-        last = self._last("cleaned")
-        have = self._have("cleaned", "cleaned", self._window(last, width)) if last else []
-        wanted = self._window(self.days[-1], width) if self.days else []
-        return have, tuple(("cleaned", "cleaned", day) for day in wanted)
-
-    def _start(self) -> Wanted:
-        days, target = self._training_days()
-        slot: Slot = ("start", "shared_start", None)
-        if not days:
-            return Wanted(slot, lambda: target)
-        recipe = recipes.start_recipe(self.spec, days, self.probe.base())
-        return Wanted(slot, lambda: target, recipe)
-
-    def _adapter(self, index: int) -> Wanted:
-        expert = self.spec.experts[index]
-        days, target = self._training_days()
-        start: Slot = ("start", "shared_start", None)
-        head = self.heads.get(start)
-        slot: Slot = ("adapter", expert.name, None)
-
-        def reads() -> Iterable[Slot]:
-            return (start, *target)
-
-        if head is None or not days:
-            return Wanted(slot, reads)
-        return Wanted(slot, reads, recipes.adapter_recipe(self.spec, expert, days, head))
-
-    def _adapters(self) -> tuple[list[Head], tuple[Slot, ...]]:
-        slots: list[Slot] = [("adapter", expert.name, None) for expert in self.spec.experts]
-        found = [self.heads[slot] for slot in slots if slot in self.heads]
-        return (found if len(found) == len(slots) else []), tuple(slots)
-
-    def _merged_model(self) -> Wanted:
-        adapters, target = self._adapters()
-        days, _ = self._training_days()
-        start = self.heads.get(("start", "shared_start", None))
-        slot: Slot = ("merged_model", "merged_model", None)
-        if start is None or not adapters:
-            return Wanted(slot, lambda: target)
-        recipe = recipes.merged_recipe(self.spec, adapters, start, days, self.probe.base())
-        return Wanted(slot, lambda: target, recipe)
-
-    def _evaluation(self) -> Wanted:
-        slot: Slot = ("evaluation", "evaluation", None)
-        merged_slot: Slot = ("merged_model", "merged_model", None)
-        adapters, _ = self._adapters()
-        merged, last = self.heads.get(merged_slot), self._last("weak_labels")
-        start = self.heads.get(("start", "shared_start", None))
-        if merged is None or start is None or not adapters or last is None:
-            return Wanted(slot, lambda: (merged_slot,))
-        days = self._window(last, self.spec.training.window_days)
-        labels, raw = self._have("weak_labels", "weak_labels", days), self._have("raw", "raw", days)
-        trained = self._training_days()[0] if self.spec.evaluation.router else []
-        recipe = recipes.evaluation_recipe(
-            self.spec, merged, start, adapters, self.champion(merged), labels, raw, trained
-        )
-        target = self._window(self.days[-1], self.spec.training.window_days)
-
-        def reads() -> Iterable[Slot]:
-            return (merged_slot, *(("weak_labels", "weak_labels", day) for day in target))
-
-        return Wanted(slot, reads, recipe)

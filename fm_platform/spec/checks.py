@@ -27,6 +27,8 @@ COLUMN_WORDS = (
     "text_key",
 )  # fmt: skip
 """Columns that `raw` has anyway, or that a connector gives for another purpose."""
+UNMERGED_METHODS = ("adalora", "bitfit", "dora", "ia3", "prompt")
+"""Ways of training for callers of the library: a project merges what it trains."""
 DERIVED_COLUMNS = ("char_count", "source", "word_count")
 """Columns a declared labeling function may read without a contract for them."""
 
@@ -57,6 +59,10 @@ def cross_problems(data: Mapping[str, Any]) -> list[Problem]:
     for name in sorted(map(str, weights)):
         if known and name not in known:
             found.append((("merge", "weights", name), unknown("expert", name, known)))
+    method = _mapping(data.get("training")).get("method")
+    if method in UNMERGED_METHODS:
+        told = f"{method} has no exact dense form to merge; lora, rslora and full have"
+        found.append((("training", "method"), told))
     if _mapping(data.get("merge")).get("method") == "slerp" and len(known) != 2:
         told = f"slerp merges two experts, and there are {len(known)}"
         found.append((("merge", "method"), told))

@@ -27,6 +27,7 @@ from fm_platform.stages.models import (
     training_days,
     work_folder,
 )
+from fm_platform.stages.variants import is_plain, train_adapter, train_start
 from fm_platform.training.base_model import resolve_base_model
 from fm_platform.workspace import Workspace
 
@@ -54,10 +55,13 @@ def build_start(
         train, dev = rows_of(ws, days, "train"), rows_of(ws, days, "dev")
         _refuse_empty(train.num_rows, "shared_start", [s.name for s in spec.sources])
         with work_folder(ws, recipe.hash) as folder:
-            trained = fit_start(
-                train, dev, base, spec.training, spec.taxonomy.classes, folder,
-                step_reporter(log, "shared start"),
-            )  # fmt: skip
+            if is_plain(spec):
+                trained = fit_start(
+                    train, dev, base, spec.training, spec.taxonomy.classes, folder,
+                    step_reporter(log, "shared start"),
+                )  # fmt: skip
+            else:
+                trained = train_start(ws, project, run, log, days, train, dev, base, folder)
             return _publish(ws, recipe, lease, trained, train.num_rows)
 
     built = tables.build(ws, recipe, compute, run)
@@ -91,10 +95,15 @@ def build_adapter(
         _refuse_empty(train.num_rows, expert.name, list(expert.sources))
         base = resolve_base_model(spec.base_model, project.directory)
         with work_folder(ws, recipe.hash) as folder:
-            trained = train_expert(
-                train, dev, base, ws.model_path(start), spec.training, spec.taxonomy.classes,
-                folder, step_reporter(log, f"expert {expert.name}"),
-            )  # fmt: skip
+            if is_plain(spec):
+                trained = train_expert(
+                    train, dev, base, ws.model_path(start), spec.training, spec.taxonomy.classes,
+                    folder, step_reporter(log, f"expert {expert.name}"),
+                )  # fmt: skip
+            else:
+                trained = train_adapter(
+                    ws, project, run, log, days, train, dev, base, expert, start, folder
+                )
             return _publish(ws, recipe, lease, trained, train.num_rows)
 
     built = tables.build(ws, recipe, compute, run)

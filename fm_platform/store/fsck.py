@@ -19,6 +19,7 @@ from fm_platform.store.columns import ColumnStore
 from fm_platform.store.files import Storage, aside, buffer_sha256, fsync_dir, make_dirs
 from fm_platform.store.manifest import MANIFEST
 from fm_platform.store.models import Damages, ModelStore
+from fm_platform.store.ragged import RaggedStore
 from fm_platform.store.tables import TableStore
 
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint.*\.parquet")
@@ -106,6 +107,22 @@ def check_columns(store: ColumnStore) -> list[Finding]:
             findings.append(
                 Finding("damaged_column", content_hash, str(error), moves, str(store.root))
             )
+    return findings
+
+
+def check_states(store: RaggedStore) -> list[Finding]:
+    """Return the damaged states of frozen layers; every file is hashed."""
+    findings = []
+    for content_hash in store.hashes():
+        try:
+            damaged = store.open(content_hash).damage()
+            told = f"{len(damaged)} entries do not match their digests" if damaged else ""
+        except StoreError as error:
+            told = str(error)
+        if told:
+            ends = (".index.safetensors", ".states")
+            moves = tuple(f"{content_hash[:2]}/{content_hash}{end}" for end in ends)
+            findings.append(Finding("damaged_states", content_hash, told, moves, str(store.root)))
     return findings
 
 

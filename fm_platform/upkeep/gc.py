@@ -63,6 +63,7 @@ def collect(
         freed["leftovers"] = sum(ws.tables.storage.remove(path) for path in plan.leftovers)
         say("columns and reports")
         freed["columns"] = sum(ws.columns.remove(column) for column in sorted(plan.blobs.columns))
+        freed["states"] = sum(ws.states.remove(name) for name in sorted(plan.blobs.states))
         freed["reports"] = _remove_folders(ws, plan)
         say("models")
         freed["models"] = _remove_models(ws, plan, waiting)

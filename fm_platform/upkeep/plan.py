@@ -38,6 +38,7 @@ class Blobs:
     models: frozenset[str] = frozenset()
     columns: frozenset[str] = frozenset()
     reports: frozenset[str] = frozenset()
+    states: frozenset[str] = frozenset()
 
     def __sub__(self, other: Blobs) -> Blobs:
         return Blobs(
@@ -45,6 +46,7 @@ class Blobs:
             self.models - other.models,
             self.columns - other.columns,
             self.reports - other.reports,
+            self.states - other.states,
         )
 
 
@@ -128,7 +130,7 @@ def make_plan(ws: Workspace, *, in_use_since: datetime | None = None) -> Plan:
 def blobs_of(versions: Iterable[ArtifactVersion]) -> Blobs:
     """Return where versions keep their bytes."""
     files: set[TableFile] = set()
-    models, columns, reports = set(), set(), set()
+    models, columns, reports, states = set(), set(), set(), set()
     for version in versions:
         for told in version.location.get("tables", {}).values():
             files.update((str(told["table"]), str(file["path"])) for file in told["files"])
@@ -136,8 +138,11 @@ def blobs_of(versions: Iterable[ArtifactVersion]) -> Blobs:
             models.add(str(version.location["model"]))
         if "column" in version.location:
             columns.add(str(version.location["column"]))
+        if "states" in version.location:
+            states.add(str(version.location["states"]))
         reports.add(version.content_hash[:16])
-    return Blobs(frozenset(files), frozenset(models), frozenset(columns), frozenset(reports))
+    sets = (models, columns, reports, states)
+    return Blobs(frozenset(files), *map(frozenset, sets))
 
 
 def removed_files(ws: Workspace) -> frozenset[str]:
@@ -154,7 +159,8 @@ def _short(reason: str) -> str:
 def _holds(version: ArtifactVersion, blobs: Blobs) -> bool:
     """Whether bytes of a version are among `blobs`."""
     own = blobs_of([version])
-    return bool(own.files & blobs.files or own.models & blobs.models or own.columns & blobs.columns)
+    names = ("files", "models", "columns", "states")
+    return any(getattr(own, name) & getattr(blobs, name) for name in names)
 
 
 def _present(ws: Workspace, blobs: Blobs) -> Blobs:
@@ -167,6 +173,7 @@ def _present(ws: Workspace, blobs: Blobs) -> Blobs:
         frozenset(blobs.models & known),
         frozenset(blobs.columns & columns),
         frozenset(name for name in blobs.reports if (ws.home.reports / name).is_dir()),
+        frozenset(blobs.states & set(ws.states.hashes())),
     )
 
 
@@ -183,6 +190,7 @@ def sizes_of(ws: Workspace, blobs: Blobs) -> tuple[dict[str, int], str]:
         "tables": sum(ws.tables.storage.size(f"{t}/{path}") or 0 for t, path in blobs.files),
         "models": objects,
         "columns": sum(ws.columns.size(column) for column in blobs.columns),
+        "states": sum(ws.states.size(name) for name in blobs.states),
         "reports": sum(folder_bytes(ws.home.reports / name) for name in blobs.reports),
     }
     return sizes, blocked

@@ -85,11 +85,13 @@ def missing(ws: Workspace, ledger: Ledger) -> list[str]:
     """Return the versions whose bytes are not there, although nobody removed them."""
     gone = ledger.removed()
     models, columns = set(ws.models.hashes()), set(ws.columns.hashes())
+    states = set(ws.states.hashes())
 
     def is_there(version: ArtifactVersion) -> bool:
         own = blobs_of([version])
         files = (ws.tables.storage.size(f"{table}/{path}") for table, path in own.files)
-        return own.models <= models and own.columns <= columns and None not in files
+        kept = own.models <= models and own.columns <= columns and own.states <= states
+        return kept and None not in files
 
     return [
         f"{project}: {version_name(version)} {version.content_hash[:12]}"

@@ -16,7 +16,7 @@ from fm_platform.workspace import Workspace
 if TYPE_CHECKING:
     from fm_platform.tracking.entities import Published
 
-_MADE_AGAIN = ("columns", "models")  # parts of the cache that hold results
+_MADE_AGAIN = ("columns", "models", "states")  # parts of the cache that hold results
 
 
 class ScratchHome(Home):

@@ -1,0 +1,109 @@
+"""What the project wants of its models; the other half of `wanted`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from fm_platform.lineage import recipes
+from fm_platform.lineage.records import Head, Readable, Slot
+from fm_platform.lineage.wanting import Probe, Wanted
+from fm_platform.spec.models import ProjectSpec
+
+
+class ModelWants:
+    """The slots below `cleaned`."""
+
+    spec: ProjectSpec
+    heads: Mapping[Slot, Head]
+    probe: Probe
+    days: list[str]
+    champion: Callable[[Head], Readable | None]
+
+    def _window(self, last: str, width: int) -> list[str]:
+        raise NotImplementedError
+
+    def _have(self, kind: str, name: str, days: Sequence[str]) -> list[Head]:
+        raise NotImplementedError
+
+    def _activations(self, day: str) -> Iterator[Wanted]:
+        frozen = self.spec.training.frozen_layers
+        cleaned = self.heads.get(("cleaned", "cleaned", day))
+        if not frozen or (cleaned is not None and not cleaned.rows):
+            return
+        slot: Slot = ("activations", recipes.activations_name(frozen), day)
+        read: Slot = ("cleaned", "cleaned", day)
+        recipe = None
+        if cleaned is not None:
+            recipe = recipes.activations_recipe(self.spec, cleaned, self.probe.base(), frozen)
+        yield Wanted(slot, lambda: (read,), recipe)
+
+    def _last(self, kind: str) -> str | None:
+        """Return the last built day of a stage, of the days the project has."""
+        built = [day for day in self.days if (kind, kind, day) in self.heads]
+        return built[-1] if built else None
+
+    def _training_days(self) -> tuple[list[Head], tuple[Slot, ...]]:
+        """Return the cleaned days in use for training, and the slots that should be."""
+        width = self.spec.training.window_days
+        last = self._last("cleaned")
+        have = self._have("cleaned", "cleaned", self._window(last, width)) if last else []
+        wanted = self._window(self.days[-1], width) if self.days else []
+        return have, tuple(("cleaned", "cleaned", day) for day in wanted)
+
+    def _start(self) -> Wanted:
+        days, target = self._training_days()
+        slot: Slot = ("start", "shared_start", None)
+        if not days:
+            return Wanted(slot, lambda: target)
+        recipe = recipes.start_recipe(self.spec, days, self.probe.base())
+        return Wanted(slot, lambda: target, recipe)
+
+    def _adapter(self, index: int) -> Wanted:
+        expert = self.spec.experts[index]
+        days, target = self._training_days()
+        start: Slot = ("start", "shared_start", None)
+        head = self.heads.get(start)
+        slot: Slot = ("adapter", expert.name, None)
+
+        def reads() -> Iterable[Slot]:
+            return (start, *target)
+
+        if head is None or not days:
+            return Wanted(slot, reads)
+        return Wanted(slot, reads, recipes.adapter_recipe(self.spec, expert, days, head))
+
+    def _adapters(self) -> tuple[list[Head], tuple[Slot, ...]]:
+        slots: list[Slot] = [("adapter", expert.name, None) for expert in self.spec.experts]
+        found = [self.heads[slot] for slot in slots if slot in self.heads]
+        return (found if len(found) == len(slots) else []), tuple(slots)
+
+    def _merged_model(self) -> Wanted:
+        adapters, target = self._adapters()
+        days, _ = self._training_days()
+        start = self.heads.get(("start", "shared_start", None))
+        slot: Slot = ("merged_model", "merged_model", None)
+        if start is None or not adapters:
+            return Wanted(slot, lambda: target)
+        recipe = recipes.merged_recipe(self.spec, adapters, start, days, self.probe.base())
+        return Wanted(slot, lambda: target, recipe)
+
+    def _evaluation(self) -> Wanted:
+        slot: Slot = ("evaluation", "evaluation", None)
+        merged_slot: Slot = ("merged_model", "merged_model", None)
+        adapters, _ = self._adapters()
+        merged, last = self.heads.get(merged_slot), self._last("weak_labels")
+        start = self.heads.get(("start", "shared_start", None))
+        if merged is None or start is None or not adapters or last is None:
+            return Wanted(slot, lambda: (merged_slot,))
+        days = self._window(last, self.spec.training.window_days)
+        labels, raw = self._have("weak_labels", "weak_labels", days), self._have("raw", "raw", days)
+        trained = self._training_days()[0] if self.spec.evaluation.router else []
+        recipe = recipes.evaluation_recipe(
+            self.spec, merged, start, adapters, self.champion(merged), labels, raw, trained
+        )
+        target = self._window(self.days[-1], self.spec.training.window_days)
+
+        def reads() -> Iterable[Slot]:
+            return (merged_slot, *(("weak_labels", "weak_labels", day) for day in target))
+
+        return Wanted(slot, reads, recipe)

@@ -1,0 +1,64 @@
+"""What is asked of a project's slots: the functions, the world outside the ledger, one want."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fm_platform.lineage.causes import Where, nowhere
+from fm_platform.lineage.records import Recipe, Slot
+
+
+class Function(Protocol):
+    """What must be known of a labeling function; `needs` is `rows` or `exemplars`."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of its source, parameters and resources."""
+
+    @property
+    def needs(self) -> str:
+        """What it reads."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How to look at the world outside the ledger. Each is called as rarely as possible.
+
+    Attributes:
+        days: The days the project should have, e.g. all that a source has rows for.
+        source_ids: Day -> source name -> id of what it holds.
+        functions: The labeling functions, in order.
+        base: Content hash of the base model.
+        where: Where a change of the project, or of the code, was made; see `causes.Where`.
+    """
+
+    days: Callable[[], Sequence[str]]
+    source_ids: Callable[[str], Mapping[str, str]]
+    functions: Callable[[], Sequence[Function]]
+    base: Callable[[], str]
+    where: Where = nowhere
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What one slot should be.
+
+    Attributes:
+        recipe: Made of the heads in use; None where it cannot be known yet.
+        reads: Gives the slots it reads, nearest first; a stale one makes this one stale.
+        derive: (key, recipe of value): where the recipe waits for a summary that the ledger may
+            know by `key`.
+        waits: In words, what an unknown summary is about.
+    """
+
+    slot: Slot
+    reads: Callable[[], Iterable[Slot]]
+    recipe: Recipe | None = None
+    derive: tuple[str, Callable[[str], Recipe]] | None = None
+    waits: str = ""

@@ -1,0 +1,54 @@
+"""How a person declares the training of the experts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from fm_platform.spec.part import Part
+
+MethodName = Literal[
+    "lora", "rslora", "dora", "ia3", "adalora", "prompt", "bitfit", "full",
+]  # fmt: skip
+"""What of the base model is trained, and how."""
+WHOLE_DEPTH = ("adalora", "bitfit", "prompt")
+"""Methods that work on all layers together: no lower ones can be frozen."""
+
+
+class Training(Part):
+    """How each expert is trained."""
+
+    method: MethodName = Field(default="lora", description="what of the base model is trained")
+    frozen_layers: int = Field(
+        default=0, ge=0, le=1000,
+        description="lower layers that are not trained; what they give for a text is kept",
+    )  # fmt: skip
+    rank: int = Field(default=8, ge=1, le=256)
+    alpha: float = Field(default=16.0, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0, le=1, description="of the shared start")
+    expert_learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    start_rows_per_source: int = Field(default=1500, ge=1)
+    probe_rows: int = Field(default=2000, ge=1, description="rows the head is fitted on first")
+    probe_epochs: int = Field(default=15, ge=0, description="0: no probing before fine-tuning")
+    probe_learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    max_rows: int = Field(default=3000, ge=1, description="rows an expert sees at most")
+    max_dev_rows: int = Field(default=200, ge=1, description="dev rows of a source at most")
+    threads: int = Field(default=2, ge=1, description="of one training; changes the last bits")
+    epochs: int = Field(default=1, ge=1, le=100)
+    batch_tokens: int = Field(default=1024, ge=64, description="tokens of one padded batch")
+    max_tokens: int = Field(default=128, ge=8, le=8192, description="longer texts are cut")
+    warmup_share: float = Field(default=0.1, ge=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    window_days: int = Field(default=90, ge=1)
+    evaluations_per_epoch: int = Field(default=2, ge=1)
+    patience: int = Field(default=2, ge=1, description="evaluations without a better dev loss")
+    checkpoint_every_steps: int = Field(default=50, ge=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _layers_can_be_frozen(self) -> Training:
+        if self.frozen_layers and self.method in WHOLE_DEPTH:
+            raise ValueError(f"{self.method} works on all layers: frozen_layers must be 0")
+        return self
