@@ -65,6 +65,11 @@ class Home:
         return self.root / "cache"
 
     @property
+    def answers(self) -> Path:
+        """What models answered labeling functions: one file, by content."""
+        return self.cache / "answers.db"
+
+    @property
     def work(self) -> Path:
         """Unfinished work of running steps: checkpoints, staging folders."""
         return self.root / "work"

@@ -1,7 +1,8 @@
 """Compile what a project file declares to labeling functions.
 
 Each kind lives in a module of its own, named here as text: so a new kind, or a change of one, is
-no change of the votes of the others.
+no change of the votes of the others. Kinds that ask a model live in `training`, which may use
+models; they register through the same door.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from fm_platform.lineage.fingerprints import code_fingerprint
 
 _OURS = "fm_platform."
 _MODULES = {
-    "exemplars": "exemplars",
-    "keyword": "words",
-    "lexicon": "words",
-    "lookup": "lookup",
-    "propagated": "propagated",
-    "regex": "words",
-    "rule": "rules",
+    "exemplars": "labeling.exemplars",
+    "keyword": "labeling.words",
+    "lexicon": "labeling.words",
+    "lookup": "labeling.lookup",
+    "prompt": "training.prompts",
+    "propagated": "labeling.propagated",
+    "regex": "labeling.words",
+    "rule": "labeling.rules",
 }
 
 
@@ -39,7 +41,7 @@ def compile_declared(declared: Any, directory: Path) -> LabelingFunction:
     The code of the kind belongs to its fingerprint, as a Python function's code does to its own.
     """
     if declared.kind in _MODULES:
-        import_module(f"fm_platform.labeling.{_MODULES[declared.kind]}")
+        import_module(f"{_OURS}{_MODULES[declared.kind]}")
     compiler = KINDS.get(declared.kind)
     function = compiler(declared, directory)
     code = _code_of_kind(compiler.__module__)

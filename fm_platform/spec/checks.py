@@ -12,6 +12,8 @@ from datetime import date
 from importlib.metadata import entry_points
 from typing import Any
 
+from fm_platform.spec.labeling import template_fields
+
 Location = tuple[str | int, ...]
 Problem = tuple[Location, str]
 """Where in the spec, and what is wrong."""
@@ -159,6 +161,13 @@ def _functions(data: Mapping[str, Any]) -> Iterator[Problem]:
             for name in (value,) if isinstance(value, str) else _sequence(value):
                 if isinstance(name, str) and classes and name not in (*classes, *former):
                     yield (*place, i, field), unknown("class", name, classes)
+        for name in _mapping(function.get("answers")):
+            if classes and name not in (*classes, *former):
+                yield (*place, i, "answers", str(name)), unknown("class", str(name), classes)
+        for name in _named_columns(function.get("template")):
+            if columns and name not in (*columns, "source"):
+                told = unknown("column", name, sorted({*map(str, columns), "source"}))
+                yield (*place, i, "template"), told
         for value, name in _mapping(function.get("values")).items():
             if isinstance(name, str) and classes and name not in (*classes, *former):
                 yield (*place, i, "values", str(value)), unknown("class", name, classes)
@@ -186,6 +195,14 @@ def _required(data: Mapping[str, Any]) -> Iterator[Problem]:
     for location, name in named:
         if isinstance(name, str) and classes and name not in classes:
             yield location, unknown("class", name, classes)
+
+
+def _named_columns(template: Any) -> tuple[str, ...]:
+    """Return the columns that a template names; none where it is no template."""
+    try:
+        return template_fields(template) if isinstance(template, str) else ()
+    except ValueError:  # told where it is declared
+        return ()
 
 
 def _twice(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from string import Formatter
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -128,6 +129,82 @@ class PropagatedFunction(Part):
     regularization: float = Field(default=3.0, gt=0)
 
 
+class FunctionModel(Part):
+    """A model that a labeling function asks: as the base model a folder, package or hub id.
+
+    The location alone may be written instead of the mapping.
+    """
+
+    location: str = Field(min_length=1)
+    revision: str | None = None
+    weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _location_alone(cls, data: Any) -> Any:
+        return {"location": data} if isinstance(data, str) else data
+
+
+class PromptFunction(Part):
+    """Votes the class whose answer words a causal language model finds likeliest after a prompt.
+
+    `template` names columns in braces, e.g. `Review: {text} Good or bad? It is`; an answer word
+    follows after one space. `answers` gives the words of each class. With `calibrate` the
+    likelihoods are those beyond what the model says of a prompt without content. Abstains where
+    the probabilities of the two likeliest classes differ by less than `minimum_margin`.
+    """
+
+    kind: Literal["prompt"]
+    name: Name
+    model: FunctionModel
+    template: str = Field(min_length=1, max_length=20_000)
+    answers: dict[Name, tuple[Annotated[str, Field(min_length=1)], ...]] = Field(min_length=2)
+    calibrate: bool = True
+    minimum_margin: float = Field(default=0.05, ge=0, le=1)
+    max_tokens: int = Field(default=512, ge=16, description="longer columns are cut")
+
+    @field_validator("template")
+    @classmethod
+    def _ends_in_text_of_its_own(cls, value: str) -> str:
+        fields = template_fields(value)
+        if not fields:
+            raise ValueError("a template names a column in braces, e.g. {text}")
+        if (value.endswith("}") and not value.endswith("}}")) or value != value.rstrip():
+            raise ValueError("a template ends in words or a mark of its own, without white space")
+        return value
+
+    @field_validator("answers")
+    @classmethod
+    def _tells_classes_apart(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        words = [word for listed in value.values() for word in listed]
+        twice = sorted({word for word in words if words.count(word) > 1})
+        if twice:
+            raise ValueError(f"an answer word means one class: {', '.join(map(repr, twice))}")
+        if not all(value.values()) or any(word != word.strip() for word in words):
+            raise ValueError("each class has answer words, without white space around them")
+        return value
+
+
+def template_fields(template: str) -> tuple[str, ...]:
+    """Return the columns that a template names, sorted.
+
+    Raises:
+        ValueError: If braces do not match, or hold anything but the name of a column.
+
+    Example:
+        >>> template_fields("{source} says: {text} {{sic}}")
+        ('source', 'text')
+    """
+    found = set()
+    for _, name, form, conversion in Formatter().parse(template):
+        if name is None:
+            continue
+        if not name.isidentifier() or form or conversion:
+            raise ValueError("braces in a template hold the name of a column, and nothing else")
+        found.add(name)
+    return tuple(sorted(found))
+
+
 DeclaredFunction = Annotated[
     KeywordFunction
     | RegexFunction
@@ -135,7 +212,8 @@ DeclaredFunction = Annotated[
     | RuleFunction
     | LookupFunction
     | ExemplarFunction
-    | PropagatedFunction,
+    | PropagatedFunction
+    | PromptFunction,
     Field(discriminator="kind"),
 ]
 

@@ -28,6 +28,7 @@ from fm_platform.spec.labeling import LabelModelSpec as LabelModelSpec
 from fm_platform.spec.labeling import Labels as Labels
 from fm_platform.spec.labeling import LexiconFunction as LexiconFunction
 from fm_platform.spec.labeling import LookupFunction as LookupFunction
+from fm_platform.spec.labeling import PromptFunction as PromptFunction
 from fm_platform.spec.labeling import PropagatedFunction as PropagatedFunction
 from fm_platform.spec.labeling import RegexFunction as RegexFunction
 from fm_platform.spec.labeling import RuleFunction as RuleFunction

@@ -6,7 +6,6 @@ One function on one day is one artifact, so an edit of one of twenty functions c
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,6 @@ from fm_platform.errors import CorruptArtifactError, MissingArtifactError
 from fm_platform.hashing import fingerprint
 from fm_platform.labeling.apply import BATCH_ROWS, LabelingContext, apply_function
 from fm_platform.labeling.cells import best, cells_of
-from fm_platform.labeling.diagnostics import diagnose
 from fm_platform.labeling.functions import LabelingFunction, told
 from fm_platform.labeling.label_model import LabelModelFit, majority_vote
 from fm_platform.labeling.load import load_functions
@@ -39,9 +37,11 @@ from fm_platform.lineage.recipes import (
 )
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
+from fm_platform.stages.asking import asking_context, questions
 from fm_platform.stages.carried_votes import carried_votes
 from fm_platform.stages.common import Reporter, StageResult, stage_result
 from fm_platform.stages.embeddings import Embeddings
+from fm_platform.stages.function_table import function_table
 from fm_platform.stages.label_model import fit_window, model_before
 from fm_platform.stages.label_summary import day_summary
 from fm_platform.stages.window import dev_gold, window
@@ -151,7 +151,7 @@ class _Day:
         def compute(lease: Lease) -> Produced:
             if (carried := carried_votes(self.ws, recipe, self.vocabulary)) is not None:
                 return carried
-            context = self.context(plain) if function.needs == "exemplars" else LabelingContext()
+            context = self.context_of(function, plain)
             column = apply_function(
                 function, self.rows.to_batches(max_chunksize=BATCH_ROWS),
                 self.vocabulary, context, timeout_s=self.spec.labeling.timeout_s,
@@ -159,12 +159,21 @@ class _Day:
             table = to_table(self.rows["row_id"], column.votes, column.sets)
             content = self.ws.columns.put(table)
             failures = {"failed_rows": column.failed_rows, "first": list(column.first_failures)}
+            told = {"failures": failures, **questions(context)}
             return Produced(
-                content, {"column": content}, table.num_rows, table.nbytes, {"failures": failures},
+                content, {"column": content}, table.num_rows, table.nbytes, told,
                 taxonomy_part(self.spec.taxonomy.classes),
             )  # fmt: skip
 
         return tables.build(self.ws, recipe, compute, self.run).version
+
+    def context_of(
+        self, function: LabelingFunction, plain: list[ArtifactVersion]
+    ) -> LabelingContext:
+        """Return what a function may know besides the rows."""
+        if function.needs == "exemplars":
+            return self.context(plain)
+        return asking_context(self.ws, function, self.day, self.log)
 
     def context(self, plain: list[ArtifactVersion]) -> LabelingContext:
         """Return embeddings and votes of today's rows and of the exemplars."""
@@ -292,7 +301,9 @@ class _Day:
                 rows=rows,
                 metrics={
                     "evidence": fit.evidence,
-                    "functions": self._diagnosed(names, versions),
+                    "functions": function_table(
+                        self.ws, self.spec, self.days, self.gold, versions, self.column
+                    ),
                     "calibration": fit.calibration,
                     "reason": fit.reason,
                     "copies": [[names[f] for f in group] for group in fit.copies],
@@ -302,31 +313,6 @@ class _Day:
 
         version = tables.build(self.ws, recipe, compute, self.run).version
         return version, LabelModelFit.from_json(version.location["label_model"])
-
-    def _diagnosed(
-        self, names: list[str], versions: dict[str, list[ArtifactVersion]]
-    ) -> list[dict[str, Any]]:
-        """Return what each function does on the rows of the window."""
-        votes, sources, ids = [], [], []
-        for raw in self.days:
-            if raw.partition in versions:
-                columns = [self.column(v) for v in versions[str(raw.partition)]]
-                votes.append(np.stack([from_table(c)[0] for c in columns], axis=1))
-                sources += tables.read(self.ws, raw, "raw", ["source"])["source"].to_pylist()
-                ids += columns[0]["row_id"].to_pylist()
-        position = {row: i for i, row in enumerate(ids)}
-        classes = list(self.spec.taxonomy.classes)
-        known = [
-            (position[row], classes.index(label))
-            for row, label in zip(
-                self.gold["row_id"].to_pylist(), self.gold["label"].to_pylist(), strict=True
-            )
-            if row in position
-        ]
-        dev_rows = np.array([row for row, _ in known], dtype=np.int64)
-        dev_labels = np.array([label for _, label in known], dtype=np.int64)
-        single = np.maximum(np.concatenate(votes), np.int8(ABSTAIN))  # sets abstain here
-        return diagnose(single, names, sources, dev_rows, dev_labels)
 
     # --- the stage --------------------------------------------------------------------------
 
