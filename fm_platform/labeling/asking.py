@@ -6,13 +6,13 @@ runs the function; how many it had to ask is told back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fm_platform.labeling.outcome import LabelingContext
 
-ASKS_MODELS = frozenset({"prompt"})
+ASKS_MODELS = frozenset({"model", "prompt"})
 """Kinds of functions that ask a model."""
 
 
@@ -41,3 +41,14 @@ class AskingContext(LabelingContext):
     answers: Path | None = None
     tally: Tally = field(default_factory=Tally)
     on_progress: Callable[[int, int], None] | None = None
+
+
+@dataclass(frozen=True)
+class PeopleContext(LabelingContext):
+    """What a person answered.
+
+    Attributes:
+        said: Text key -> the classes of which one is right.
+    """
+
+    said: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

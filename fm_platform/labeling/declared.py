@@ -24,10 +24,12 @@ from fm_platform.lineage.fingerprints import code_fingerprint
 
 _OURS = "fm_platform."
 _MODULES = {
+    "annotator": "labeling.annotator",
     "exemplars": "labeling.exemplars",
     "keyword": "labeling.words",
     "lexicon": "labeling.words",
     "lookup": "labeling.lookup",
+    "model": "training.model_votes",
     "prompt": "training.prompts",
     "propagated": "labeling.propagated",
     "regex": "labeling.words",

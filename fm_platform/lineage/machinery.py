@@ -28,6 +28,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "votes": ("fm_platform.labeling.apply",),
     "exemplar_votes": ("fm_platform.labeling.apply", "fm_platform.stages.weak_labels"),
     "gold": ("fm_platform.stages.window",),
+    "people": ("fm_platform.stages.people",),
     "seen": ("fm_platform.stages.lookups",),
     "shingles": ("fm_platform.cleaning.shingles",),
     "label_model": ("fm_platform.labeling.label_model", "fm_platform.stages.label_model"),
@@ -89,7 +90,7 @@ PACKAGES: dict[str, tuple[tuple[str, ...], bool]] = {
 def works_as(kind: str, roles: Iterable[str]) -> str:
     """Return the key of `CODE` and `PACKAGES` for an artifact that reads inputs of these roles."""
     read = set(roles)
-    if kind == "votes" and read - {"raw"}:
+    if kind == "votes" and read - {"raw", "annotations"}:
         return "exemplar_votes"
     return "routed_evaluation" if kind == "evaluation" and "router" in read else kind
 

@@ -25,7 +25,7 @@ from fm_platform.lineage.machinery import works_as as works_as
 from fm_platform.lineage.records import Input, Readable, Recipe
 from fm_platform.lineage.reviews import Standing
 from fm_platform.spec.cleaning import NearDuplicatesRule
-from fm_platform.spec.models import Expert, ProjectSpec
+from fm_platform.spec.models import AnnotatorFunction, Expert, ProjectSpec
 
 CARRY_DAYS = 28
 """How far back the label model of the day before is looked for."""
@@ -82,7 +82,7 @@ def votes_recipe(
     """Return the recipe of what one labeling function says of one day.
 
     With `extra_inputs` (embeddings, exemplars, other votes) it is a function that learns: then
-    the machine type, more packages and the seed count, too.
+    the machine type, more packages and the seed count, too; answers of people alone teach nothing.
     """
     kind = works_as("votes", (item.role for item in extra_inputs))
     return Recipe(
@@ -94,7 +94,7 @@ def votes_recipe(
         code=code_version(kind),
         config=configs.votes(spec, function_fingerprint),
         environment=environment_of(kind),
-        seed=spec.training.seed if extra_inputs else None,
+        seed=spec.training.seed if kind == "exemplar_votes" else None,
     )
 
 
@@ -106,6 +106,35 @@ def exemplar_inputs(
         embeddings.as_input("embeddings"),
         Input("exemplars", "exemplars", day, exemplars_hash),
         *(version.as_input("votes") for version in votes),
+    )
+
+
+def people_asked(spec: ProjectSpec) -> dict[str, str]:
+    """Return labeling function -> the person whose answers are its votes."""
+    declared = spec.labeling.functions
+    return {f.name: f.annotator for f in declared if isinstance(f, AnnotatorFunction)}
+
+
+def people_input(annotator: str, day: str, answers_hash: str) -> Input:
+    """Return what a person answered on the rows of `day`, as an input of votes."""
+    return Input("annotations", annotator, day, answers_hash)
+
+
+def people_key(
+    spec: ProjectSpec, annotator: str, annotations: Sequence[Readable], raw: Readable
+) -> str:
+    """Return the key of what one person answered on the rows of one day.
+
+    `annotations` are all that are in use; those of other people do not count.
+    """
+    return _key(
+        "people",
+        code_version("people"),
+        annotator,
+        spec.annotation.model_dump(mode="json"),
+        spec.taxonomy.model_dump(mode="json"),
+        sorted(part.content_hash for part in annotations if part.name == annotator),
+        raw.content_hash,
     )
 
 

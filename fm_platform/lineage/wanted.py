@@ -38,6 +38,8 @@ class Wants(ModelWants):
         self.functions = tuple(probe.functions())
         self.plain = [function for function in self.functions if function.needs != "exemplars"]
         self.learning = [function for function in self.functions if function.needs == "exemplars"]
+        self.people = recipes.people_asked(spec)
+        self.annotations = [head for head in heads.values() if head.kind == "annotations"]
         self._votes_keys: dict[str, str] = {}
         self._complete: dict[tuple[str, bool], Sequence[Head]] = {}
         self._slots: dict[str, Sequence[Slot]] = {}
@@ -133,8 +135,22 @@ class Wants(ModelWants):
         raw = self.heads.get(read)
         if raw is None:
             return Wanted(slot, lambda: (read,))
-        recipe = recipes.votes_recipe(self.spec, day, function.name, function.fingerprint, raw)
-        return Wanted(slot, lambda: (read,), recipe)
+        person = self.people.get(function.name)
+        if person is None:
+            recipe = recipes.votes_recipe(self.spec, day, function.name, function.fingerprint, raw)
+            return Wanted(slot, lambda: (read,), recipe)
+        rows = raw
+
+        def with_answers(value: str) -> Recipe:
+            said = recipes.people_input(person, day, value)
+            return recipes.votes_recipe(
+                self.spec, day, function.name, function.fingerprint, rows, (said,)
+            )
+
+        key = recipes.people_key(self.spec, person, self.annotations, raw)
+        return Wanted(
+            slot, lambda: (read,), None, (key, with_answers), f"what {person} answered on its rows"
+        )
 
     def _learned_votes(self, day: str, function: Function) -> Wanted:
         days = self._labeling_window(day)

@@ -168,9 +168,10 @@ def _functions(data: Mapping[str, Any]) -> Iterator[Problem]:
             if columns and name not in (*columns, "source"):
                 told = unknown("column", name, sorted({*map(str, columns), "source"}))
                 yield (*place, i, "template"), told
-        for value, name in _mapping(function.get("values")).items():
-            if isinstance(name, str) and classes and name not in (*classes, *former):
-                yield (*place, i, "values", str(value)), unknown("class", name, classes)
+        for field in ("values", "labels"):
+            for value, name in _mapping(function.get(field)).items():
+                if isinstance(name, str) and classes and name not in (*classes, *former):
+                    yield (*place, i, field, str(value)), unknown("class", name, classes)
         column = function.get("column")
         if isinstance(column, str) and columns and column not in readable:
             yield (*place, i, "column"), unknown("column", column, readable)

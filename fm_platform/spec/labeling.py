@@ -185,6 +185,33 @@ class PromptFunction(Part):
         return value
 
 
+class ModelFunction(Part):
+    """Votes what a trained classifier predicts: a folder of a sequence classifier.
+
+    `labels` says which class a label of the model means; labels not named there are no vote.
+    Abstains where the class has a probability below `minimum_confidence`.
+    """
+
+    kind: Literal["model"]
+    name: Name
+    model: FunctionModel
+    labels: dict[str, Name] = Field(min_length=1)
+    minimum_confidence: float = Field(default=0.5, ge=0, le=1)
+    column: Name = "text"
+    max_tokens: int = Field(default=128, ge=8, le=8192)
+
+
+class AnnotatorFunction(Part):
+    """Votes what one person answered, on the rows that the person was asked.
+
+    Test rows have no vote: what people say of them is for the evaluation.
+    """
+
+    kind: Literal["annotator"]
+    name: Name
+    annotator: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@+-]{0,63}$")
+
+
 def template_fields(template: str) -> tuple[str, ...]:
     """Return the columns that a template names, sorted.
 
@@ -213,7 +240,9 @@ DeclaredFunction = Annotated[
     | LookupFunction
     | ExemplarFunction
     | PropagatedFunction
-    | PromptFunction,
+    | PromptFunction
+    | ModelFunction
+    | AnnotatorFunction,
     Field(discriminator="kind"),
 ]
 

@@ -20,6 +20,7 @@ from fm_platform.spec.checks import cross_problems
 from fm_platform.spec.cleaning import DEFAULT_RULES, CleaningRule
 from fm_platform.spec.evaluation import Evaluation as Evaluation
 from fm_platform.spec.evaluation import Gate as Gate
+from fm_platform.spec.labeling import AnnotatorFunction as AnnotatorFunction
 from fm_platform.spec.labeling import DeclaredFunction as DeclaredFunction
 from fm_platform.spec.labeling import ExemplarFunction as ExemplarFunction
 from fm_platform.spec.labeling import KeywordFunction as KeywordFunction
@@ -28,6 +29,7 @@ from fm_platform.spec.labeling import LabelModelSpec as LabelModelSpec
 from fm_platform.spec.labeling import Labels as Labels
 from fm_platform.spec.labeling import LexiconFunction as LexiconFunction
 from fm_platform.spec.labeling import LookupFunction as LookupFunction
+from fm_platform.spec.labeling import ModelFunction as ModelFunction
 from fm_platform.spec.labeling import PromptFunction as PromptFunction
 from fm_platform.spec.labeling import PropagatedFunction as PropagatedFunction
 from fm_platform.spec.labeling import RegexFunction as RegexFunction

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from fm_platform.errors import CorruptArtifactError, MissingArtifactError
 from fm_platform.hashing import fingerprint
 from fm_platform.labeling.apply import BATCH_ROWS, LabelingContext, apply_function
+from fm_platform.labeling.asking import PeopleContext
 from fm_platform.labeling.cells import best, cells_of
 from fm_platform.labeling.functions import LabelingFunction, told
 from fm_platform.labeling.label_model import LabelModelFit, majority_vote
@@ -30,6 +31,7 @@ from fm_platform.lineage.recipes import (
     gold_key,
     label_model_recipe,
     of_taxonomy,
+    people_asked,
     taxonomy_part,
     votes_key,
     votes_recipe,
@@ -44,6 +46,7 @@ from fm_platform.stages.embeddings import Embeddings
 from fm_platform.stages.function_table import function_table
 from fm_platform.stages.label_model import fit_window, model_before
 from fm_platform.stages.label_summary import day_summary
+from fm_platform.stages.people import People
 from fm_platform.stages.window import dev_gold, window
 from fm_platform.workspace import Workspace
 
@@ -104,6 +107,8 @@ class _Day:
             )
         self.raw = raw
         self.embeddings = Embeddings(ws, project, run, log)
+        self.asked = people_asked(self.spec)
+        self.people = People(ws, self.spec, raw, lambda: self.rows)
 
     # --- what is read -----------------------------------------------------------------------
 
@@ -134,6 +139,8 @@ class _Day:
         if function.needs == "exemplars":
             vectors = self.embeddings.version(self.raw)
             extra = exemplar_inputs(self.day, vectors, self.exemplar_hash, plain)
+        elif function.name in self.asked:
+            extra = (self.people.input(self.asked[function.name]),)
         recipe = votes_recipe(
             self.spec, self.day, function.name, function.fingerprint, self.raw, extra
         )
@@ -173,6 +180,8 @@ class _Day:
         """Return what a function may know besides the rows."""
         if function.needs == "exemplars":
             return self.context(plain)
+        if function.name in self.asked:
+            return PeopleContext(said=self.people.said(self.asked[function.name]))
         return asking_context(self.ws, function, self.day, self.log)
 
     def context(self, plain: list[ArtifactVersion]) -> LabelingContext:

@@ -7,9 +7,8 @@ no question is asked twice: neither when a day is built again nor when only the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fm_platform.errors import FunctionFailureError
-from fm_platform.hashing import canonical_json, fingerprint
-from fm_platform.labeling.asking import AskingContext, Tally
+from fm_platform.hashing import fingerprint
 from fm_platform.labeling.functions import ABSTAIN, LabelingContext, LabelingFunction, Outcome
 from fm_platform.labeling.kinds import KINDS
 from fm_platform.labeling.partial import encode
@@ -31,15 +29,11 @@ from fm_platform.lineage.fingerprints import (
     environment_fingerprint,
 )
 from fm_platform.spec.labeling import template_fields
-from fm_platform.spec.models import BaseModelSpec
-from fm_platform.store.answers import AnswerStore
-from fm_platform.training.base_model import BaseModel, resolve_base_model
+from fm_platform.training.answered import Floats, Keep, Row, model_of, remembered, rows_of
+from fm_platform.training.base_model import BaseModel
 
-Floats = npt.NDArray[np.float32]
-Row = dict[str, str]
 CONTENT_FREE = ("N/A", "[MASK]", "")
 """What a prompt without content is filled with (Zhao et al. 2021, "Calibrate Before Use")."""
-_KEY_BYTES = 16
 _CUTS = 12
 
 
@@ -62,7 +56,7 @@ def prompt(declared: Any, directory: Path) -> LabelingFunction:
     question = Question(base, declared.template, fields, words, declared.max_tokens, book)
 
     def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
-        rows, where = _rows(batch, fields, declared.name)
+        rows, where = rows_of(batch, fields, declared.name)
         empty = [dict.fromkeys(fields, word) for word in CONTENT_FREE if declared.calibrate]
         told = question.ask([*rows, *empty], context).astype(np.float64)
         scores = told[: len(rows)]
@@ -85,21 +79,6 @@ def prompt(declared: Any, directory: Path) -> LabelingFunction:
     return LabelingFunction(
         declared.name, "prompt", definition, run,
         source=f"{declared.template} [{' | '.join(words)}] asked of {base.location}",
-    )  # fmt: skip
-
-
-def model_of(declared: Any, directory: Path) -> BaseModel:
-    """Return the model that a labeling function declares, with its files checked and hashed.
-
-    Raises:
-        BaseModelError: If it is not there, not safetensors, or has another hash than declared.
-    """
-    return resolve_base_model(
-        BaseModelSpec(
-            location=declared.location, revision=declared.revision,
-            weights_sha256=declared.weights_sha256,
-        ),
-        directory,
     )  # fmt: skip
 
 
@@ -154,7 +133,6 @@ class Question:
 
     def ask(self, rows: Sequence[Row], context: LabelingContext) -> Floats:
         """Return float32[n, words]; only what is in no cache is asked, equal rows once."""
-        asking = context if isinstance(context, AskingContext) else AskingContext()
 
         def score(rows: Sequence[Row], keep: Keep) -> None:
             from fm_platform.training.causal import load_causal, log_likelihoods
@@ -165,7 +143,7 @@ class Question:
             limit = min(self.max_tokens, causal.readable - longest)
             log_likelihoods(causal, self._prompts(causal, rows, limit), answers, keep)
 
-        return remembered(asking, self.book, rows, self.fields, len(self.words), score)
+        return remembered(context, self.book, rows, self.fields, len(self.words), score)
 
     def _filled(self, row: Row) -> str:
         return self.template.format(**row)
@@ -191,82 +169,3 @@ class Question:
                     next_step="shorten the template, or declare a larger max_tokens",
                 )
         return found
-
-
-Keep = Callable[[list[int], Floats], None]
-Score = Callable[[Sequence[Row], Keep], None]
-
-
-def remembered(
-    context: AskingContext,
-    book: str,
-    rows: Sequence[Row],
-    fields: Sequence[str],
-    width: int,
-    score: Score,
-) -> Floats:
-    """Return the answers of all rows: kept ones from the cache, the others from `score`.
-
-    What a batch was answered is kept at once, so an interruption loses one batch.
-
-    Args:
-        context: Where answers are kept, and who counts.
-        book: Hash of the question.
-        rows: What is filled in.
-        fields: Columns that make the key of a row.
-        width: Numbers of an answer.
-        score: (rows, keep) asks, and calls `keep(positions, float32[b, width])`.
-
-    Returns:
-        float32[n, width].
-    """
-    keys = [row_key([row[name] for name in fields]) for row in rows]
-    store = AnswerStore(context.answers) if context.answers is not None else None
-    distinct = dict(zip(keys, rows, strict=True))
-    known = store.get(book, sorted(distinct), width) if store is not None else {}
-    missing = sorted(key for key in distinct if key not in known)
-    tally: Tally = context.tally
-    tally.asked += len(missing)
-    tally.from_cache += len(rows) - len(missing)
-
-    def keep(positions: list[int], numbers: Floats) -> None:
-        told = {missing[i]: numbers[j] for j, i in enumerate(positions)}
-        known.update(told)
-        if store is not None:
-            store.put(book, told)
-        if context.on_progress is not None:
-            context.on_progress(len(known), len(distinct))
-
-    if missing:
-        score([distinct[key] for key in missing], keep)
-    return np.array([known[key] for key in keys], np.float32).reshape(len(rows), width)
-
-
-def row_key(values: Sequence[str]) -> bytes:
-    """Return the hash, 16 bytes, of what a row fills into a question."""
-    text = canonical_json(list(values))
-    return sha256(text.encode("utf-8", "surrogatepass")).digest()[:_KEY_BYTES]
-
-
-def _rows(
-    batch: pa.RecordBatch, fields: Sequence[str], name: str
-) -> tuple[list[Row], npt.NDArray[np.int64]]:
-    """Return what each row fills in, and its place; a row that lacks a part is not asked.
-
-    Raises:
-        FunctionFailureError: If the rows have no such column.
-    """
-    missing = sorted(set(fields) - set(batch.schema.names))
-    if missing:
-        raise FunctionFailureError(
-            f"labeling function {name!r} fills in a column that the rows do not have",
-            expected=", ".join(batch.schema.names),
-            found=", ".join(missing),
-        )
-    columns = [batch.column(field).to_pylist() for field in fields]
-    rows, where = [], []
-    for i, values in enumerate(zip(*columns, strict=True)):
-        if all(value is not None for value in values):
-            rows.append(dict(zip(fields, map(str, values), strict=True)))
-            where.append(i)
-    return rows, np.array(where, np.int64)

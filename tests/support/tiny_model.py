@@ -48,6 +48,19 @@ def build_tiny_base(directory: Path, seed: int = 0) -> Path:
     return directory
 
 
+def build_tiny_classifier(directory: Path, seed: int = 0) -> Path:
+    """Write a random classifier of two labels."""
+    import torch
+    from transformers import AutoConfig, BertForSequenceClassification
+
+    build_tiny_base(directory, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = AutoConfig.from_pretrained(directory, num_labels=2)
+        BertForSequenceClassification(config).save_pretrained(directory)
+    return directory
+
+
 def tiny_rows(
     count: int, seed: int = 0, sources: tuple[str, ...] = ("mail", "chat"), split: str = "train"
 ) -> pa.Table:

@@ -20,7 +20,9 @@ from fm_platform.lineage.records import Slot
 from fm_platform.lineage.refs import version_name
 from fm_platform.lineage.universes import Arrangement
 from fm_platform.spec.load import LoadedProject
+from fm_platform.stages import tables
 from fm_platform.stages.adapters import build_adapter, build_start
+from fm_platform.stages.annotations import KIND, save
 from fm_platform.stages.cleaned import build_cleaned
 from fm_platform.stages.common import Reporter
 from fm_platform.stages.definition import read_definition
@@ -148,6 +150,8 @@ def reproduce(
             _put_champion(again, version, plan)
         elif version.kind == "cleaned":
             _put_reviews(ws, again, version)
+        elif any(item.role == "annotations" for item in version.inputs):
+            _put_annotations(ws, again, version, then)
         _BUILD[version.kind](again, then, version, log)
         compared, built = _compare(again, version)
         done.append(compared)
@@ -221,6 +225,17 @@ def _put_reviews(ws: Workspace, again: Workspace, version: ArtifactVersion) -> N
         again.ledger.record_reviews(
             version.project, [review.action], review.verdict, review.reason, review.actor
         )
+
+
+def _put_annotations(
+    ws: Workspace, again: Workspace, version: ArtifactVersion, then: LoadedProject
+) -> None:
+    """Keep the answers of people that were there when their votes were made."""
+    slots = {v.slot for v in ws.ledger.versions(version.project, KIND)}
+    for _, name, part in sorted(slots, key=repr):
+        was = ws.ledger.latest(version.project, KIND, name, part, at=version.created_at)
+        if was is not None:
+            save(again, then.spec, tables.read(ws, was, KIND).to_pylist(), RunContext())
 
 
 def _compare(again: Workspace, version: ArtifactVersion) -> tuple[Compared, int | None]:
