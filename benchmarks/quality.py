@@ -1,0 +1,242 @@
+"""How good the shipped project is, and what each ingredient adds: support-weighted F1 by source.
+
+    python -m benchmarks.quality [--seeds 5] [--labels-only] [--quick] [--json]
+
+Reads what `make demo` has built in FM_HOME; nothing there is changed. First the label model, with
+ingredients added one after another, beside VADER and the published table; then start, experts and
+merged model trained anew for each seed, on the labels of majority vote and on those of the chosen
+label model. At most 50 rated dev sentences a source are read before the test, by the same code as
+in a run. A seed takes about eight minutes for each kind of labels on two idle cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fm_platform.labeling.label_model import fit_label_model, majority_vote
+from fm_platform.spec.models import LabelModelSpec
+from fm_platform.stages import tables
+from fm_platform.stages.models import rows_of, training_days
+from fm_platform.stages.window import dev_gold, last_built_day, window
+from fm_platform.workspace import Workspace, find_project
+
+SOURCES = ("tweets", "movies", "amazon", "nyt")
+# Hutto & Gilbert 2014, tables 4 and 5: three-class F1
+PUBLISHED = {
+    "published: VADER": (0.96, 0.61, 0.63, 0.55),
+    "published: best learned in domain": (0.84, 0.75, 0.61, 0.50),
+    "published: one person": (0.84, 0.92, 0.85, 0.65),
+}
+AIM = {"aim: merged model": (0.90, 0.70, 0.71, 0.61)}
+MAJORITY_ONLY = LabelModelSpec(candidates=("majority_vote",))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All weakly labeled rows of the project: ids, votes by function, gold of dev and of test."""
+
+    table: pa.Table
+    functions: Sequence[str]
+    kinds: Mapping[str, str]
+    votes: Any
+    sources: Any
+    dev: Any
+    dev_labels: Any
+    test: Any
+    test_labels: Any
+
+
+def read(ws: Workspace, project: Any) -> Rows:
+    """Return the rows of the last window that was built."""
+    spec, classes = project.spec, list(project.spec.taxonomy.classes)
+    last = last_built_day(ws, spec, "weak_labels", "weak_labels")
+    if last is None:
+        raise SystemExit("nothing is built yet; next: make demo")
+    width = spec.training.window_days
+    weak = window(ws, spec, "weak_labels", "weak_labels", last, width)
+    raws = window(ws, spec, "raw", "raw", last, width)
+    table = pa.concat_tables([tables.read(ws, day, "weak_labels") for day in weak])
+    gold = pa.concat_tables([tables.read(ws, day, "gold", ["row_id", "label"]) for day in raws])
+    ids = table["row_id"].combine_chunks()
+    known = dict(zip(gold["row_id"].to_pylist(), gold["label"].to_pylist(), strict=True))
+    test = np.flatnonzero(np.array(table["split"].to_pylist()) == "test")
+    test = np.array([row for row in test.tolist() if ids[row].as_py() in known], np.int64)
+    chosen = dev_gold(ws, spec, last)
+    return Rows(
+        table,
+        weak[-1].metrics["functions"],
+        {function.name: function.kind for function in spec.labeling.functions},
+        tables.matrix(table["votes"]).astype(np.int8),
+        np.array(table["source"].to_pylist(), dtype=object),
+        pc.index_in(chosen["row_id"], value_set=ids).to_numpy().astype(np.int64),
+        np.array([classes.index(label) for label in chosen["label"].to_pylist()], np.int64),
+        test,
+        np.array([classes.index(known[ids[row].as_py()]) for row in test.tolist()], np.int64),
+    )
+
+
+def f1(labels: Any, told: Any, sources: Any) -> tuple[float, ...]:
+    """Return the support-weighted F1 of each source."""
+    from sklearn.metrics import f1_score
+
+    scores = (
+        f1_score(labels[sources == name], told[sources == name], average="weighted")
+        for name in SOURCES
+    )
+    return tuple(float(score) for score in scores)
+
+
+def label_models(rows: Rows, project: Any) -> dict[str, tuple[float, ...]]:
+    """Return the F1 on test of label models, one ingredient after another."""
+    classes = list(project.spec.taxonomy.classes)
+    learned = {n for n, kind in rows.kinds.items() if kind in ("exemplars", "propagated")}
+    gold_free = [name for name in rows.functions if rows.kinds.get(name) != "exemplars"]
+    plain = [name for name in rows.functions if name not in learned]
+    exemplars = [name for name in rows.functions if rows.kinds.get(name) != "propagated"]
+    declared = project.spec.labeling.label_model
+    steps = {
+        "labels: majority of plain functions": (plain, MAJORITY_ONLY),
+        "labels: + texts alike": (gold_free, MAJORITY_ONLY),
+        "labels: + exemplars, without texts alike": (exemplars, MAJORITY_ONLY),
+        "labels: + both": (list(rows.functions), MAJORITY_ONLY),
+        "labels: both, label model as declared": (list(rows.functions), declared),
+    }
+    found = {}
+    sources = rows.sources[rows.test]
+    for baseline, function in sorted(project.spec.evaluation.baselines.items()):
+        votes = rows.votes[rows.test, list(rows.functions).index(function)]
+        found[f"measured: {baseline}"] = f1(rows.test_labels, votes, sources)
+    for name, (functions, spec) in steps.items():
+        votes = rows.votes[:, [list(rows.functions).index(own) for own in functions]]
+        fit = fit_label_model(
+            votes, rows.sources.tolist(), rows.dev, rows.dev_labels, len(classes), spec
+        )
+        told = fit.predict(votes[rows.test], sources.tolist()).argmax(axis=1)
+        found[name] = f1(rows.test_labels, told, sources)
+        print(f"  {name}", file=sys.stderr, flush=True)
+    return found
+
+
+def relabeled(cleaned: pa.Table, rows: Rows, classes: int) -> pa.Table:
+    """Return cleaned rows with the vote shares of all functions as their targets."""
+    places = pc.index_in(cleaned["row_id"], value_set=rows.table["row_id"].combine_chunks())
+    votes = rows.votes[places.to_numpy().astype(np.int64)]
+    shares = tables.lists(majority_vote(votes, classes).astype(np.float32), pa.float32())
+    at = cleaned.schema.get_field_index("probabilities")
+    return cleaned.set_column(at, cleaned.schema.field(at), shares)
+
+
+def trained(
+    ws: Workspace, project: Any, rows: Rows, seed: int, labels: str, quick: bool
+) -> dict[str, tuple[float, ...]]:
+    """Return the F1 on test of start, own experts and merged model of one seed."""
+    from fm_platform.merging.merge import merge_experts
+    from fm_platform.training.base_model import resolve_base_model
+    from fm_platform.training.predict import load_adapter, load_classifier, predict_probabilities
+    from fm_platform.training.start import fit_start
+    from fm_platform.training.train import train_expert
+
+    spec, classes = project.spec, list(project.spec.taxonomy.classes)
+    few = {"start_rows_per_source": 60, "max_rows": 60, "probe_rows": 60} if quick else {}
+    config = spec.training.model_copy(update={"seed": seed, **few})
+    base = resolve_base_model(spec.base_model, project.directory)
+    days = training_days(ws, spec)
+    train, dev = rows_of(ws, days, "train"), rows_of(ws, days, "dev")
+    if labels == "majority":
+        train, dev = (relabeled(part, rows, len(classes)) for part in (train, dev))
+    test = rows.test[:: 40 if quick else 1]
+    texts = rows.table["text"].take(pa.array(test)).to_pylist()
+    truth, sources = rows.test_labels[:: 40 if quick else 1], rows.sources[test]
+    found = {}
+
+    def of(*names: str) -> pa.Table:
+        return train.filter(pc.is_in(train["source"], value_set=pa.array(names)))
+
+    def judge(classifier: Any) -> tuple[float, ...]:
+        told = predict_probabilities(classifier, texts, max_tokens=config.max_tokens)
+        return f1(truth, told.argmax(axis=1), sources)
+
+    with tempfile.TemporaryDirectory(prefix="fm-quality-") as folder:
+        root = Path(folder)
+        start = fit_start(train, dev, base, config, classes, root / "start").directory
+        found["start"] = judge(load_adapter(base, start))
+        experts = {
+            expert.name: train_expert(
+                of(*expert.sources), dev, base, start, config, classes, root / expert.name
+            ).directory
+            for expert in spec.experts
+        }
+        merged = merge_experts(
+            base, experts, spec.merge, classes, root / "merged", start=start, dev=dev,
+            sources={expert.name: expert.sources for expert in spec.experts},
+            max_tokens=config.max_tokens, seed=seed, threads=config.threads,
+        )  # fmt: skip
+        found["merged model"] = judge(load_classifier(merged.directory))
+    return found
+
+
+def table(scores: Mapping[str, Sequence[Sequence[float]]]) -> str:
+    """Return means, and standard deviations where there are several seeds, as text."""
+    lines = [f"{'support-weighted F1':44}" + "".join(f"{name:>14}" for name in SOURCES)]
+    for name, runs in scores.items():
+        mean, spread = np.mean(runs, axis=0), np.std(runs, axis=0)
+        cells = [
+            f"{m:.3f}" + (f" ±{s:.3f}" if len(runs) > 1 else "")
+            for m, s in zip(mean, spread, strict=True)
+        ]
+        lines.append(f"{name:44}" + "".join(f"{cell:>14}" for cell in cells))
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--project", default="sentiment")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--labels-only", action="store_true", help="train nothing")
+    parser.add_argument("--quick", action="store_true", help="one seed on a few rows")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    given = parser.parse_args()
+    begun = time.perf_counter()
+    ws, project = Workspace.open(), find_project(given.project)
+    rows = read(ws, project)
+    scores: dict[str, list[Sequence[float]]] = {
+        name: [score] for name, score in {**PUBLISHED, **AIM}.items()
+    }
+    scores |= {name: [score] for name, score in label_models(rows, project).items()}
+    seeds = 0 if given.labels_only else 1 if given.quick else given.seeds
+    for seed in range(seeds):
+        for labels in ("majority", "chosen"):
+            for name, score in trained(ws, project, rows, seed, labels, given.quick).items():
+                scores.setdefault(f"{name}, {labels} labels", []).append(score)
+            print(f"  seed {seed}, {labels} labels", file=sys.stderr, flush=True)
+    facts = {
+        "rated dev sentences": len(rows.dev),
+        "rated test sentences": len(rows.test),
+        "seeds": seeds,
+        "seconds": round(time.perf_counter() - begun, 1),
+        "peak memory, MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    if given.json:
+        print(json.dumps({"sources": SOURCES, "f1": scores, **facts}, indent=1))
+    else:
+        print(table(scores))
+        print("\n".join(f"{name}: {value}" for name, value in facts.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
