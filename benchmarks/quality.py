@@ -162,8 +162,8 @@ def trained(
     truth, sources = rows.test_labels[:: 40 if quick else 1], rows.sources[test]
     found = {}
 
-    def of(*names: str) -> pa.Table:
-        return train.filter(pc.is_in(train["source"], value_set=pa.array(names)))
+    def of(part: pa.Table, names: Sequence[str]) -> pa.Table:
+        return part.filter(pc.is_in(part["source"], value_set=pa.array(sorted(names))))
 
     def judge(classifier: Any) -> tuple[float, ...]:
         told = predict_probabilities(classifier, texts, max_tokens=config.max_tokens)
@@ -175,7 +175,13 @@ def trained(
         found["start"] = judge(load_adapter(base, start))
         experts = {
             expert.name: train_expert(
-                of(*expert.sources), dev, base, start, config, classes, root / expert.name
+                of(train, expert.sources),
+                of(dev, expert.sources),
+                base,
+                start,
+                config,
+                classes,
+                root / expert.name,
             ).directory
             for expert in spec.experts
         }
