@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from benchmarks.family import train_family
 from fm_platform.labeling.label_model import fit_label_model, majority_vote
 from fm_platform.spec.models import LabelModelSpec
 from fm_platform.stages import tables
@@ -146,8 +147,6 @@ def trained(
     from fm_platform.merging.merge import merge_experts
     from fm_platform.training.base_model import resolve_base_model
     from fm_platform.training.predict import load_adapter, load_classifier, predict_probabilities
-    from fm_platform.training.start import fit_start
-    from fm_platform.training.train import train_expert
 
     spec, classes = project.spec, list(project.spec.taxonomy.classes)
     few = {"start_rows_per_source": 60, "max_rows": 60, "probe_rows": 60} if quick else {}
@@ -162,31 +161,17 @@ def trained(
     truth, sources = rows.test_labels[:: 40 if quick else 1], rows.sources[test]
     found = {}
 
-    def of(part: pa.Table, names: Sequence[str]) -> pa.Table:
-        return part.filter(pc.is_in(part["source"], value_set=pa.array(sorted(names))))
-
     def judge(classifier: Any) -> tuple[float, ...]:
         told = predict_probabilities(classifier, texts, max_tokens=config.max_tokens)
         return f1(truth, told.argmax(axis=1), sources)
 
     with tempfile.TemporaryDirectory(prefix="fm-quality-") as folder:
         root = Path(folder)
-        start = fit_start(train, dev, base, config, classes, root / "start").directory
-        found["start"] = judge(load_adapter(base, start))
-        experts = {
-            expert.name: train_expert(
-                of(train, expert.sources),
-                of(dev, expert.sources),
-                base,
-                start,
-                config,
-                classes,
-                root / expert.name,
-            ).directory
-            for expert in spec.experts
-        }
+        family = train_family(spec, base, config, train, dev, root)
+        found["start"] = judge(load_adapter(base, family.start))
         merged = merge_experts(
-            base, experts, spec.merge, classes, root / "merged", start=start, dev=dev,
+            base, family.experts, spec.merge, classes, root / "merged",
+            start=family.start, dev=dev,
             sources={expert.name: expert.sources for expert in spec.experts},
             max_tokens=config.max_tokens, seed=seed, threads=config.threads,
         )  # fmt: skip
