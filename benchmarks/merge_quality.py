@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.family import Family, train_family
 from benchmarks.quality import SOURCES, Rows, f1, read
 from fm_platform.spec.models import Merge
-from fm_platform.stages.models import rows_of, training_days
+from fm_platform.stages.models import targets_of, training_days
 from fm_platform.workspace import Workspace, find_project
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -68,7 +68,7 @@ def of_one_seed(
     config = spec.training.model_copy(update={"seed": seed, **few})
     base = resolve_base_model(spec.base_model, project.directory)
     days = training_days(ws, spec)
-    train, dev = rows_of(ws, days, "train"), rows_of(ws, days, "dev")
+    train, dev = (targets_of(ws, spec, days, split) for split in ("train", "dev"))
     family: Family = train_family(spec, base, config, train, dev, root, everything=True)
     test = rows.test[:: 40 if given.quick else 1]
     truth, sources = rows.test_labels[:: 40 if given.quick else 1], rows.sources[test]

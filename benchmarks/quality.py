@@ -30,7 +30,7 @@ from benchmarks.family import train_family
 from fm_platform.labeling.label_model import fit_label_model, majority_vote
 from fm_platform.spec.models import LabelModelSpec
 from fm_platform.stages import tables
-from fm_platform.stages.models import rows_of, training_days
+from fm_platform.stages.models import targets_of, training_days
 from fm_platform.stages.window import dev_gold, last_built_day, window
 from fm_platform.workspace import Workspace, find_project
 
@@ -153,7 +153,7 @@ def trained(
     config = spec.training.model_copy(update={"seed": seed, **few})
     base = resolve_base_model(spec.base_model, project.directory)
     days = training_days(ws, spec)
-    train, dev = rows_of(ws, days, "train"), rows_of(ws, days, "dev")
+    train, dev = (targets_of(ws, spec, days, split) for split in ("train", "dev"))
     if labels == "majority":
         train, dev = (relabeled(part, rows, len(classes)) for part in (train, dev))
     test = rows.test[:: 40 if quick else 1]

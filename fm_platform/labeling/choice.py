@@ -5,7 +5,8 @@ reference. It predicts how often each of the others, and majority vote, are righ
 prediction is as good as the model: where functions agree more often than it says, or it is right
 on gold rows less often than it says, it is doubtful.
 Gold rows show the same difference with the doubt of their number. The two are pooled by their
-precision, and the model with the best outcome is used; majority vote is one of them.
+precision, and the model with the best outcome is used; majority vote is one of them. Where the
+votes and the gold rows contradict one another, majority vote stays unless the rows leave no doubt.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from fm_platform.labeling.patterns import Floats
 _LEAST_DOUBT = 0.005
 _DOUBT_OF_MISFIT = 1.5
 _DOUBT_OF_ROWS = 0.4
+_SURE = 1.64
+"""Standard deviations: by chance a difference is above so many in one of twenty cases."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,19 @@ class Verdict:
 
     @property
     def better(self) -> bool:
-        """Whether to prefer it; without gold rows only where there is little doubt."""
-        return self.expected > (self.deviation if self.shown is None else 0.0)
+        """Whether to prefer it.
+
+        Without gold rows only where there is little doubt. Where gold rows speak for it and the
+        votes against it, only where the rows by themselves leave none.
+        """
+        if self.shown is None:
+            return self.expected > self.deviation
+        return self.expected > (0.0 if self.predicted > 0 else _SURE * self.deviation)
+
+    @property
+    def worse(self) -> bool:
+        """Whether all together speaks against it."""
+        return self.expected <= (self.deviation if self.shown is None else 0.0)
 
     def __str__(self) -> str:
         told = f"the votes predict {100 * self.predicted:+.1f} ± {100 * self.doubt:.1f} points"

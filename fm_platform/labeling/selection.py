@@ -233,7 +233,7 @@ class Selection:
         if not self.spec.per_source or MAJORITY not in self.told or method == MAJORITY:
             return []
         names = [part.name for part in self.judged if part.name != POOLED]
-        return [name for name in names if not self._verdict(method, MAJORITY, name).better]
+        return [name for name in names if self._verdict(method, MAJORITY, name).worse]
 
     def _result(
         self, reference: str, method: str, verdict: Verdict | None, kept: list[str]

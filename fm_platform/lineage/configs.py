@@ -164,6 +164,6 @@ def _usual_training(spec: ProjectSpec) -> set[str]:
     fields = type(spec.training).model_fields
     return {
         name
-        for name in ("method", "frozen_layers")
+        for name in ("method", "frozen_layers", "target_power")
         if getattr(spec.training, name) == fields[name].default
     }

@@ -45,6 +45,9 @@ class Training(Part):
     evaluations_per_epoch: int = Field(default=2, ge=1)
     patience: int = Field(default=2, ge=1, description="evaluations without a better dev loss")
     checkpoint_every_steps: int = Field(default=50, ge=1)
+    target_power: float = Field(
+        default=1.0, ge=1, le=64, description="above 1 the weak posteriors are sharpened"
+    )
     seed: int = 0
 
     @model_validator(mode="after")

@@ -21,9 +21,9 @@ from fm_platform.stages.common import (
 from fm_platform.stages.models import (
     load_plot,
     required,
-    rows_of,
     save_plot,
     step_reporter,
+    targets_of,
     training_days,
     work_folder,
 )
@@ -52,7 +52,7 @@ def build_start(
     def compute(lease: Lease) -> Produced:
         from fm_platform.training.start import fit_start
 
-        train, dev = rows_of(ws, days, "train"), rows_of(ws, days, "dev")
+        train, dev = (targets_of(ws, spec, days, split) for split in ("train", "dev"))
         _refuse_empty(train.num_rows, "shared_start", [s.name for s in spec.sources])
         with work_folder(ws, recipe.hash) as folder:
             if is_plain(spec):
@@ -90,8 +90,8 @@ def build_adapter(
     def compute(lease: Lease) -> Produced:
         from fm_platform.training.train import train_expert
 
-        train = rows_of(ws, days, "train", expert.sources)
-        dev = rows_of(ws, days, "dev", expert.sources)
+        train = targets_of(ws, spec, days, "train", expert.sources)
+        dev = targets_of(ws, spec, days, "dev", expert.sources)
         _refuse_empty(train.num_rows, expert.name, list(expert.sources))
         base = resolve_base_model(spec.base_model, project.directory)
         with work_folder(ws, recipe.hash) as folder:

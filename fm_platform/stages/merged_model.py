@@ -18,7 +18,7 @@ from fm_platform.stages.common import (
     stage_result,
     summary,
 )
-from fm_platform.stages.models import required, rows_of, training_days, work_folder
+from fm_platform.stages.models import required, targets_of, training_days, work_folder
 from fm_platform.training.base_model import BaseModel, resolve_base_model
 from fm_platform.workspace import Workspace
 
@@ -56,7 +56,7 @@ def build_merged_model(
                 spec.taxonomy.classes,
                 folder / "model",
                 start=ws.model_path(start),
-                dev=rows_of(ws, days, "dev"),
+                dev=targets_of(ws, spec, days, "dev"),
                 sources={expert.name: expert.sources for expert in spec.experts},
                 max_tokens=spec.training.max_tokens,
                 threads=spec.training.threads,

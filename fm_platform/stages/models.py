@@ -53,6 +53,19 @@ def rows_of(
     return tables.combine(found, tables.CLEANED)
 
 
+def targets_of(
+    ws: Workspace,
+    spec: ProjectSpec,
+    days: Sequence[ArtifactVersion],
+    split: str,
+    sources: Sequence[str] | None = None,
+) -> pa.Table:
+    """Return rows as `rows_of`, with the probabilities that a model is trained towards."""
+    from fm_platform.training.targets import sharpened
+
+    return sharpened(rows_of(ws, days, split, sources), spec.training.target_power)
+
+
 def required(ws: Workspace, spec: ProjectSpec, kind: str, name: str, what: str) -> ArtifactVersion:
     """Return the version in use.
 
