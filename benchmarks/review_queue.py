@@ -1,6 +1,6 @@
 """The review queue against random choice: 200 answers of people on the shipped corpora.
 
-    python -m benchmarks.queue [--quick] [--json]
+    python -m benchmarks.review_queue [--quick] [--json]
 
 Rows, votes, weak labels and embeddings are those of a finished `make demo` (FM_HOME). For each
 seed a pool of 4,000 training rows is drawn; 200 of them get their gold label, either at random or
@@ -111,7 +111,7 @@ def compare(rows: Rows, seed: int, split: str = "test") -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.queue")
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.review_queue")
     parser.add_argument("--quick", action="store_true", help="two seeds")
     parser.add_argument("--json", action="store_true", dest="as_json")
     parser.add_argument("--project", default="sentiment")
