@@ -50,6 +50,13 @@ def activations(spec: ProjectSpec, frozen_layers: int | None = None) -> Config:
     }
 
 
+def replay(spec: ProjectSpec) -> Config:
+    """Return what matters to the rows that are kept of the past."""
+    rhythm = spec.training.continuing
+    rows = rhythm.reservoir_rows if rhythm is not None else 0
+    return {"reservoir_rows": rows, "seed": spec.training.seed}
+
+
 def votes(spec: ProjectSpec, function: str) -> Config:
     """Return what matters to the votes of a labeling function with this fingerprint."""
     found: Config = {"function": function, "classes": classes(spec), **former(spec)}
@@ -162,8 +169,9 @@ def training(spec: ProjectSpec) -> Config:
 def _usual_training(spec: ProjectSpec) -> set[str]:
     """Return the training settings that are part of no recipe while nobody declares them."""
     fields = type(spec.training).model_fields
-    return {
+    usual = {
         name
-        for name in ("method", "frozen_layers", "target_power")
+        for name in ("method", "frozen_layers", "continuing", "target_power")
         if getattr(spec.training, name) == fields[name].default
     }
+    return usual if spec.training.method == "full" else {*usual, "full_learning_rate"}

@@ -223,6 +223,6 @@ def _config(
         return configs.weak_labels(spec, names)
     plain = {
         "embeddings": configs.embeddings, "cleaned": configs.cleaned,
-        "activations": configs.activations, "start": configs.trained,
+        "activations": configs.activations, "replay": configs.replay, "start": configs.trained,
     }  # fmt: skip
     return plain[kind](spec) if kind in plain else {}

@@ -35,6 +35,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "weak_labels": ("fm_platform.labeling.label_model", "fm_platform.stages.weak_labels"),
     "cleaned": ("fm_platform.cleaning.clean", "fm_platform.stages.cleaned"),
     "activations": ("fm_platform.training.prefix",),
+    "replay": ("fm_platform.training.reservoir",),
     "start": ("fm_platform.training.start", "fm_platform.stages.models"),
     "adapter": ("fm_platform.training.train", "fm_platform.stages.models"),
     "merged_model": (
@@ -59,6 +60,7 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
 # What computes beside that the models of a project that declares such a training.
 TRAINING_CODE: dict[str, tuple[str, ...]] = {
     "method": ("fm_platform.training.variants", "fm_platform.stages.variants"),
+    "continuing": ("fm_platform.training.variants", "fm_platform.stages.continuing"),
     "frozen_layers": ("fm_platform.training.variants", "fm_platform.stages.variants"),
 }
 
@@ -79,6 +81,7 @@ PACKAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "cleaned": ((*TABLE_PACKAGES, "py3langid"), False),
     "cleaned_learning": ((*TABLE_PACKAGES, "py3langid", "scipy"), True),
     "activations": (MODEL_PACKAGES, True),
+    "replay": (TABLE_PACKAGES, False),
     "start": (MODEL_PACKAGES, True),
     "adapter": (MODEL_PACKAGES, True),
     "merged_model": (MODEL_PACKAGES, True),

@@ -295,6 +295,16 @@ def activations_recipe(spec: ProjectSpec, cleaned: Readable, base: str, frozen: 
     return _recipe(spec, "activations", name, day, inputs, config, environment)
 
 
+def replay_recipe(spec: ProjectSpec, cleaned: Readable, before: Readable | None) -> Recipe:
+    """Return the recipe of the rows kept of the past, after one day; `before`: after another."""
+    config, day = configs.replay(spec), cleaned.partition
+    inputs = (
+        cleaned.as_input("cleaned"),
+        *(() if before is None else (before.as_input("replay"),)),
+    )
+    return _recipe(spec, "replay", "replay", day, inputs, config, environment_of("replay"))
+
+
 def start_recipe(spec: ProjectSpec, cleaned: Sequence[Readable], base: str) -> Recipe:
     """Return the recipe of the shared start of all experts."""
     inputs = (

@@ -11,9 +11,10 @@ from typing import Any
 
 from fm_platform.hashing import canonical_json, sha256_hex
 
-PINNED_ROLES = ("champion",)
+PINNED_ROLES = ("champion", "parent")
 """Roles of inputs that mean one version for ever: that a slot holds another one by now is no
-change. (An evaluation compares with a champion of the past on purpose.)"""
+change. (An evaluation compares with a champion of the past on purpose, and an adapter that goes
+on from another takes its place.)"""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def _config(
         return configs.weak_labels(spec, names)
     of_spec = {
         "embeddings": configs.embeddings, "cleaned": configs.cleaned,
-        "activations": configs.activations, "start": configs.trained,
+        "activations": configs.activations, "replay": configs.replay, "start": configs.trained,
         "adapter": configs.trained, "merged_model": configs.merged_model,
         "evaluation": configs.evaluation,
     }  # fmt: skip

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from fm_platform.lineage import schema
 from fm_platform.lineage.causes import input_name, label, sentence, some
+from fm_platform.lineage.continuing import anchor_day
 from fm_platform.lineage.declarations import Declarations, Declared
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.nodes import Node
@@ -198,7 +199,9 @@ def _windows(
     new: dict[int, list[tuple[str, str, int]]] = {}
     causes: dict[int, list[str]] = {}
     for (reader, kind, name), days in read_days.items():
-        there = groups[kind, name]
+        there = _before_anchor(declared, known[reader].kind, groups[kind, name])
+        if not there:
+            continue
         first = _days_before(max(there), width - 1) if width else min(days)
         came = [(name, d, i) for d, i in there.items() if d not in days and d >= first]
         left = sorted(f"{name} {day}" for day in days if day < first)
@@ -210,6 +213,16 @@ def _windows(
     for reader, told in _with_something_to_read(ledger, new).items():
         causes[reader] = [*told, *causes.get(reader, ())]
     return causes
+
+
+def _before_anchor(
+    declared: Declared | None, kind: str, days: Mapping[str, int]
+) -> Mapping[str, int]:
+    """Leave out days that a shared start waits with until the next full retrain."""
+    if declared is None or declared.spec.training.continuing is None or kind != "start":
+        return days
+    last = anchor_day(declared.spec, max(days))
+    return {day: version_id for day, version_id in days.items() if day <= last} or days
 
 
 def _days_before(day: str, count: int) -> str:

@@ -12,11 +12,12 @@ from functools import cache, cached_property
 from typing import Any, Literal
 
 from fm_platform.lineage.causes import Before, contents_of_rows, differences, label, sentence
+from fm_platform.lineage.continuing import past_of
 from fm_platform.lineage.fingerprints import code_stands_still, described
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.process import without_pauses
 from fm_platform.lineage.recorded import recipes_made, refused_gold
-from fm_platform.lineage.records import Head, Readable, Recipe, Slot
+from fm_platform.lineage.records import ArtifactVersion, Head, Readable, Recipe, Slot
 from fm_platform.lineage.settings import can_be_carried, same_settings, settings_of
 from fm_platform.lineage.wanted import Probe, Wanted, Wants
 from fm_platform.spec.models import ProjectSpec
@@ -98,7 +99,7 @@ class _Status:
         self.ledger, self.spec, self.where = ledger, spec, cache(probe.where)
         self.heads: dict[Slot, Head] = {head.slot: head for head in ledger.heads(spec.name)}
         reviews = ledger.standing_by_day(spec.name)
-        wants = Wants(spec, self.heads, probe, self._champion, reviews)
+        wants = Wants(spec, self.heads, probe, self._champion, reviews, self._past)
         self.functions = wants.functions
         self.wanted = list(wants)
         self.derived = ledger.known_derived(w.derive[0] for w in self.wanted if w.derive)
@@ -108,6 +109,11 @@ class _Status:
 
     def _champion(self, merged: Head) -> Readable | None:
         return self.ledger.rival(self.spec.name, "champion", merged)
+
+    def _past(self, expert: str) -> Sequence[ArtifactVersion]:
+        rhythm = self.spec.training.continuing
+        most = rhythm.full_every + 1 if rhythm is not None else 0
+        return past_of(self.ledger, self.spec.name, expert, most)
 
     def rows(self) -> list[StatusRow]:
         not_fresh: set[Slot] = set()

@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from itertools import chain
 
 from fm_platform.lineage import recipes
+from fm_platform.lineage.continuing import Past, no_past
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
 from fm_platform.lineage.reviews import Standing
 from fm_platform.lineage.wanted_models import ModelWants
@@ -31,9 +32,10 @@ class Wants(ModelWants):
         probe: Probe,
         champion: Callable[[Head], Readable | None],
         reviews: Mapping[str, Standing] | None = None,
+        past: Past = no_past,
     ) -> None:
         self.spec, self.heads, self.probe, self.champion = spec, heads, probe, champion
-        self.reviews = reviews or {}
+        self.reviews, self.past = reviews or {}, past
         self.days = sorted(probe.days())
         self.functions = tuple(probe.functions())
         self.plain = [function for function in self.functions if function.needs != "exemplars"]
@@ -59,6 +61,7 @@ class Wants(ModelWants):
             yield from self._shingles(day)
             yield self._cleaned(day)
             yield from self._activations(day)
+            yield from self._replay(day)
         yield self._start()
         for index, _expert in enumerate(self.spec.experts):
             yield self._adapter(index)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, timedelta
 
 from fm_platform.lineage import recipes
+from fm_platform.lineage.continuing import Past, anchor_day, continued_recipe
 from fm_platform.lineage.records import Head, Readable, Slot
 from fm_platform.lineage.wanting import Probe, Wanted
 from fm_platform.spec.models import ProjectSpec
@@ -17,6 +19,7 @@ class ModelWants:
     heads: Mapping[Slot, Head]
     probe: Probe
     days: list[str]
+    past: Past
     champion: Callable[[Head], Readable | None]
 
     def _window(self, last: str, width: int) -> list[str]:
@@ -37,6 +40,29 @@ class ModelWants:
             recipe = recipes.activations_recipe(self.spec, cleaned, self.probe.base(), frozen)
         yield Wanted(slot, lambda: (read,), recipe)
 
+    def _replay(self, day: str) -> Iterator[Wanted]:
+        if self.spec.training.continuing is None:
+            return
+        last = (date.fromisoformat(day) - timedelta(days=1)).isoformat()
+        earlier = self._window(last, recipes.CARRY_DAYS)
+        read: Slot = ("cleaned", "cleaned", day)
+        cleaned = self.heads.get(read)
+        recipe = None
+        if cleaned is not None:
+            before = self._have("replay", "replay", earlier)
+            recipe = recipes.replay_recipe(self.spec, cleaned, before[-1] if before else None)
+        reads = (read, *(("replay", "replay", other) for other in reversed(earlier)))
+        yield Wanted(("replay", "replay", day), lambda: reads, recipe)
+
+    def _start_days(self, days: list[Head]) -> list[Head]:
+        """Return the days that the shared start is trained on."""
+        if self.spec.training.continuing is None or not days:
+            return days
+        anchor = anchor_day(self.spec, str(days[-1].partition))
+        width = self.spec.training.window_days
+        held = self._have("cleaned", "cleaned", self._window(anchor, width))
+        return held if any(day.rows for day in held) else days
+
     def _last(self, kind: str) -> str | None:
         """Return the last built day of a stage, of the days the project has."""
         built = [day for day in self.days if (kind, kind, day) in self.heads]
@@ -55,7 +81,10 @@ class ModelWants:
         slot: Slot = ("start", "shared_start", None)
         if not days:
             return Wanted(slot, lambda: target)
-        recipe = recipes.start_recipe(self.spec, days, self.probe.base())
+        own = self._start_days(days)
+        if len(own) < len(days):  # what came after the last full retrain is not waited for
+            target = tuple(day.slot for day in own)
+        recipe = recipes.start_recipe(self.spec, own, self.probe.base())
         return Wanted(slot, lambda: target, recipe)
 
     def _adapter(self, index: int) -> Wanted:
@@ -70,6 +99,13 @@ class ModelWants:
 
         if head is None or not days:
             return Wanted(slot, reads)
+        if self.spec.training.continuing is not None:
+            replay = self.heads.get(("replay", "replay", days[-1].partition))
+            if replay is None:
+                return Wanted(slot, lambda: (start, ("replay", "replay", days[-1].partition)))
+            past = self.past(expert.name)
+            recipe = continued_recipe(self.spec, expert, days, head, replay, past)
+            return Wanted(slot, reads, recipe)
         return Wanted(slot, reads, recipes.adapter_recipe(self.spec, expert, days, head))
 
     def _adapters(self) -> tuple[list[Head], tuple[Slot, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from fm_platform.spec.part import Part
 
@@ -16,18 +16,43 @@ WHOLE_DEPTH = ("adalora", "bitfit", "prompt")
 """Methods that work on all layers together: no lower ones can be frozen."""
 
 
+class Continue(Part):
+    """Going on from yesterday's adapter instead of training all again every day."""
+
+    replay: float = Field(
+        default=1.0, ge=0, le=10, description="rows of the past that are trained on for a new one"
+    )
+    reservoir_rows: int = Field(
+        default=100, ge=1, description="rows kept of the past, of each split, source and class"
+    )
+    full_every: int = Field(default=28, ge=1, description="days between full retrains")
+    margin: float = Field(
+        default=2.0, ge=0, le=100,
+        description="points of agreement with weak dev labels that may be lost against the last"
+        " full training; more, and all is trained again",
+    )  # fmt: skip
+
+
 class Training(Part):
     """How each expert is trained."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     method: MethodName = Field(default="lora", description="what of the base model is trained")
     frozen_layers: int = Field(
         default=0, ge=0, le=1000,
         description="lower layers that are not trained; what they give for a text is kept",
     )  # fmt: skip
+    continuing: Continue | None = Field(
+        default=None, alias="continue", description="absent: every training is a full one"
+    )
     rank: int = Field(default=8, ge=1, le=256)
     alpha: float = Field(default=16.0, gt=0)
     learning_rate: float = Field(default=2e-3, gt=0, le=1, description="of the shared start")
     expert_learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    full_learning_rate: float = Field(
+        default=2e-4, gt=0, le=1, description="of start and experts where all is fine-tuned"
+    )
     start_rows_per_source: int = Field(default=1500, ge=1)
     probe_rows: int = Field(default=2000, ge=1, description="rows the head is fitted on first")
     probe_epochs: int = Field(default=15, ge=0, description="0: no probing before fine-tuning")
@@ -49,6 +74,12 @@ class Training(Part):
         default=1.0, ge=1, le=64, description="above 1 the weak posteriors are sharpened"
     )
     seed: int = 0
+
+    def rate(self, *, start: bool) -> float:
+        """Return the peak learning rate of the shared start, or of an expert."""
+        if self.method == "full":
+            return self.full_learning_rate
+        return self.learning_rate if start else self.expert_learning_rate
 
     @model_validator(mode="after")
     def _layers_can_be_frozen(self) -> Training:

@@ -11,6 +11,7 @@ from fm_platform.errors import CorruptArtifactError, MissingArtifactError
 from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import activations_recipe
+from fm_platform.numerics import reproducible
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
 from fm_platform.stages.common import Reporter
@@ -30,6 +31,9 @@ class DayStates:
         self._days = list(reversed(days))
         self._held: dict[bytes, Ragged] = {}
 
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._held or any(key in day for day in self._days)
+
     def get(self, key: bytes) -> Half | None:
         """Return float16[tokens, width]; None where no day has the text.
 
@@ -42,6 +46,18 @@ class DayStates:
                 return None
             self._held[key] = found
         return self._held[key].get(key)
+
+
+class MoreStates:
+    """The states of days, and of texts that belong to none of them."""
+
+    def __init__(self, days: DayStates, more: Mapping[bytes, Half]) -> None:
+        self._days, self._more = days, more
+
+    def get(self, key: bytes) -> Half | None:
+        """Return float16[tokens, width]; None where the text is not known."""
+        found = self._more.get(key)
+        return self._days.get(key) if found is None else found
 
 
 class Activations:
@@ -70,6 +86,16 @@ class Activations:
         """
         names = [self.version(day).location["states"] for day in days if day.rows]
         return DayStates([self.ws.states.open(str(name)) for name in names])
+
+    def with_texts(self, days: DayStates, texts: Sequence[str]) -> MoreStates:
+        """Return the states of days and of these texts; those of no day are computed, not kept."""
+        limit = self.project.spec.training.max_tokens
+        tokens = {key_of(ids): ids for ids in tokenize(self.tokenizer, texts, limit)}
+        rest = {key: ids for key, ids in sorted(tokens.items()) if key not in days}
+        keys = list(rest)
+        with reproducible(self.project.spec.training.threads):
+            found = prefix_states(self.base, self.frozen, [rest[key] for key in keys])
+            return MoreStates(days, {keys[at]: rows for at, rows in found})
 
     def heal(self, days: Sequence[ArtifactVersion]) -> int:
         """Compute again what is damaged, and only that; return how many texts.
@@ -165,8 +191,6 @@ class Activations:
 
         def told(done: int, total: int) -> None:
             self.log.progress(f"frozen layers {day}", done, total)
-
-        from fm_platform.numerics import reproducible
 
         with reproducible(self.project.spec.training.threads):
             found = prefix_states(self.base, self.frozen, [texts[k] for k in keys], told)

@@ -18,6 +18,7 @@ from fm_platform.stages.common import (
     stage_result,
     summary,
 )
+from fm_platform.stages.continuing import recipe_of, start_days, train_on
 from fm_platform.stages.models import (
     load_plot,
     required,
@@ -47,6 +48,7 @@ def build_start(
     spec = project.spec
     days = training_days(ws, spec)
     base = resolve_base_model(spec.base_model, project.directory)
+    days = start_days(ws, spec, days)
     recipe = start_recipe(spec, days, base.content_hash)
 
     def compute(lease: Lease) -> Produced:
@@ -85,16 +87,25 @@ def build_adapter(
         )
     days = training_days(ws, spec)
     start = required(ws, spec, "start", "shared_start", "the shared start of the experts")
-    recipe = adapter_recipe(spec, expert, days, start)
+    recipe, going_on = adapter_recipe(spec, expert, days, start), None
+    if spec.training.continuing is not None:
+        recipe, going_on = recipe_of(ws, spec, expert, days, start, run)
 
     def compute(lease: Lease) -> Produced:
         from fm_platform.training.train import train_expert
 
-        train = targets_of(ws, spec, days, "train", expert.sources)
-        dev = targets_of(ws, spec, days, "dev", expert.sources)
-        _refuse_empty(train.num_rows, expert.name, list(expert.sources))
         base = resolve_base_model(spec.base_model, project.directory)
         with work_folder(ws, recipe.hash) as folder:
+            if going_on is not None:
+                own = folder / "continued"
+                continued = train_on(ws, project, run, log, going_on, base, expert, own)
+                if continued is not None:
+                    seen = continued.metrics
+                    rows = int(seen["new_rows"] or 0) + int(seen["replayed_rows"] or 0)
+                    return _publish(ws, recipe, lease, continued, rows)
+            train = targets_of(ws, spec, days, "train", expert.sources)
+            dev = targets_of(ws, spec, days, "dev", expert.sources)
+            _refuse_empty(train.num_rows, expert.name, list(expert.sources))
             if is_plain(spec):
                 trained = train_expert(
                     train, dev, base, ws.model_path(start), spec.training, spec.taxonomy.classes,

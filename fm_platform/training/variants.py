@@ -84,7 +84,7 @@ def fit_start_as(
                 probe_head(model, sample, config, pad_id)
             loop = run_loop(
                 model, sample, encode(tokenizer, dev, config.max_tokens, classes), config,
-                workdir, config.learning_rate, pad_id, on_step,
+                workdir, config.rate(start=True), pad_id, on_step,
                 AllocatingLoop if config.method == "adalora" else TrainingLoop,
             )  # fmt: skip
         return saved(loop, base, classes, workdir)
@@ -116,7 +116,7 @@ def train_expert_as(
         with _above(model, config, states):
             loop = run_loop(
                 model, take(encoded, kept), encode(tokenizer, dev, config.max_tokens, classes),
-                config, workdir, config.expert_learning_rate, tokenizer.pad_token_id or 0, on_step,
+                config, workdir, config.rate(start=False), tokenizer.pad_token_id or 0, on_step,
             )  # fmt: skip
         return saved(loop, base, classes, workdir)
 

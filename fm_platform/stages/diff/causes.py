@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 STAGES = (
     "days", "spec", "raw", "embeddings", "votes", "label_model", "weak_labels", "shingles",
-    "cleaned", "activations",
+    "cleaned", "activations", "replay",
     "start", "adapter", "merged_model", "evaluation",
 )  # fmt: skip
 SUMMARIES = {

@@ -25,6 +25,7 @@ from fm_platform.stages.adapters import build_adapter, build_start
 from fm_platform.stages.annotations import KIND, save
 from fm_platform.stages.cleaned import build_cleaned
 from fm_platform.stages.common import Reporter
+from fm_platform.stages.continuing import build_replay
 from fm_platform.stages.definition import read_definition
 from fm_platform.stages.embeddings import Embeddings
 from fm_platform.stages.evaluation import build_evaluation
@@ -33,6 +34,7 @@ from fm_platform.stages.raw import build_raw
 from fm_platform.stages.reproduce.closure import everything_under
 from fm_platform.stages.reproduce.scratch import restore, scratch_workspace
 from fm_platform.stages.weak_labels import build_again, build_weak_labels
+from fm_platform.stages.window import window
 from fm_platform.workspace import Workspace
 
 EQUAL, DIFFERS, NOT_BUILT = "equal", "differs", "not built"
@@ -45,6 +47,7 @@ _BUILD: Mapping[str, Build] = {
     "label_model": lambda ws, p, v, log: build_again(ws, p, v, _RUN, log),
     "weak_labels": lambda ws, p, v, log: build_weak_labels(ws, p, str(v.partition), _RUN, log),
     "cleaned": lambda ws, p, v, log: build_cleaned(ws, p, str(v.partition), _RUN, log),
+    "replay": lambda ws, p, v, log: _keep_rows(ws, p, v),
     "start": lambda ws, p, v, log: build_start(ws, p, _RUN, log),
     "adapter": lambda ws, p, v, log: build_adapter(ws, p, v.name, _RUN, log),
     "merged_model": lambda ws, p, v, log: build_merged_model(ws, p, _RUN, log),
@@ -56,6 +59,12 @@ def _embed(ws: Workspace, project: LoadedProject, version: ArtifactVersion, log:
     raw = ws.ledger.latest(version.project, "raw", "raw", version.partition)
     if raw is not None:
         Embeddings(ws, project, _RUN, log).version(raw)
+
+
+def _keep_rows(ws: Workspace, project: LoadedProject, version: ArtifactVersion) -> None:
+    spec, day = project.spec, str(version.partition)
+    days = window(ws, spec, "cleaned", "cleaned", day, spec.training.window_days)
+    build_replay(ws, spec, days, _RUN)
 
 
 @dataclass(frozen=True)

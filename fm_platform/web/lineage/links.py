@@ -15,7 +15,7 @@ _ASSETS = {
     "raw": "raw", "embeddings": "weak_labels", "votes": "weak_labels",
     "label_model": "weak_labels", "weak_labels": "weak_labels", "cleaned": "cleaned",
     "shingles": "cleaned",
-    "activations": "shared_start",
+    "activations": "shared_start", "replay": "shared_start",
     "start": "shared_start",
     "adapter": "adapters", "merged_model": "merged_model",
     "evaluation": "evaluation",
