@@ -38,7 +38,7 @@ def spec_recipe(spec: ProjectSpec, declared: Sequence[Input] = ()) -> Recipe:
     what `machinery` gives.
     """
     config = spec.model_dump(mode="json")
-    return _recipe(spec, "spec", "spec", None, tuple(declared), config, "-")
+    return recipe_of(spec, "spec", "spec", None, tuple(declared), config, "-")
 
 
 def machinery(spec: ProjectSpec | None = None) -> list[Input]:
@@ -60,7 +60,7 @@ def raw_recipe(spec: ProjectSpec, day: str, source_ids: Mapping[str, str]) -> Re
     """Return the recipe of one day of raw rows; `source_ids` tells what each source holds."""
     config = configs.raw(spec, source_ids)
     inputs = tuple(Input("source", name, day, source_ids[name]) for name in sorted(source_ids))
-    return _recipe(spec, "raw", "raw", day, inputs, config, environment_of("raw"))
+    return recipe_of(spec, "raw", "raw", day, inputs, config, environment_of("raw"))
 
 
 def embeddings_recipe(spec: ProjectSpec, day: str, raw: Readable, base: str) -> Recipe:
@@ -68,7 +68,7 @@ def embeddings_recipe(spec: ProjectSpec, day: str, raw: Readable, base: str) -> 
     config = configs.embeddings(spec)
     inputs = (raw.as_input("raw"), Input("base_model", "base_model", None, base))
     environment = environment_of("embeddings")
-    return _recipe(spec, "embeddings", "embeddings", day, inputs, config, environment)
+    return recipe_of(spec, "embeddings", "embeddings", day, inputs, config, environment)
 
 
 def votes_recipe(
@@ -210,7 +210,7 @@ def shingles_recipe(spec: ProjectSpec, day: str, raw: Readable, rule: NearDuplic
     config = {"unit": rule.unit, "size": rule.size}
     inputs = (raw.as_input("raw"),)
     environment = environment_of("shingles")
-    return _recipe(spec, "shingles", shingles_name(rule), day, inputs, config, environment)
+    return recipe_of(spec, "shingles", shingles_name(rule), day, inputs, config, environment)
 
 
 def _key(*parts: object) -> str:
@@ -236,7 +236,7 @@ def label_model_recipe(
         *(() if before is None else (before.as_input("label_model"),)),
     )
     environment = environment_of("label_model")
-    return _recipe(spec, "label_model", "label_model", day, inputs, config, environment)
+    return recipe_of(spec, "label_model", "label_model", day, inputs, config, environment)
 
 
 def weak_labels_recipe(
@@ -254,7 +254,7 @@ def weak_labels_recipe(
         label_model.as_input("label_model"),
     )
     environment = environment_of("weak_labels")
-    return _recipe(spec, "weak_labels", "weak_labels", day, inputs, config, environment)
+    return recipe_of(spec, "weak_labels", "weak_labels", day, inputs, config, environment)
 
 
 def cleaned_recipe(
@@ -278,31 +278,7 @@ def cleaned_recipe(
         inputs.append(Input("reviews", "reviews", day, verdicts))
     learns = any(rule in PROPOSING_RULES for rule in rules)
     environment = environment_of("cleaned_learning" if learns else "cleaned")
-    return _recipe(spec, "cleaned", "cleaned", day, tuple(inputs), config, environment)
-
-
-def activations_name(frozen_layers: int) -> str:
-    """Return the name of the states of so many frozen layers, e.g. `below_4`."""
-    return f"below_{frozen_layers}"
-
-
-def activations_recipe(spec: ProjectSpec, cleaned: Readable, base: str, frozen: int) -> Recipe:
-    """Return the recipe of what the frozen layers give for the texts of one cleaned day."""
-    config = configs.activations(spec, frozen)
-    inputs = (cleaned.as_input("cleaned"), Input("base_model", "base_model", None, base))
-    environment, name = environment_of("activations"), activations_name(frozen)
-    day = cleaned.partition
-    return _recipe(spec, "activations", name, day, inputs, config, environment)
-
-
-def replay_recipe(spec: ProjectSpec, cleaned: Readable, before: Readable | None) -> Recipe:
-    """Return the recipe of the rows kept of the past, after one day; `before`: after another."""
-    config, day = configs.replay(spec), cleaned.partition
-    inputs = (
-        cleaned.as_input("cleaned"),
-        *(() if before is None else (before.as_input("replay"),)),
-    )
-    return _recipe(spec, "replay", "replay", day, inputs, config, environment_of("replay"))
+    return recipe_of(spec, "cleaned", "cleaned", day, tuple(inputs), config, environment)
 
 
 def start_recipe(spec: ProjectSpec, cleaned: Sequence[Readable], base: str) -> Recipe:
@@ -352,7 +328,7 @@ def merged_recipe(
     )
     environment = environment_of("merged_model")
     seed = spec.training.seed
-    return _recipe(spec, "merged_model", "merged_model", None, inputs, config, environment, seed)
+    return recipe_of(spec, "merged_model", "merged_model", None, inputs, config, environment, seed)
 
 
 def evaluation_recipe(
@@ -386,15 +362,15 @@ def evaluation_recipe(
     )
     environment = environment_of(works_as("evaluation", (item.role for item in inputs)))
     seed = spec.evaluation.seed
-    return _recipe(spec, "evaluation", "evaluation", None, inputs, config, environment, seed)
+    return recipe_of(spec, "evaluation", "evaluation", None, inputs, config, environment, seed)
 
 
 def _model_recipe(spec: ProjectSpec, kind: str, name: str, inputs: tuple[Input, ...]) -> Recipe:
     config, environment = configs.trained(spec), environment_of(kind)
-    return _recipe(spec, kind, name, None, inputs, config, environment, spec.training.seed)
+    return recipe_of(spec, kind, name, None, inputs, config, environment, spec.training.seed)
 
 
-def _recipe(
+def recipe_of(
     spec: ProjectSpec,
     kind: str,
     name: str,
@@ -404,6 +380,7 @@ def _recipe(
     environment: str,
     seed: int | None = None,
 ) -> Recipe:
+    """Return a recipe with the code of its kind."""
     return Recipe(
         project=spec.name,
         kind=kind,

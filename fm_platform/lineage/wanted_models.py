@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from fm_platform.lineage import recipes
 from fm_platform.lineage.continuing import Past, anchor_day, continued_recipe
 from fm_platform.lineage.records import Head, Readable, Slot
+from fm_platform.lineage.training_recipes import activations_name, activations_recipe, replay_recipe
 from fm_platform.lineage.wanting import Probe, Wanted
 from fm_platform.spec.models import ProjectSpec
 
@@ -33,11 +34,11 @@ class ModelWants:
         cleaned = self.heads.get(("cleaned", "cleaned", day))
         if not frozen or (cleaned is not None and not cleaned.rows):
             return
-        slot: Slot = ("activations", recipes.activations_name(frozen), day)
+        slot: Slot = ("activations", activations_name(frozen), day)
         read: Slot = ("cleaned", "cleaned", day)
         recipe = None
         if cleaned is not None:
-            recipe = recipes.activations_recipe(self.spec, cleaned, self.probe.base(), frozen)
+            recipe = activations_recipe(self.spec, cleaned, self.probe.base(), frozen)
         yield Wanted(slot, lambda: (read,), recipe)
 
     def _replay(self, day: str) -> Iterator[Wanted]:
@@ -50,7 +51,7 @@ class ModelWants:
         recipe = None
         if cleaned is not None:
             before = self._have("replay", "replay", earlier)
-            recipe = recipes.replay_recipe(self.spec, cleaned, before[-1] if before else None)
+            recipe = replay_recipe(self.spec, cleaned, before[-1] if before else None)
         reads = (read, *(("replay", "replay", other) for other in reversed(earlier)))
         yield Wanted(("replay", "replay", day), lambda: reads, recipe)
 

@@ -10,7 +10,7 @@ from typing import Any
 from fm_platform.errors import CorruptArtifactError, MissingArtifactError
 from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
 from fm_platform.lineage.ledger import Lease
-from fm_platform.lineage.recipes import activations_recipe
+from fm_platform.lineage.training_recipes import activations_recipe
 from fm_platform.numerics import reproducible
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables

@@ -22,7 +22,8 @@ from fm_platform.lineage.continuing import (
     past_of,
 )
 from fm_platform.lineage.ledger import Lease
-from fm_platform.lineage.recipes import CARRY_DAYS, replay_recipe
+from fm_platform.lineage.recipes import CARRY_DAYS
+from fm_platform.lineage.training_recipes import replay_recipe
 from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.models import Expert, ProjectSpec
 from fm_platform.spec.training import Continue
