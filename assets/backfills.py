@@ -4,8 +4,9 @@ Dagster 1.13 has no public object by which a sensor launches a backfill of chose
 (dagster#27759). So, in this order:
 
 1. one day: a plain run request, the public way;
-2. more days: `RunRequest.for_asset_graph_subset`, a method of a public class that its docstring
-   calls private; it becomes *one* backfill with our tags. A test pins it on the installed version;
+2. more days, or models: `RunRequest.for_asset_graph_subset`, a method of a public class that its
+   docstring calls private; it becomes *one* backfill with our tags. A test pins it on the
+   installed version;
 3. where that is gone: one public run request a day, at most `MAX_RUNS` of them.
 
 `RunRequest.for_asset_partition_range` (dagster#34096) is to replace 2 when it is released.
@@ -52,9 +53,7 @@ def backfill_requests(
     all_tags = {"asked_by": "backfill", "reason": reason, **(tags or {})}
     name = run_key or reason
     after = [dg.RunRequest(run_key=f"{name}:models", asset_selection=list(models), tags=all_tags)]
-    if models and not days:
-        return after
-    chosen = _checked(keys, partitions, days)
+    chosen = _checked(keys, partitions, days) if days or not models else []
     if len(chosen) > 1 or models:
         request = _one_backfill(keys, partitions, chosen, all_tags, models)
         if request is not None:
@@ -126,9 +125,10 @@ def _one_backfill(
     except (ImportError, AttributeError):
         return None
     subset = partitions.empty_subset().with_partition_keys(days)
+    daily = dict.fromkeys(keys, subset) if days else {}
     make: Any = AssetGraphSubset  # its decorator hides its fields from a type checker
     chosen = make(
-        partitions_subsets_by_asset_key=dict.fromkeys(keys, subset),
+        partitions_subsets_by_asset_key=daily,
         non_partitioned_asset_keys=set(models),
     )
     return build(chosen, dict(tags))

@@ -31,13 +31,14 @@ from assets.instance import (
     records_failure,
     was_interrupted,
 )
-from assets.keys import DAILY_STAGES, MODEL_STAGES, STAGES, keys_of_stages
+from assets.keys import DAILY_STAGES, MODEL_STAGES, STAGES, WATCH, keys_of_stages, stage_key
 from assets.partitions import complete_days
 from assets.project import project_definitions
 from assets.reporting import listening
 from fm_platform.errors import FMError
 from fm_platform.home import Home
 from fm_platform.lineage.fingerprints import git_state
+from fm_platform.spec import ProjectSpec
 from fm_platform.spec.load import LoadedProject
 from fm_platform.workspace import find_project
 
@@ -108,7 +109,7 @@ def build(
         "git_commit": f"{commit}{'+changes' if dirty else ''}" if commit else "unknown",
     }
     parts: tuple[tuple[str, list[str], list[str]], ...] = (
-        ("daily", [stage for stage in DAILY_STAGES if stage in stages], days),
+        ("daily", [stage for stage in (*DAILY_STAGES, WATCH) if stage in stages], days),
         ("model", [stage for stage in MODEL_STAGES if stage in stages], []),
     )
     with open_instance(Home.from_environment().ensure()) as instance, listening(listener):
@@ -119,7 +120,7 @@ def build(
                 continue
             result = execute(
                 instance, definitions, f"{spec.name}_{part}",
-                keys=keys_of_stages(spec, names), days=part_days, tags=tags,
+                keys=_keys(spec, names), days=part_days, tags=tags,
             )  # fmt: skip
             status = "success" if result.success else "failure"
             report.runs.append({"run_id": result.run_id, "part": part, "status": status})
@@ -132,6 +133,11 @@ def build(
     return report
 
 
+def _keys(spec: ProjectSpec, stages: list[str]) -> list[dg.AssetKey]:
+    watch = [stage_key(spec, WATCH)] if WATCH in stages else []
+    return [*keys_of_stages(spec, stages), *watch]
+
+
 def parse(words: Sequence[str] | None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = argparse.ArgumentParser(prog="python -m assets.run", description=__doc__)
@@ -139,8 +145,8 @@ def parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--from", dest="first", metavar="DAY", help="default: the first day")
     parser.add_argument("--to", dest="last", metavar="DAY", help="default: the last complete day")
     parser.add_argument(
-        "--stages", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE",
-        help=f"of {', '.join(STAGES)}; default: all",
+        "--stages", nargs="+", choices=(*STAGES, WATCH), default=list(STAGES), metavar="STAGE",
+        help=f"of {', '.join(STAGES)}, {WATCH}; default: all but {WATCH}",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     return parser.parse_args(words)

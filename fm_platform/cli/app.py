@@ -239,10 +239,13 @@ def doctor(as_json: AsJson = False) -> None:
 @app.command()
 def ui(
     port: Annotated[
-        int, typer.Option(help="Dagster; MLflow takes the next, the lineage page the one after.")
+        int,
+        typer.Option(
+            help="Dagster; MLflow, the lineage page and the alerts page take the next three."
+        ),
     ] = 3000,
 ) -> None:
-    """Serve Dagster (guarded), its daemon, MLflow and the lineage page until Ctrl-C."""
+    """Serve Dagster (guarded), its daemon, MLflow, lineage and alerts until Ctrl-C."""
     from fm_platform.cli.serve import serve
 
     sys.exit(serve(port))

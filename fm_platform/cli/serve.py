@@ -20,6 +20,7 @@ from fm_platform.home import Home
 
 LOOPBACK = "127.0.0.1"
 STOP_AFTER_S = 20
+PAGES = 4
 _MANAGED = "Managed by fm_platform"
 
 
@@ -27,7 +28,7 @@ def serve(port: int) -> int:
     """Start everything, print the addresses, wait for Ctrl-C; return an exit code."""
     home = Home.from_environment().ensure()
     prepare_dagster_home(home)
-    for wanted in (port, port + 1, port + 2):
+    for wanted in range(port, port + PAGES):
         _free(wanted)
     environment = {
         **os.environ,
@@ -48,6 +49,11 @@ def serve(port: int) -> int:
         "lineage": [
             "-m", "fm_platform.web.lineage", "--port", str(port + 2),
             "--dagster", f"http://{LOOPBACK}:{port}", "--mlflow", f"http://{LOOPBACK}:{port + 1}",
+            "--alerts", f"http://{LOOPBACK}:{port + 3}",
+        ],
+        "alerts": [
+            "-m", "fm_platform.web.alerts", "--port", str(port + 3),
+            "--dagster", f"http://{LOOPBACK}:{port}", "--lineage", f"http://{LOOPBACK}:{port + 2}",
         ],
     }  # fmt: skip
     running: dict[str, subprocess.Popen[bytes]] = {}
@@ -62,10 +68,11 @@ def serve(port: int) -> int:
                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 )  # fmt: skip
         typer.echo("starting ...")
-        _wait_for(running, [port, port + 1, port + 2], home)
+        _wait_for(running, list(range(port, port + PAGES)), home)
         typer.echo(f"Dagster   http://{LOOPBACK}:{port}")
         typer.echo(f"MLflow    http://{LOOPBACK}:{port + 1}")
         typer.echo(f"lineage   http://{LOOPBACK}:{port + 2}")
+        typer.echo(f"alerts    http://{LOOPBACK}:{port + 3}")
         typer.echo(f"logs      {home.logs}")
         typer.echo("Ctrl-C stops them")
         while True:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+from pydantic import Field
 
 from fm_platform.errors import SourceFormatError, SourceUnavailableError
 from fm_platform.hashing import fingerprint, sha256_file, sha256_hex
@@ -49,10 +50,14 @@ _FETCH_TIMEOUT_S = 600
 
 
 class CorporaOptions(Options):
-    """Settings of the `vader_corpora` connector: which corpus, and the seed of its order."""
+    """Settings of the `vader_corpora` connector: which corpus, the seed of its order, and how much.
+
+    `share` keeps only the first rows of that order: a small corpus of the same kind.
+    """
 
     corpus: Literal["tweets", "movies", "amazon", "nyt"]
     seed: int = 0
+    share: float = Field(default=1.0, gt=0, le=1)
 
 
 class CorporaConnector:
@@ -72,9 +77,8 @@ class CorporaConnector:
         """Return a hash of the archive and of which rows come on `day`."""
         days = self.days()
         position = days.index(day) if day in days else -1
-        return fingerprint(
-            [ARCHIVE_SHA256, self.options.corpus, self.options.seed, position, len(days)]
-        )
+        said = [ARCHIVE_SHA256, self.options.corpus, self.options.seed, position, len(days)]
+        return fingerprint([*said, self.options.share] if self.options.share < 1 else said)
 
     def origin(self, day: str) -> dict[str, Any]:
         """Return the archive, and the file of it that holds the sentences."""
@@ -92,7 +96,7 @@ class CorporaConnector:
             range(len(rows)),
             key=lambda i: sha256_hex(f"{self.options.seed}\0{rows[i][0]}".encode()),
         )
-        n, position = len(order), days.index(day)
+        n, position = round(len(order) * self.options.share), days.index(day)
         chosen = order[n * position // len(days) : n * (position + 1) // len(days)]
         picked = [rows[i] for i in sorted(chosen)]
         yield pa.record_batch(

@@ -54,6 +54,10 @@ class Alerts(Part):
     late_days: int = Field(
         default=30, ge=0, description="days back in which rows that come late are looked for"
     )
+    show_rows: int = Field(
+        default=5, ge=0, le=50,
+        description="sample rows that the alerts page shows, personal data masked; 0: none",
+    )  # fmt: skip
     check_every_s: int = Field(default=60, ge=5, description="between two ticks of the sensors")
     webhook_variable: str | None = Field(
         default=None, pattern=r"^[A-Z][A-Z0-9_]*$",

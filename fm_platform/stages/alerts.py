@@ -191,10 +191,7 @@ class Desk:
         body = {"run": life.run, "success": success, "attempt": life.attempt}
         self.note(life.alert.id, "finished", f"finished:{life.attempt}", body, words)
         if not success:
-            self.note(
-                life.alert.id, "not_repaired", f"outcome:{life.attempt}", body,
-                f"the run of the repair failed: {words}",
-            )  # fmt: skip
+            close(self, life, False, f"the run of the repair failed: {words}")
 
     # --- did it help? -------------------------------------------------------------------------
 
@@ -211,7 +208,7 @@ class Desk:
 
     def close(self, life: Life, success: bool, words: str) -> None:
         """Close an alert whose day was looked at again."""
-        close(self, life, success, words)
+        close(self, life, success, f"it could not be looked at again: {words}")
 
     # --- what people say ----------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ from fm_platform.monitoring.records import Alert, Cause, Estimate, Impact, Repai
 from fm_platform.stages.alerts import Desk
 
 SILENT_INTERVALS = 2
+LEAST_INTERVAL_S = 30
+"""A daemon goes round its sensors about so often: shorter intervals than that are not kept."""
 _NOTHING = Impact(Estimate(0.0, 0.0, 0.0, "what is not watched costs nothing that is known"))
 
 
@@ -25,7 +27,7 @@ def failing_monitors(desk: Desk, last_ticks: dict[str, float | None], at_s: floa
         _alert(desk, day, "policy", words, "Change the `alerts` part of the project file")
         for words in desk.policy.never_fires()
     ]
-    limit_s = SILENT_INTERVALS * desk.policy.check_every_s
+    limit_s = SILENT_INTERVALS * max(desk.policy.check_every_s, LEAST_INTERVAL_S)
     for name, last_s in sorted(last_ticks.items()):
         if last_s is None or at_s - last_s > limit_s:
             told = "never" if last_s is None else f"not for {(at_s - last_s) / 60:.0f} minutes"

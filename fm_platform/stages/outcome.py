@@ -30,24 +30,36 @@ LEAST_ROWS = 20
 
 
 def close(desk: Desk, life: Life, success: bool, words: str) -> Outcome:
-    """Close an alert whose day was looked at again after its repair.
+    """Close an alert whose repair failed, or whose day was looked at again after it.
 
     Args:
         desk: The alerts.
         life: The alert.
-        success: Whether the run that looked at it again succeeded.
-        words: What became of that run.
+        success: Whether the repair, and the look at the day after it, succeeded.
+        words: What failed otherwise.
     """
-    if not success:
-        found = Outcome("not_repaired", f"it could not be looked at again: {words}")
-    else:
-        found = _outcome(desk, life)
+    found = _outcome(desk, life) if success else _failed(desk, life, words)
     body = {
         "attempt": life.attempt, "score": found.score.to_json() if found.score else None,
         "versions": _versions(desk),
     }  # fmt: skip
     desk.note(life.alert.id, found.what, f"outcome:{life.attempt}", body, found.words)
     return found
+
+
+def _failed(desk: Desk, life: Life, words: str) -> Outcome:
+    """Return the outcome of a failed run; a gate that refused the new model fails it, too."""
+    asked = life.last("asked")
+    version = desk.ws.ledger.latest(desk.name, "evaluation", "evaluation")
+    if version is None or asked is None or version.id == asked.body["evaluation"]:
+        return Outcome("not_repaired", words)
+    gate = version.metrics.get("gate", {})
+    if gate.get("promote", True):
+        return Outcome("not_repaired", words)
+    score = score_of(desk, life)
+    told = "; ".join(filter(None, (f"the gate refused the new model: {gate.get('reason', '')}",
+                                   score.words if score else "")))  # fmt: skip
+    return Outcome("not_repaired", told, score)
 
 
 def _outcome(desk: Desk, life: Life) -> Outcome:

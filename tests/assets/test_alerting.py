@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class World:
     desk: Desk
     definitions: dg.Definitions
     instance: dg.DagsterInstance
+    looks: list[dg.RunRequest] = field(default_factory=list)
 
     def tick(self, cursor: str | None, *, submit: bool = True) -> str | None:
         """Evaluate the sensor, and do with its answer what the daemon does."""
@@ -47,7 +48,9 @@ class World:
         )
         found = self.definitions.resolve_sensor_def("shop_drift").evaluate_tick(context)
         for number, request in enumerate(found.run_requests or []):
-            if submit:
+            if submit and request.tags.get("alert_check"):
+                self.looks.append(request)
+            elif submit:
                 assert request.requires_backfill_daemon()
                 id_ = f"b{len(self.instance.get_backfills())}{number}"
                 _submit_backfill_request(id_, request, self.instance)
@@ -98,6 +101,37 @@ def test_one_named_backfill_over_exactly_the_days(world: World) -> None:
     assert sorted(daily.get_partition_keys()) == [DAYS[1], DAYS[3]]
     assert dg.AssetKey(["shop", "merged_model"]) in target.non_partitioned_asset_keys
     assert (life.state, life.run) == ("running", backfill.backfill_id)
+
+
+def test_after_its_backfill_the_day_is_looked_at_again_and_the_alert_closed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dagster._core.execution.backfill import BulkActionStatus
+    from dagster._core.test_utils import create_run_for_test
+
+    world.tick(None)
+    world.tick(None)
+    (backfill,) = world.instance.get_backfills()
+    world.instance.update_backfill(backfill.with_status(BulkActionStatus.COMPLETED_SUCCESS))
+
+    world.tick(None)
+    (look,) = world.looks
+    assert look.partition_key == DAYS[3]
+    assert look.asset_selection == [dg.AssetKey(["shop", "watch"])]
+    run = create_run_for_test(
+        world.instance, tags=dict(look.tags), status=dg.DagsterRunStatus.STARTED
+    )
+    for _ in range(3):  # it runs: no second one
+        world.tick(None)
+    assert len(world.looks) == 1
+    world.instance.report_run_failed(world.instance.get_run_by_id(run.run_id), "out of disk")  # type: ignore[arg-type]
+    for _ in range(10):
+        world.tick(None)
+
+    (life,) = world.desk.lives().values()
+    assert life.state == "not_repaired"
+    assert [event.what for event in life.events].count("not_repaired") == 1
+    assert len(world.looks) == len(world.instance.get_backfills()) == 1
 
 
 def _kill_somewhere(world: World, monkeypatch: pytest.MonkeyPatch, dice: random.Random) -> None:

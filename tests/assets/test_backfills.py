@@ -44,6 +44,19 @@ def test_days_with_a_gap_become_one_backfill_over_exactly_these_days(
     assert request.tags["asked_by"] == "backfill"
 
 
+def test_models_without_days_are_one_backfill_too(
+    project: LoadedProject, keys: list[dg.AssetKey], partitions: dg.DailyPartitionsDefinition
+) -> None:
+    models = keys_of_stages(project.spec, ("adapters", "merged_model"))
+
+    (request,) = backfill_requests(keys, partitions, [], models=models, reason="amazon came")
+
+    assert request.requires_backfill_daemon()
+    assert request.asset_graph_subset is not None
+    assert request.asset_graph_subset.non_partitioned_asset_keys == set(models)
+    assert not request.asset_graph_subset.partitions_subsets_by_asset_key
+
+
 def test_one_day_is_a_plain_run_with_a_run_key(
     keys: list[dg.AssetKey], partitions: dg.DailyPartitionsDefinition
 ) -> None:

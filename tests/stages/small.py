@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,12 +63,12 @@ attributes:
 """
 
 
-def write_rows(folder: Path) -> None:
+def write_rows(folder: Path, days: Sequence[str] = DAYS, each: int = 120) -> None:
     generator = np.random.default_rng(0)
     for source in ("chat", "mail"):
-        for day in DAYS:
+        for day in days:
             lines = []
-            for i in range(120):
+            for i in range(each):
                 label = CLASSES[i % 3]
                 told = WORDS[label][int(generator.integers(5))]
                 around = [FILLERS[int(j)] for j in generator.integers(len(FILLERS), size=3)]
@@ -89,8 +90,8 @@ def build_small(folder: Path, home: Path) -> Built:
     return ws, loaded, build_models(ws, loaded)
 
 
-def build_days(ws: Workspace, loaded: LoadedProject) -> None:
-    for day in DAYS:
+def build_days(ws: Workspace, loaded: LoadedProject, days: Sequence[str] = DAYS) -> None:
+    for day in days:
         for stage in (build_raw, build_weak_labels, build_cleaned):
             stage(ws, loaded, day, RunContext(), SilentReporter())
 

@@ -12,8 +12,10 @@ from fm_platform.monitoring.life import Life
 from fm_platform.spec.load import load_spec
 from fm_platform.stages import SilentReporter
 from fm_platform.stages.alerts import Desk
+from fm_platform.stages.cleaned import build_cleaned
 from fm_platform.stages.late import Late
 from fm_platform.stages.raw import build_raw
+from fm_platform.stages.weak_labels import build_weak_labels
 from fm_platform.workspace import Workspace
 from tests.stages.small import DAYS, SPEC, build_days, write_rows
 from tests.support.tiny_model import WORDS, build_tiny_base
@@ -75,3 +77,65 @@ def test_a_file_whose_rows_change_nothing_rebuilds_nothing(desk: Desk) -> None:
 
     assert go_on(desk) == []
     assert desk.find(life.alert.id).events[-1].reason == "its rows change nothing"
+
+
+@pytest.mark.slow
+def test_a_late_file_for_day_5_of_30_touches_that_day_and_what_reads_its_rows(
+    tmp_path: Path,
+) -> None:
+    days = [f"2026-01-{i:02d}" for i in range(1, 31)]
+    desk = _month(tmp_path, days)
+    before = _held(desk)
+    with (desk.project.directory / f"mail-{days[4]}.jsonl").open("a") as file:
+        file.write('{"text": "it came late and is fine", "label": "positive"}\n')
+
+    (life,) = go_on(desk)
+    build_raw(desk.ws, desk.project, days[4], RunContext(), SilentReporter())
+    done(desk, life)
+    (again,) = go_on(desk)
+    assert again.repair is not None
+    for day in again.repair.days:
+        for stage in (build_weak_labels, build_cleaned):
+            stage(desk.ws, desk.project, day, RunContext(), SilentReporter())
+    done(desk, again)
+    assert go_on(desk) == []
+
+    after = _held(desk)
+    changed = {key for key in after if after[key] != before.get(key)}
+    assert {day for kind, day in changed if kind == "raw"} == {days[4]}
+    assert {day for _, day in changed} == set(again.repair.days)
+    assert days[4] in again.repair.days
+    assert not any(day < days[4] for day in again.repair.days)
+    late = desk.ws.ledger.latest("small", "raw", "raw", days[4])
+    assert late is not None
+    wanted = Desk(desk.ws, desk.project).status
+    assert not [r for r in wanted if r.partition and r.state != "fresh"]  # and none was left out
+
+
+def _month(folder: Path, days: list[str]) -> Desk:
+    """Build 30 small days; labels look back a week, duplicates three days."""
+    project = folder / "month"
+    project.mkdir()
+    build_tiny_base(project / "base")
+    write_rows(project, days, 6)
+    words = {label: ", ".join(listed) for label, listed in WORDS.items()}
+    text = SPEC.format(**words).replace("end: 2026-01-02", "end: 2026-01-30")
+    more = (
+        "  cleaning: [{rule: exact_duplicates, window_days: 3}]\n"
+        "  alerts: {}\n"
+    )  # fmt: skip
+    text = text.replace("  base_model:", "    label_model: {window_days: 7}\n  base_model:")
+    (project / "defs.yaml").write_text(text + more)
+    loaded = load_spec(project / "defs.yaml")
+    ws = Workspace.open(Home(folder / "month-home"))
+    build_days(ws, loaded, days)
+    return Desk(ws, loaded)
+
+
+def _held(desk: Desk) -> dict[tuple[str, str], str]:
+    kinds = ("raw", "weak_labels", "cleaned")
+    return {
+        (v.kind, str(v.partition)): v.recipe_hash
+        for kind in kinds
+        for v in desk.ws.ledger.all_latest("small", kind)
+    }

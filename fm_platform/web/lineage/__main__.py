@@ -18,9 +18,10 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=3002)
     parser.add_argument("--dagster", help="address of the Dagster pages")
     parser.add_argument("--mlflow", help="address of the MLflow pages")
+    parser.add_argument("--alerts", help="address of the alerts page")
     given = parser.parse_args(words)
     try:
-        serve(given.port, given.dagster, given.mlflow)
+        serve(given.port, given.dagster, given.mlflow, given.alerts)
     except FMError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2

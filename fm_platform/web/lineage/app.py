@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from fm_platform.errors import BranchError, FMError, RefError
+from fm_platform.errors import FMError, RefError
 from fm_platform.home import MAIN
 from fm_platform.lineage.graph import Graph, graph_at
 from fm_platform.lineage.records import ArtifactVersion
@@ -33,15 +31,10 @@ from fm_platform.web.lineage.links import Links
 from fm_platform.web.lineage.moments import extent, moments, stamp
 from fm_platform.web.lineage.payload import decided, graph_json, record_json, with_named
 from fm_platform.web.lineage.world import beside, world
+from fm_platform.web.pages import answer, prepared, with_policy
 from fm_platform.workspace import Workspace
 
 STATIC = Path(__file__).parent / "static"
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'"
-)
-"""No inline script, nothing from elsewhere, and no text that becomes markup."""
 _KEPT = 48
 _log = logging.getLogger(__name__)
 
@@ -67,7 +60,7 @@ def make_app(ws: Workspace, links: Links, port: int, *, ahead: bool = False) -> 
         "diff": page.diff,
         "trace": page.trace,
     }
-    routes = [Route(f"/api/{name}", _answer(ask)) for name, ask in answers.items()]
+    routes = [Route(f"/api/{name}", answer(ask)) for name, ask in answers.items()]
     app = Starlette(
         routes=[
             Route("/", _index),
@@ -76,14 +69,7 @@ def make_app(ws: Workspace, links: Links, port: int, *, ahead: bool = False) -> 
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
     )
-    return Guard(_with_policy(app), loopback_hosts(port), token="")
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """An answer that is JSON already."""
-
-    body: bytes
+    return Guard(with_policy(app), loopback_hosts(port), token="")
 
 
 class _Page:
@@ -131,6 +117,8 @@ class _Page:
         node = self._graph(ws, version.project, at).by_id.get(version.id)
         told = record_json(ws.ledger, version, at, node)
         told["links"] = self._links.of(version)
+        for alert in told["alerts"]:
+            alert["link"] = self._links.alert(version.project, alert["id"])
         return told
 
     def diff(self, request: Request) -> Any:
@@ -204,7 +192,7 @@ class _Page:
     def _timeline(self, ws: Workspace, project: str) -> Any:
         return self._once(
             ("timeline", project, ws.home.branch or ""),
-            lambda: _prepared(
+            lambda: prepared(
                 inert(
                     {
                         "project": project,
@@ -218,7 +206,7 @@ class _Page:
     def _columns(self, ws: Workspace, project: str, at: datetime | None) -> Any:
         return self._once(
             ("columns", project, ws.home.branch or "", str(at)),
-            lambda: _prepared(
+            lambda: prepared(
                 graph_json(self._graph(ws, project, at), decided(ws.ledger, project, at))
             ),
         )
@@ -263,52 +251,5 @@ def _time(request: Request) -> datetime | None:
     return parse_time(text) if text else None
 
 
-def _prepared(value: Any) -> _Prepared:
-    return _Prepared(json.dumps(value, separators=(",", ":")).encode())
-
-
-def _answer(ask: Callable[[Request], Any]) -> Callable[[Request], Response]:
-    def answer(request: Request) -> Response:
-        try:
-            told = ask(request)
-        except FMError as error:
-            status = 404 if isinstance(error, (RefError, BranchError)) else 409
-            return JSONResponse({"error": _error(error)}, status)
-        except Exception:
-            _log.exception("%s failed", request.url.path)
-            told = {"message": "the server failed at this", "next": "its log tells why"}
-            return JSONResponse({"error": told}, 500)
-        if isinstance(told, _Prepared):
-            return Response(told.body, media_type="application/json")
-        return JSONResponse(inert(told))
-
-    return answer
-
-
-def _error(error: FMError) -> dict[str, Any]:
-    told = {
-        "message": error.message, "expected": error.expected, "found": error.found,
-        "where": error.where, "next": error.next_step,
-    }  # fmt: skip
-    return {key: inert(str(value)) for key, value in told.items() if value is not None}
-
-
 def _index(request: Request) -> Response:
     return FileResponse(STATIC / "index.html", media_type="text/html; charset=utf-8")
-
-
-def _with_policy(app: ASGIApp) -> ASGIApp:
-    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
-        async def sending(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message = dict(message)
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"content-security-policy", POLICY.encode()),
-                    (b"cache-control", b"no-cache"),
-                ]
-            await send(message)
-
-        await app(scope, receive, sending)
-
-    return wrapped

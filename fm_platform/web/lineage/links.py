@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fm_platform.errors import FMError
 from fm_platform.lineage.records import ArtifactVersion
 
 _RUN = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_BACKFILL = re.compile(r"[a-z]{8}")
 # the asset that makes versions of a kind
 _ASSETS = {
     "raw": "raw", "embeddings": "weak_labels", "votes": "weak_labels",
@@ -31,10 +32,32 @@ class Links:
     Attributes:
         dagster: e.g. `http://127.0.0.1:3000`.
         mlflow: e.g. `http://127.0.0.1:3001`.
+        lineage: e.g. `http://127.0.0.1:3002`.
+        alerts: e.g. `http://127.0.0.1:3003`.
     """
 
     dagster: str | None = None
     mlflow: str | None = None
+    lineage: str | None = None
+    alerts: str | None = None
+
+    def backfill(self, run: str | None) -> str | None:
+        """Return the address of a backfill (eight letters) or of a run in Dagster."""
+        if not self.dagster or not run or not _RUN.fullmatch(run):
+            return None
+        return f"{self.dagster}/runs/{'b/' if _BACKFILL.fullmatch(run) else ''}{run}"
+
+    def version(self, project: str, reference: str) -> str | None:
+        """Return the address of a version on the lineage page."""
+        if not self.lineage:
+            return None
+        return f"{self.lineage}/?{urlencode({'project': project, 'v': reference})}"
+
+    def alert(self, project: str, alert: str) -> str | None:
+        """Return the address of an alert on the alerts page."""
+        if not self.alerts:
+            return None
+        return f"{self.alerts}/?{urlencode({'project': project, 'alert': alert})}"
 
     def of(self, version: ArtifactVersion) -> list[dict[str, str]]:
         """Return title and address of every page that shows more of a version."""

@@ -110,7 +110,10 @@ def extent(ledger: Ledger, project: str) -> dict[str, Any]:
 
 def stamp(ledger: Ledger) -> str:
     """Return what changes whenever something is added to the ledger."""
-    tables = (schema.versions, schema.uses, schema.aliases, schema.decisions, schema.branches)
+    tables = (
+        schema.versions, schema.uses, schema.aliases, schema.decisions, schema.branches,
+        schema.alert_events,
+    )  # fmt: skip
     highest = [sa.select(sa.func.max(t.c.id)).scalar_subquery() for t in tables]
     ended = sa.select(sa.func.count(schema.branches.c.deleted_at)).scalar_subquery()
     with ledger.reading() as connection:

@@ -21,17 +21,20 @@ PORT = 3002
 """Where `fm ui` serves the page unless it is told another port."""
 
 
-def serve(port: int, dagster: str | None = None, mlflow: str | None = None) -> None:
+def serve(
+    port: int, dagster: str | None = None, mlflow: str | None = None, alerts: str | None = None
+) -> None:
     """Serve the page of this FM_HOME until interrupted.
 
     Args:
         port: Where to listen, on loopback only.
         dagster: Address of the Dagster pages, for links.
         mlflow: Address of the MLflow pages, for links.
+        alerts: Address of the alerts page, for links.
     """
     ws = Workspace.open(Home.from_environment())
     _ = ws.ledger  # opened and brought up to date before the first question
-    _run(ws, Links(dagster, mlflow), port)
+    _run(ws, Links(dagster, mlflow, alerts=alerts), port)
 
 
 def address(
