@@ -23,8 +23,8 @@ def weak_labels_asset(project: LoadedProject) -> dg.AssetsDefinition:
         the label. A function that raises on a row abstains there and is counted. Read by cleaning,
         and by evaluation for its comparison rows.
         """
-        from fm_platform.stages.weak_labels import build_weak_labels
+        from fm_platform.stages.label_days import build_labeled_day
 
-        return build_days(context, workspace, project, build_weak_labels)
+        return build_days(context, workspace, project, build_labeled_day)
 
     return weak_labels

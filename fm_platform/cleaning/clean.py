@@ -81,6 +81,8 @@ def clean_day(
         refused += _changes(rows, rule.rule, verdicts, day)
         refused += _removals(rows, rule.rule, verdicts, day)
         corrections += _corrections(rows, rule.rule, verdicts, day)
+        corrections += _repairs(rows, rule.rule, verdicts, day)
+        rows = _repaired(rows, verdicts)
         if verdicts.text:
             texts = rows["text"].to_pylist()
             for position, text in verdicts.text.items():
@@ -89,10 +91,16 @@ def clean_day(
             rows = rows.set_column(index, "text", pa.array(texts, pa.string()))
         rows = _relabeled(rows, verdicts).filter(pa.array(~verdicts.remove))
     # `cells` is there where classes were split
-    kept = rows.select([*KEPT_COLUMNS, *({"cells"} & set(rows.column_names))])
+    more = [*({"cells"} & set(rows.column_names)), *repaired_columns(rules)]
+    kept = rows.select([*KEPT_COLUMNS, *more])
     refused += [{name: c[name] for name in QUARANTINE_FIELDS} for c in corrections if c["applied"]]
     quarantine = pa.Table.from_pylist(refused, _quarantine_schema())
     return CleanedDay([kept], [quarantine], corrections)
+
+
+def repaired_columns(rules: Sequence[Any]) -> list[str]:
+    """Return the metadata columns that rules repair, sorted; they are kept with the rows."""
+    return sorted({name for rule in rules for name in getattr(rule, "columns", ())})
 
 
 def _changes(rows: pa.Table, name: str, verdicts: Verdicts, day: str) -> list[dict[str, object]]:
@@ -129,6 +137,25 @@ def _corrections(
     ]  # fmt: skip
 
 
+def _repairs(rows: pa.Table, name: str, verdicts: Verdicts, day: str) -> list[dict[str, object]]:
+    return [
+        _entry(rows, position, name, one.reason, day, column=one.column,
+               before=one.before, after=one.after, removed=False)
+        | {"probability": one.probability, "applied": one.applied, "effect": one.effect}
+        for position, listed in sorted(verdicts.repairs.items())
+        for one in listed
+    ]  # fmt: skip
+
+
+def _repaired(rows: pa.Table, verdicts: Verdicts) -> pa.Table:
+    done: dict[str, dict[int, Any]] = {}
+    for position, listed in verdicts.repairs.items():
+        for one in listed:
+            if one.applied:
+                done.setdefault(one.column, {})[position] = one.after
+    return _changed(rows, done)
+
+
 def _relabeled(rows: pa.Table, verdicts: Verdicts) -> pa.Table:
     done = {row: other for row, other in verdicts.labels.items() if other.applied}
     if not done:
@@ -140,6 +167,11 @@ def _relabeled(rows: pa.Table, verdicts: Verdicts) -> pa.Table:
     }
     if "cells" in rows.column_names:  # the new label tells all classes apart
         values["cells"] = dict.fromkeys(done)
+    return _changed(rows, values)
+
+
+def _changed(rows: pa.Table, values: Mapping[str, Mapping[int, Any]]) -> pa.Table:
+    """Return rows with other values: column -> position -> value."""
     for name, changed in values.items():
         column = rows[name].to_pylist()
         for row, value in changed.items():
@@ -157,8 +189,8 @@ def _entry(
     reason: str,
     day: str,
     *,
-    before: str,
-    after: str | None,
+    before: Any,
+    after: Any,
     removed: bool,
     column: str = "text",
 ) -> dict[str, object]:

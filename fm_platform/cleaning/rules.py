@@ -59,6 +59,28 @@ class Relabel:
 
 
 @dataclass(frozen=True)
+class Repair:
+    """Another value for one metadata column of a row.
+
+    Attributes:
+        column: Which.
+        before, after: The values, of the type of the column; before may be None.
+        probability: Of the value after.
+        reason: Why.
+        applied: Whether it is done; otherwise it is only proposed.
+        effect: By how much a review of it is expected to matter; only for ordering.
+    """
+
+    column: str
+    before: Any
+    after: Any
+    probability: float
+    reason: str
+    applied: bool
+    effect: float
+
+
+@dataclass(frozen=True)
 class Verdicts:
     """What a rule says of the rows.
 
@@ -69,6 +91,7 @@ class Verdicts:
         befores: Value before of the removed rows, in order; None means the text.
         notes: Reasons of the changed texts, by position, where the rule has any.
         labels: Other labels, by position.
+        repairs: Other values of metadata columns, by position.
     """
 
     remove: npt.NDArray[np.bool_]
@@ -77,6 +100,7 @@ class Verdicts:
     befores: Sequence[str] | None = None
     notes: Mapping[int, str] = field(default_factory=dict)
     labels: Mapping[int, Relabel] = field(default_factory=dict)
+    repairs: Mapping[int, Sequence[Repair]] = field(default_factory=dict)
 
     def without(self, spared: npt.NDArray[np.bool_]) -> Verdicts:
         """Return the verdicts without those on the rows of a mask, bool[n]."""
@@ -89,12 +113,16 @@ class Verdicts:
             None if self.befores is None else [self.befores[nth] for nth in left],
             self.notes,
             {row: other for row, other in self.labels.items() if not spared[row]},
+            {row: listed for row, listed in self.repairs.items() if not spared[row]},
         )
 
 
 RuleFunction = Callable[[pa.Table, Any, DayContext], Verdicts]
 RULES: Registry[RuleFunction] = Registry("cleaning rule", "fm_platform.cleaning_rules")
-_ELSEWHERE = {"label_noise": "noise_rule", "near_duplicates": "near_rule", "pii": "pii"}
+_ELSEWHERE = {
+    "label_noise": "noise_rule", "metadata_repair": "repair_rule", "near_duplicates": "near_rule",
+    "pii": "pii", "text_quality": "quality_rule",
+}  # fmt: skip
 """Rules in modules of their own: only what is declared is loaded, and counts as code."""
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fm_platform.cli.clean_value import value
 from fm_platform.display import plain
 from fm_platform.errors import FMError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from fm_platform.stages.review import Deed
 
 clean = typer.Typer(
-    help="Review what cleaning removed and changed: accept it, or have it undone.",
+    help="Review what cleaning removed and changed; see what training rows are worth.",
     no_args_is_help=True,
 )
 Project = Annotated[str, typer.Argument(help="Name of a project under assets/defs/.")]
@@ -43,10 +44,11 @@ def review(
     Of each rule those come first whose review is expected to move the model most.
     """
     from fm_platform.stages.review import deeds, precision
+    from fm_platform.stages.review_effect import by_effect
     from fm_platform.workspace import Workspace
 
     ws = Workspace.open()
-    everything = deeds(ws, project, day, rule)
+    everything = by_effect(ws, project, deeds(ws, project, day, rule))
     listed = [deed for deed in everything if decided or deed.verdict is None]
     rules = {(deed.rule, deed.settings) for deed in everything}
     known = {name: precision(ws, project, name, settings) for name, settings in sorted(rules)}
@@ -149,3 +151,6 @@ def _deed_text(deed: Deed) -> str:
     if deed.after is not None:
         lines.append(f"      after   {plain(deed.after, _PREVIEW)}")
     return "\n".join(lines)
+
+
+clean.command()(value)

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fm_platform.cli import render
+from fm_platform.cli.label_report import report
 
 if TYPE_CHECKING:
     from fm_platform.labeling.annotations import Format
 
-label = typer.Typer(help="Labels of people: what to ask next, and their answers.",
-                    no_args_is_help=True)  # fmt: skip
+label = typer.Typer(
+    help="Labels: what the functions do, what to ask people next, and their answers.",
+    no_args_is_help=True,
+)
 
 Project = Annotated[str, typer.Argument(help="Name of a project under assets/defs/.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -110,3 +113,6 @@ def _form(form: str) -> Format:
         if form == known:
             return known  # type: ignore[return-value]
     raise FMError("there is no such format", found=form, expected=", ".join(FORMATS))
+
+
+label.command()(report)

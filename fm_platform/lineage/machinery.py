@@ -54,6 +54,8 @@ RULE_CODE: dict[str, tuple[str, ...]] = {
     "label_noise": ("fm_platform.cleaning.noise_rule", "fm_platform.stages.noise"),
     "near_duplicates": ("fm_platform.cleaning.near_rule", "fm_platform.stages.shingles"),
     "pii": ("fm_platform.cleaning.pii",),
+    "metadata_repair": ("fm_platform.cleaning.repair_rule", "fm_platform.stages.repairs"),
+    "text_quality": ("fm_platform.cleaning.quality_rule",),
 }
 
 
@@ -65,7 +67,7 @@ TRAINING_CODE: dict[str, tuple[str, ...]] = {
 }
 
 
-PROPOSING_RULES = ("label_noise",)
+PROPOSING_RULES = ("label_noise", "metadata_repair")
 """Rules that leave unsure changes to people: an accepted one is carried out."""
 
 

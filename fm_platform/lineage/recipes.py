@@ -188,7 +188,7 @@ def seen_key(
     their windows, today included.
     """
     near = [[day.name, day.partition, day.content_hash] for day in more if day.rows]
-    looks_up = ("exact_duplicates", "label_noise", "near_duplicates")
+    looks_up = ("exact_duplicates", "label_noise", "metadata_repair", "near_duplicates")
     rules = [rule.model_dump(mode="json") for rule in spec.cleaning if rule.rule in looks_up]
     return _key(
         "seen",

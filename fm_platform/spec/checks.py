@@ -48,6 +48,8 @@ def cross_problems(data: Mapping[str, Any]) -> list[Problem]:
         *_columns(data),
         *_twice("experts", experts, "expert"),
         *_functions(data),
+        *_slices(data),
+        *_cleaning(data),
         *_people(data),
         *_required(data),
     ]
@@ -150,9 +152,7 @@ def _functions(data: Mapping[str, Any]) -> Iterator[Problem]:
     functions = _mappings(_mapping(data.get("labeling")), "functions")
     place: Location = ("labeling", "functions")
     classes, former = _classes(data), _former(data)
-    contract = data.get("contract")
-    columns = _mapping(_mapping(contract).get("columns")) if contract else {"text": None}
-    readable = sorted({"text", *map(str, columns), *DERIVED_COLUMNS})
+    columns, readable = _contracted(data), _readable(data)
     for i, message in _repeated(functions, "labeling function"):
         yield (*place, i, "name"), message
     for i, function in functions:
@@ -173,7 +173,7 @@ def _functions(data: Mapping[str, Any]) -> Iterator[Problem]:
                 if isinstance(name, str) and classes and name not in (*classes, *former):
                     yield (*place, i, field, str(value)), unknown("class", name, classes)
         column = function.get("column")
-        if isinstance(column, str) and columns and column not in readable:
+        if isinstance(column, str) and readable and column not in readable:
             yield (*place, i, "column"), unknown("column", column, readable)
 
 
@@ -204,6 +204,49 @@ def _named_columns(template: Any) -> tuple[str, ...]:
         return template_fields(template) if isinstance(template, str) else ()
     except ValueError:  # told where it is declared
         return ()
+
+
+def _slices(data: Mapping[str, Any]) -> Iterator[Problem]:
+    declared, readable = _mappings(data, "slices"), _readable(data)
+    yield from _twice("slices", declared, "slice")
+    for i, one in declared:
+        column = one.get("column")
+        if isinstance(column, str) and readable and column not in readable:
+            yield ("slices", i, "column"), unknown("column", column, readable)
+        if one.get("name") == "all":
+            yield ("slices", i, "name"), "'all' is the name of all rows; choose another"
+
+
+def _cleaning(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the columns that a repair of metadata names and the contract does not."""
+    contract = _mapping(_mapping(data.get("contract")).get("columns"))
+    known = sorted({*map(str, contract), "source"} - {"text"})
+    for i, rule in _mappings(data, "cleaning"):
+        if rule.get("rule") != "metadata_repair" or not contract:
+            continue
+        place: Location = ("cleaning", i)
+        named: list[tuple[Location, object]] = [
+            ((*place, "columns", str(name)), name) for name in _mapping(rule.get("columns"))
+        ]
+        evidence = enumerate(_sequence(rule.get("evidence")))
+        named += [((*place, "evidence", j), name) for j, name in evidence]
+        for j, one in _mappings(rule, "dependencies"):
+            given = enumerate(_sequence(one.get("given")))
+            named += [((*place, "dependencies", j, "given", n), name) for n, name in given]
+        for location, name in named:
+            if isinstance(name, str) and name not in known:
+                yield location, unknown("column", name, known)
+
+
+def _readable(data: Mapping[str, Any]) -> list[str]:
+    """Return the columns that a function or a slice may look at; none where that is not known."""
+    columns = _contracted(data)
+    return sorted({"text", *map(str, columns), *DERIVED_COLUMNS}) if columns else []
+
+
+def _contracted(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    contract = data.get("contract")
+    return _mapping(_mapping(contract).get("columns")) if contract else {"text": None}
 
 
 def _twice(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from fm_platform.spec.part import Part
+from fm_platform.spec.part import Name, Part
 
 
 class NormalizeTextRule(Part):
@@ -95,6 +95,87 @@ class LabelNoiseRule(Part):
     max_rows: int = Field(default=20_000, ge=10, description="rows learned from, newest first")
 
 
+class TextQualityRule(Part):
+    """Remove texts that are hardly language; each limit that a text breaks is named.
+
+    Shares of characters leave white space out. Repeated lines count from four lines on, repeated
+    runs of `ngram` words from four such runs on. `stop_words` is for texts of one language; with
+    `minimum_stop_words` 0 they are not looked at. What is 0 (or 1 for an upper limit) is off.
+    """
+
+    rule: Literal["text_quality"]
+    min_words: int = Field(default=1, ge=0)
+    min_letters: float = Field(default=0.4, ge=0, le=1, description="share of characters")
+    max_digits: float = Field(default=0.5, ge=0, le=1, description="share of characters")
+    max_symbols: float = Field(default=0.5, ge=0, le=1, description="neither letter nor digit")
+    max_mean_word_chars: float = Field(default=15.0, gt=0)
+    max_repeated_lines: float = Field(default=0.3, ge=0, le=1, description="share of lines")
+    max_repeated_ngrams: float = Field(default=0.4, ge=0, le=1, description="share of the runs")
+    ngram: int = Field(default=3, ge=1, le=8)
+    minimum_stop_words: int = Field(default=0, ge=0, description="different ones in a text")
+    stop_words: tuple[str, ...] = ("the", "be", "to", "of", "and", "that", "have", "with", "a",
+                                   "is", "it", "in", "i")  # fmt: skip
+    stop_words_from: int = Field(default=20, ge=1, description="words a text must have for it")
+
+
+class RepairedColumn(Part):
+    """Which values of a metadata column cannot be right: the missing, and those outside."""
+
+    missing: bool = Field(default=True, description="whether a missing value is looked for")
+    allowed: tuple[str | int | float | bool, ...] | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class Dependency(Part):
+    """Rows with equal values of `given` have one value of `column`."""
+
+    given: tuple[Name, ...] = Field(min_length=1)
+    column: Name
+
+
+class MetadataRepairRule(Part):
+    """Repair metadata columns from declared constraints and the statistics of a window.
+
+    A value that is missing, outside its domain or range, or against a dependency gets the most
+    probable of the values that the column has in the window. A repair of at least
+    `minimum_probability` is made; one of at least `review_probability` is proposed, and made once
+    it is accepted (`fm clean accept`). Repaired columns are kept with the cleaned rows.
+    """
+
+    rule: Literal["metadata_repair"]
+    columns: dict[Name, RepairedColumn] = Field(min_length=1)
+    dependencies: tuple[Dependency, ...] = ()
+    evidence: tuple[Name, ...] = Field(
+        default=("source",), description="columns beside the repaired ones that tell something"
+    )
+    minimum_probability: float = Field(default=0.9, gt=0, le=1)
+    review_probability: float = Field(default=0.5, gt=0, le=1)
+    error_rate: float = Field(
+        default=0.05, gt=0, lt=0.5, description="of values that a dependency speaks of"
+    )
+    window_days: int = Field(default=28, ge=0, description="days before that are learned from")
+    max_rows: int = Field(default=100_000, ge=10, description="rows learned from, newest first")
+    max_values: int = Field(default=200, ge=2, description="values of a column that are tried")
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The columns that it looks at, sorted."""
+        given = {name for one in self.dependencies for name in one.given}
+        return tuple(sorted({*self.columns, *self.evidence, *given}))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MetadataRepairRule:
+        for one in self.dependencies:
+            if one.column not in self.columns:
+                raise ValueError(f"a dependency determines {one.column!r}: name it in `columns`")
+            if one.column in one.given:
+                raise ValueError(f"a dependency determines {one.column!r} by itself")
+        if "text" in self.columns or "source" in self.columns:
+            raise ValueError("text and source are no metadata columns")
+        return self
+
+
 class ConfidenceRule(Part):
     """Remove rows whose weak label is less sure than `minimum`, and rows without any vote."""
 
@@ -121,6 +202,8 @@ CleaningRule = Annotated[
     | NearDuplicatesRule
     | PiiRule
     | LabelNoiseRule
+    | TextQualityRule
+    | MetadataRepairRule
     | ConfidenceRule
     | ClassBalanceRule,
     Field(discriminator="rule"),

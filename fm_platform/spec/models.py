@@ -37,6 +37,7 @@ from fm_platform.spec.labeling import RuleFunction as RuleFunction
 from fm_platform.spec.part import Name as Name
 from fm_platform.spec.part import Part as Part
 from fm_platform.spec.part import compiled
+from fm_platform.spec.slices import Slice as Slice
 from fm_platform.spec.taxonomy import Taxonomy as Taxonomy
 from fm_platform.spec.training import Training as Training
 
@@ -238,6 +239,7 @@ class ProjectSpec(Part):
     split: Split = Split()
     gold: Gold = Gold()
     annotation: Annotation = Annotation()
+    slices: tuple[Slice, ...] = Field(default=(), description="rows that are counted apart")
     labeling: Labeling = Labeling()
     cleaning: tuple[CleaningRule, ...] = DEFAULT_RULES
     base_model: BaseModelSpec = BaseModelSpec()

@@ -13,6 +13,7 @@ from fm_platform.lineage import Produced, RunContext
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import cleaned_recipe
 from fm_platform.spec.load import LoadedProject
+from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
 from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
 from fm_platform.stages.lookups import Lookups
@@ -39,7 +40,7 @@ def build_cleaned(
 
     def compute(lease: Lease) -> Produced:
         rows = tables.read(ws, weak_labels, "weak_labels")
-        rows = rows.filter(pc.not_equal(rows["split"], "test"))
+        rows = _with_metadata(ws, spec, rows.filter(pc.not_equal(rows["split"], "test")), day)
         done = clean_day(
             rows.to_batches(max_chunksize=16_384), spec.cleaning, spec.taxonomy.classes,
             lookups.seen, day, known=lookups.known, rejected=reviews.rejected,
@@ -93,6 +94,21 @@ def build_cleaned(
         )
 
     return stage_result(tables.build(ws, recipe, compute, run))
+
+
+def _with_metadata(ws: Workspace, spec: ProjectSpec, rows: pa.Table, day: str) -> pa.Table:
+    """Return rows with the metadata columns that a rule repairs, where one does."""
+    wanted = tables.repaired_columns(spec)
+    if not wanted:
+        return rows
+    raw = ws.ledger.latest(spec.name, "raw", "raw", day)
+    if raw is None:
+        raise MissingArtifactError(f"raw of {day} is gone", next_step=f"fm run {spec.name}")
+    read = tables.read(ws, raw, "raw", ["row_id", *wanted])
+    spot = pc.index_in(rows["row_id"], value_set=read["row_id"].combine_chunks()).combine_chunks()
+    for name in wanted:
+        rows = rows.append_column(read.schema.field(name), read[name].take(spot))
+    return rows
 
 
 def _kept(ws: Workspace, corrections: list[dict[str, object]]) -> dict[str, str]:

@@ -16,7 +16,12 @@ import pyarrow.compute as pc
 from fm_platform.hashing import fingerprint
 from fm_platform.lineage import ArtifactVersion, RunContext
 from fm_platform.lineage.recipes import seen_key
-from fm_platform.spec.cleaning import ExactDuplicatesRule, LabelNoiseRule, NearDuplicatesRule
+from fm_platform.spec.cleaning import (
+    ExactDuplicatesRule,
+    LabelNoiseRule,
+    MetadataRepairRule,
+    NearDuplicatesRule,
+)
 from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
@@ -70,6 +75,8 @@ class Lookups:
         for days in self._learned_from.values():
             more += [self._embeddings.version(raw) for raw, _ in days]
             more += [weak_labels for _, weak_labels in days]
+        for raws in self._repaired_from.values():
+            more += raws
         key = seen_key(self.spec, self.weak_labels, self._exact_days, more)
         return self.ws.ledger.derive(key, self._summary)
 
@@ -105,7 +112,23 @@ class Lookups:
             for nth, rule in self._noise.items():
                 days = self._learned_from[nth]
                 found[nth] = doubts_of_day(self.ws, rule, days, self._embeddings, classes)
+        if self._repaired_from:
+            from fm_platform.stages.repairs import repairs_of_day
+
+            for nth, raws in self._repaired_from.items():
+                repairing = self.spec.cleaning[nth]
+                if isinstance(repairing, MetadataRepairRule):
+                    found[nth] = repairs_of_day(self.ws, repairing, raws)
         return found
+
+    @cached_property
+    def _repaired_from(self) -> Mapping[int, list[ArtifactVersion]]:
+        """Position of a rule -> `raw` of its window, today last."""
+        return {
+            nth: window(self.ws, self.spec, "raw", "raw", self.day, rule.window_days + 1)
+            for nth, rule in enumerate(self.spec.cleaning)
+            if isinstance(rule, MetadataRepairRule)
+        }
 
     @cached_property
     def _noise(self) -> Mapping[int, LabelNoiseRule]:

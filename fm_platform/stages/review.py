@@ -124,7 +124,7 @@ def chosen(listed: Sequence[Deed], row: str, rule: str | None) -> Deed:
         FMError: If there is none, or more than one.
     """
     found = [d for d in listed if d.row_id.startswith(row) and rule in (None, d.rule)]
-    if len(found) != 1:
+    if len({(d.row_id, d.rule) for d in found}) != 1:  # a rule may change two columns of a row
         names = sorted({f"{d.row_id} by {d.rule}" for d in found})
         raise FMError(
             f"{len(found)} rows that cleaning removed or changed are called {row!r}",
@@ -142,7 +142,7 @@ def _of_day(ws: Workspace, version: ArtifactVersion) -> Iterator[Deed]:
     doubt = {rule: 1 - precision(ws, project, rule, key).estimate for rule, key in settings.items()}
     listed: list[tuple[dict[str, Any], dict[str, Any] | None]]
     listed = [(row, None) for row in tables.read(ws, version, "quarantine").to_pylist()]
-    notes = {(n["row_id"], n["rule"]): n for n in tables.corrections(ws, version)}
+    notes = {(n["row_id"], n["rule"], n["column"]): n for n in tables.corrections(ws, version)}
     listed += [(note, note) for note in notes.values() if not note["applied"]]
     for row, proposed in listed:
         rule, row_id = row["rule"], row["row_id"]
@@ -151,7 +151,7 @@ def _of_day(ws: Workspace, version: ArtifactVersion) -> Iterator[Deed]:
             verdict = "accept"
         elif row_id in standing.rejected.get(rule, ()):
             verdict = "reject"
-        note = notes.get((row_id, rule))
+        note = notes.get((row_id, rule, row["column"]))
         what: What = "proposed" if proposed else "removed" if row["removed"] else "changed"
         yield Deed(
             day, row_id, row["source"], rule, settings.get(rule, ""), what, row["reason"],

@@ -119,8 +119,16 @@ def weak_labels_schema(spec: ProjectSpec) -> pa.Schema:
 
 
 def cleaned_schema(spec: ProjectSpec) -> pa.Schema:
-    """Return the schema of cleaned rows; `cells` as in weak labels."""
-    return CLEANED.append(pa.field(*_CELLS)) if spec.taxonomy.sets else CLEANED
+    """Return the schema of cleaned rows; `cells` as in weak labels, then repaired columns."""
+    schema = CLEANED.append(pa.field(*_CELLS)) if spec.taxonomy.sets else CLEANED
+    for name in repaired_columns(spec):
+        schema = schema.append(pa.field(name, ARROW_TYPES[spec.contract.columns[name].type]))
+    return schema
+
+
+def repaired_columns(spec: ProjectSpec) -> list[str]:
+    """Return the metadata columns that cleaning repairs, sorted; cleaned rows keep them."""
+    return sorted({name for rule in spec.cleaning for name in getattr(rule, "columns", ())})
 
 
 def raw_schema(spec: ProjectSpec) -> pa.Schema:

@@ -13,6 +13,8 @@ from fm_platform.cleaning.clean import clean_day
 from fm_platform.cleaning.contracts import check_batch, shortened, typed_column
 from fm_platform.cleaning.near_rule import Twin, Twins
 from fm_platform.cleaning.noise_rule import Doubts
+from fm_platform.cleaning.repair import Proposal
+from fm_platform.cleaning.repair_rule import Repairs
 from fm_platform.errors import ContractError, RegistryError
 from fm_platform.spec.cleaning import (
     ClassBalanceRule,
@@ -21,9 +23,12 @@ from fm_platform.spec.cleaning import (
     LabelNoiseRule,
     LanguageRule,
     LengthRule,
+    MetadataRepairRule,
     NearDuplicatesRule,
     NormalizeTextRule,
     PiiRule,
+    RepairedColumn,
+    TextQualityRule,
 )
 from fm_platform.spec.models import Column, Contract
 
@@ -35,6 +40,7 @@ def row(i: int, text: str, **changes: Any) -> dict[str, Any]:
         "row_id": f"{i:032x}", "day": "2026-01-01", "source": "main", "split": "train",
         "text": text, "text_key": text.casefold().strip(), "votes": [1], "majority": [0.2, 0.8],
         "probabilities": [0.2, 0.8], "label": "good", "confidence": 0.8, "labeled": True,
+        "lang": "en",
     }  # fmt: skip
     return {**made, **changes}
 
@@ -148,6 +154,8 @@ RULES = st.lists(
             PiiRule(rule="pii"),
             PiiRule(rule="pii", action="remove"),
             LabelNoiseRule(rule="label_noise"),
+            TextQualityRule(rule="text_quality", max_symbols=0.3),
+            MetadataRepairRule(rule="metadata_repair", columns={"lang": RepairedColumn()}),
         ]
     ),
     max_size=6,
@@ -168,7 +176,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     ROWS, RULES, st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=6), st.data()
 )
@@ -186,7 +194,13 @@ def test_rows_in_are_rows_kept_plus_removed(
     today = {f"{b:032x}": Twin(f"{a:032x}", "2026-01-01", False, 0.8) for b, a in twin.items()}
     believed = {f"{i:032x}": (1 - sure, sure) for i, (_, _, sure, _) in enumerate(values)}
     doubts = Doubts(believed, believed, dict.fromkeys(believed, 1.0))
-    what = {"near_duplicates": Twins({}, today), "label_noise": doubts}
+    repairs = Repairs(
+        {f"{i:032x}": {"lang": Proposal("en", "de", sure, "odd")}
+         for i, (_, _, sure, _) in enumerate(values)}
+    )  # fmt: skip
+    what = {
+        "near_duplicates": Twins({}, today), "label_noise": doubts, "metadata_repair": repairs,
+    }  # fmt: skip
     known = {n: what[r.rule] for n, r in enumerate(rules) if r.rule in what}
     spared = frozenset(f"{i:032x}" for i in data.draw(st.sets(st.integers(0, 11), max_size=3)))
     rejected = {rule.rule: spared for rule in rules[:2]}
@@ -200,7 +214,8 @@ def test_rows_in_are_rows_kept_plus_removed(
     assert again == (kept, refused)
     assert not [r for r in refused if r["row_id"] in spared and r["rule"] in rejected]
     # every value that differs from what came can be followed back, change by change
-    for column in ("text", "label"):
+    repaired = {"lang"} if any(rule.rule == "metadata_repair" for rule in rules) else set()
+    for column in {"text", "label"} | repaired:
         held = {r["row_id"]: r[column] for r in rows}
         for change in (r for r in refused if r["column"] == column):
             assert change["before"] == held[change["row_id"]]

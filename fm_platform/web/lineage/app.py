@@ -25,6 +25,7 @@ from fm_platform.lineage.refs import parse, parse_time, projects, resolve, versi
 from fm_platform.stages.diff import Wanted
 from fm_platform.stages.diff import diff as compare
 from fm_platform.stages.trace import row_finder, trace
+from fm_platform.web.functions.page import function_routes
 from fm_platform.web.guard import Guard, loopback_hosts
 from fm_platform.web.lineage.inert import inert
 from fm_platform.web.lineage.links import Links
@@ -65,6 +66,7 @@ def make_app(ws: Workspace, links: Links, port: int, *, ahead: bool = False) -> 
         routes=[
             Route("/", _index),
             *routes,
+            *function_routes(page.universe, page.project, answer),
             Route("/go/mlflow/{run_id}", page.go_to_mlflow),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
@@ -97,22 +99,22 @@ class _Page:
 
     def timeline(self, request: Request) -> Any:
         """Return the stops of the slider."""
-        return self._timeline(self._universe(request), self._project(request))
+        return self._timeline(self.universe(request), self.project(request))
 
     def graph(self, request: Request) -> Any:
         """Return the graph of a moment."""
-        return self._columns(self._universe(request), self._project(request), _time(request))
+        return self._columns(self.universe(request), self.project(request), _time(request))
 
     def world(self, request: Request) -> Any:
         """Return the graph of now with what the files of the project say, where that differs."""
-        ws, project = self._universe(request), self._project(request)
+        ws, project = self.universe(request), self.project(request)
         seen = world(ws, self._graph(ws, project, None))
         told = graph_json(seen.graph, decided(ws.ledger, project, None)) if seen.graph else None
         return {"graph": told, "note": seen.note}
 
     def record(self, request: Request) -> Any:
         """Return all that is known of one version."""
-        ws, at = self._universe(request), _time(request)
+        ws, at = self.universe(request), _time(request)
         version = self._version(request, "ref")
         node = self._graph(ws, version.project, at).by_id.get(version.id)
         told = record_json(ws.ledger, version, at, node)
@@ -127,18 +129,18 @@ class _Page:
         if request.query_params.get("a"):
             before = self._version(request, "a")
         else:
-            before = _before(self._universe(request), after)
+            before = _before(self.universe(request), after)
         if before.created_at > after.created_at and before.slot == after.slot:
             before, after = after, before
         everything = request.query_params.get("all") == "1"
         with self._comparing:  # one at a time: it may read whole models
-            told = compare(self._universe(request), before, after, Wanted(contents=everything))
+            told = compare(self.universe(request), before, after, Wanted(contents=everything))
         return told.to_json()
 
     def trace(self, request: Request) -> Any:
         """Return one row, all the way back to its source."""
         row = request.query_params.get("row", "")
-        return trace(self._universe(request), self._project(request), row, at=_time(request))
+        return trace(self.universe(request), self.project(request), row, at=_time(request))
 
     def go_to_mlflow(self, request: Request) -> Response:
         """Lead to the page of a run; MLflow itself knows where it is."""
@@ -147,7 +149,8 @@ class _Page:
         except FMError as error:
             return Response(str(error), 502, media_type="text/plain; charset=utf-8")
 
-    def _project(self, request: Request) -> str:
+    def project(self, request: Request) -> str:
+        """Return which project a request means; the first without a name."""
         known = projects(self._ws.ledger)
         named = request.query_params.get("project") or (known[0] if known else "")
         if named not in known:
@@ -159,7 +162,7 @@ class _Page:
             )
         return named
 
-    def _universe(self, request: Request) -> Workspace:
+    def universe(self, request: Request) -> Workspace:
         """Return the workspace of the branch that is asked for; without one, of the page's own."""
         named = request.query_params.get("branch") or self._ws.home.branch or MAIN
         branch = None if named == MAIN else named
@@ -170,7 +173,7 @@ class _Page:
     def _version(self, request: Request, parameter: str) -> ArtifactVersion:
         text = request.query_params.get(parameter, "")
         at = parse(text).at or _time(request)
-        ws, project = self._universe(request), self._project(request)
+        ws, project = self.universe(request), self.project(request)
         finder = row_finder(ws)
         try:
             return resolve(ws.ledger, project, text, at, find_row=finder)

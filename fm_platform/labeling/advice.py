@@ -1,0 +1,183 @@
+"""What to do about the labeling functions: each a sentence with its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fm_platform.labeling.report import TOGETHER
+from fm_platform.labeling.slices import ALL
+
+LEAST_SLICE_ROWS = 20
+_CONFLICTING = 0.3
+_MOSTLY = 0.5
+_SAME = 0.95
+_LEAST_VOTES = 20
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing to do.
+
+    Attributes:
+        kind: `never_votes`, `below_commonest`, `harms`, `copies`, `conflicts`, `drifts`,
+            `no_coverage` or `no_gold`.
+        function: Which function; `*` for all together.
+        text: The sentence.
+    """
+
+    kind: str
+    function: str
+    text: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the fields."""
+        return asdict(self)
+
+
+def advise(
+    records: Sequence[Mapping[str, Any]],
+    against: Mapping[str, Sequence[Mapping[str, Any]]],
+    values: Mapping[str, Mapping[str, Any]],
+    drift: Mapping[str, Sequence[Mapping[str, Any]]],
+    copies: Sequence[Sequence[str]],
+) -> list[Advice]:
+    """Return what to do, the gravest kind first.
+
+    Args:
+        records: As of `report.records`.
+        against: As of `report.against`.
+        values: Function -> its marginal value (`value.Value.to_json`).
+        drift: Function -> changes found, the surest first.
+        copies: Functions that the label model counts as one voice.
+    """
+    whole = {r["function"]: r for r in records if (r["source"], r["slice"]) == (ALL, ALL)}
+    found: list[Advice] = []
+    silent = []
+    for name, record in whole.items():
+        if name == TOGETHER:
+            continue
+        if not record["votes"]:
+            silent.append(name)
+            found.append(
+                Advice("never_votes", name, f"{name} never votes on {record['rows']} rows: "
+                       "correct it, or remove it")
+            )  # fmt: skip
+            continue
+        found += _wrong(name, record)
+        found += _harms(name, values.get(name))
+        found += _drifts(name, drift.get(name, ()))
+        found += _conflicts(name, record, against.get(name, ()))
+    found += _copies(whole, against, copies, set(silent))
+    found += _uncovered(records)
+    order = ("no_coverage", "never_votes", "below_commonest", "harms", "copies", "conflicts",
+             "drifts")  # fmt: skip
+    return sorted(found, key=lambda one: order.index(one.kind))
+
+
+def _wrong(name: str, record: Mapping[str, Any]) -> list[Advice]:
+    dev = record["dev"]
+    if not dev["n"] or dev["high"] >= dev["commonest_class"]:
+        return []
+    return [
+        Advice(
+            "below_commonest", name,
+            f"{name} is right on {dev['right']} of {dev['n']} dev rows (at most {dev['high']:.0%} "
+            f"likely); always saying the commonest class there is right on "
+            f"{dev['commonest_class']:.0%}: correct its class or its condition",
+        )
+    ]  # fmt: skip
+
+
+def _harms(name: str, value: Mapping[str, Any] | None) -> list[Advice]:
+    if value is None or value["high"] is None or value["high"] >= 0:
+        return []
+    return [
+        Advice(
+            "harms", name,
+            f"without {name} the label model is better on dev: log loss {value['log_loss']:+.3f} "
+            f"nats a row ({value['low']:+.3f} to {value['high']:+.3f}): remove it or narrow it",
+        )
+    ]  # fmt: skip
+
+
+def _conflicts(
+    name: str, record: Mapping[str, Any], others: Sequence[Mapping[str, Any]]
+) -> list[Advice]:
+    if not others or record["conflict"] < _CONFLICTING * record["coverage"]:
+        return []
+    most = others[0]
+    if most["share_of_conflicts"] < _MOSTLY or most["contradict"] < _LEAST_VOTES:
+        return []
+    return [
+        Advice(
+            "conflicts", name,
+            f"{name} is contradicted on {record['conflict'] / record['coverage']:.0%} of its "
+            f"votes, mostly by {most['function']} ({most['contradict']} rows): look at these "
+            "rows and decide which of the two is wrong there",
+        )
+    ]  # fmt: skip
+
+
+def _copies(
+    whole: Mapping[str, Mapping[str, Any]],
+    against: Mapping[str, Sequence[Mapping[str, Any]]],
+    copies: Sequence[Sequence[str]],
+    silent: set[str],
+) -> list[Advice]:
+    found, told = [], set()
+    for name in sorted(against):
+        for other in against[name]:
+            pair = frozenset((name, other["function"]))
+            if other["same"] >= _SAME and other["both"] >= _LEAST_VOTES and pair not in told:
+                told.add(pair)
+                found.append(
+                    Advice(
+                        "copies", name,
+                        f"{name} says the same as {other['function']} on {other['same']:.0%} of "
+                        "the rows on which either votes: keep one of them",
+                    )
+                )  # fmt: skip
+    for group in copies:
+        alive = [name for name in group if name in whole and name not in silent]
+        if len(alive) > 1:
+            found.append(
+                Advice(
+                    "copies", alive[0],
+                    f"{', '.join(alive)} copy one another: the label model counts them as one "
+                    "voice, so another copy adds nothing",
+                )
+            )  # fmt: skip
+    return found
+
+
+def _uncovered(records: Sequence[Mapping[str, Any]]) -> list[Advice]:
+    return [
+        Advice(
+            "no_coverage", TOGETHER,
+            f"no function votes on the {r['rows']} rows of "
+            f"{_where(str(r['source']), str(r['slice']))}: write one for them",
+        )
+        for r in records
+        if r["function"] == TOGETHER and r["rows"] >= LEAST_SLICE_ROWS and not r["votes"]
+    ]  # fmt: skip
+
+
+def _drifts(name: str, changes: Sequence[Mapping[str, Any]]) -> list[Advice]:
+    if not changes:
+        return []
+    one = changes[0]
+    return [
+        Advice(
+            "drifts", name,
+            f"{name} says {one['value']} on {one['after']:.1%} of the rows of {one['source']} "
+            f"since {one['since']}, before on {one['before']:.1%}: look at these days",
+        )
+    ]  # fmt: skip
+
+
+def _where(source: str, slice_: str) -> str:
+    if slice_ == ALL:
+        return "all sources" if source == ALL else f"source {source}"
+    return f"slice {slice_}" + ("" if source == ALL else f" of source {source}")

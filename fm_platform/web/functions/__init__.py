@@ -1,0 +1,1 @@
+"""The page of the labeling functions, beside the lineage page: what they do, and what to do."""
