@@ -16,6 +16,7 @@ from fm_platform.errors import BranchError, FMError, LedgerBusyError, MissingArt
 from fm_platform.home import Home, branch_from_environment
 from fm_platform.lineage.fingerprints import git_state
 from fm_platform.lineage.ledger import ArtifactVersion, Ledger, RunContext
+from fm_platform.lineage.refs import version_name
 from fm_platform.spec.load import LoadedProject, discover
 from fm_platform.store.columns import ColumnStore
 from fm_platform.store.models import ModelStore
@@ -94,18 +95,48 @@ class Workspace:
         )
 
     def table_ref(self, version: ArtifactVersion, table: str) -> TableRef:
-        """Return where `version` keeps its rows of `table`."""
+        """Return where `version` keeps its rows of `table`.
+
+        Raises:
+            FMError: If it has no such table.
+            MissingArtifactError: If retention removed them.
+        """
         try:
-            return TableRef.from_json(version.location["tables"][table])
+            ref = TableRef.from_json(version.location["tables"][table])
         except KeyError:
             raise FMError(
                 f"{version.name} {version.partition or ''} holds no table {table!r}",
                 found=sorted(version.location.get("tables", {})),
             ) from None
+        storage = self.tables.storage
+        if storage.is_local and any(storage.size(f"{ref.table}/{f.path}") is None
+                                    for f in ref.files):  # fmt: skip
+            self._say_if_removed(version)
+        return ref
 
     def model_path(self, version: ArtifactVersion) -> Path:
-        """Return the verified folder of a model artifact."""
-        return self.models.open(str(version.location["model"]))
+        """Return the verified folder of a model artifact.
+
+        Raises:
+            CorruptArtifactError: If a byte differs.
+            MissingArtifactError: If it is not there; says so where retention removed it.
+        """
+        try:
+            return self.models.open(str(version.location["model"]))
+        except MissingArtifactError:
+            self._say_if_removed(version)
+            raise
+
+    def _say_if_removed(self, version: ArtifactVersion) -> None:
+        gone = self.ledger.removal(version.id)
+        if gone is not None:
+            name = version_name(version)
+            raise MissingArtifactError(
+                f"the bytes of {name} were removed by fm gc",
+                where=version.content_hash,
+                found=f"removed on {gone.removed_at:%Y-%m-%d %H:%M} UTC by {gone.actor}",
+                next_step=f"fm reproduce {name} --keep FOLDER builds it again from its recipe",
+            )
 
     def verify(self, version: ArtifactVersion) -> None:
         """Check the bytes of everything that `version` keeps.

@@ -150,7 +150,8 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
         ],
         "bytes": dict(plan.bytes),
         "total_bytes": plan.total_bytes,
-        "mlflow_models": len(plan.forget),
+        "mlflow_models": sum(v.kind == "merged_model" for v in plan.forget),
+        "mlflow_evaluations": sum(v.kind == "evaluation" for v in plan.forget),
         "missing": [v.content_hash for v in plan.missing],
         "blocked": plan.blocked,
     }  # fmt: skip

@@ -62,9 +62,24 @@ def plan_text(plan: Plan) -> str:
     ]
     lines += [f"not as it was: {line}" for line in plan.differences]
     lines += [f"stored bytes damaged: {name}: {plain(what)}" for name, what in plan.damaged.items()]
+    if plan.removed:
+        lines.append(removed_text(plan))
     if not plan.differences:
         lines.append("packages, processor and code are those of the record")
     return "\n".join(lines)
+
+
+def removed_text(plan: Plan) -> str:
+    """Return which stored bytes retention removed, before they are built again."""
+    from fm_platform.lineage.refs import version_name
+
+    when = plan.removed.get(version_name(plan.target))
+    if when is not None:
+        return (
+            f"the bytes of this version were removed by fm gc on {when:%Y-%m-%d %H:%M} UTC, with "
+            f"{len(plan.removed) - 1} of those it is made from: they are built again here"
+        )
+    return f"{len(plan.removed)} of those it is made from were removed by fm gc"
 
 
 def result_text(done: Reproduction) -> str:
@@ -94,6 +109,7 @@ def _json(done: Reproduction) -> dict[str, object]:
         "equal": done.equal,
         "differences": list(done.plan.differences),
         "damaged": dict(done.plan.damaged),
+        "removed": render.plain(dict(done.plan.removed)),
         "artifacts": render.plain(done.compared),
     }
 

@@ -81,6 +81,27 @@ class Database:
         except DatabaseError as error:
             raise _in_words(error, self.address) from error
 
+    def compact(self) -> int:
+        """Give the pages that nothing uses back to the disk; return the bytes.
+
+        A PostgreSQL server does this by itself (autovacuum): 0 there.
+
+        Raises:
+            LedgerBusyError: If others are reading for too long.
+        """
+        if self.engine.dialect.name != "sqlite":
+            return 0
+        with self._read() as connection:
+            size, unused = (
+                int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+                for name in ("page_size", "freelist_count")
+            )
+            if not unused:
+                return 0
+            connection.exec_driver_sql("VACUUM")
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        return size * unused
+
     def create(self) -> None:
         """Create the tables where they are missing; bring an older ledger up to date.
 

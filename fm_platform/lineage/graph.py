@@ -89,10 +89,16 @@ def graph_at(ledger: Ledger, project: str, at: datetime | None = None) -> Graph:
     return Graph(project, at, tuple(nodes.values()), edges)
 
 
-def upstream(ledger: Ledger, ids: Iterable[int]) -> list[int]:
-    """Return the ids of all that some versions are made from, themselves included, sorted."""
+def upstream(ledger: Ledger, ids: Iterable[int], *, without: Sequence[str] = ()) -> list[int]:
+    """Return the ids of all that some versions are made from, themselves included, sorted.
+
+    Args:
+        ledger: The record.
+        ids: Of the versions.
+        without: Roles of inputs that are not followed.
+    """
     i = schema.inputs.c
-    return _closure(ledger, ids, i.version_id, i.from_version_id)
+    return _closure(ledger, ids, i.version_id, i.from_version_id, without)
 
 
 def downstream(ledger: Ledger, ids: Iterable[int]) -> list[int]:
@@ -223,7 +229,11 @@ def _edges_among(ledger: Ledger, ids: Sequence[int]) -> list[Edge]:
 
 
 def _closure(
-    ledger: Ledger, ids: Iterable[int], given: sa.Column[Any], wanted: sa.Column[Any]
+    ledger: Ledger,
+    ids: Iterable[int],
+    given: sa.Column[Any],
+    wanted: sa.Column[Any],
+    without: Sequence[str] = (),
 ) -> list[int]:
     """Follow the inputs from `given` to `wanted`, in the database."""
     found: set[int] = set()
@@ -237,6 +247,8 @@ def _closure(
                 continue
             reached = sa.select(v.id).where(v.id.in_(seeds)).cte("reached", recursive=True)
             step = sa.select(wanted).join(reached, given == reached.c.id)
+            if without:
+                step = step.where(schema.inputs.c.role.not_in(without))
             reached = reached.union(step.where(wanted.is_not(None)))
             found.update(connection.scalars(sa.select(reached.c.id)))
     return sorted(found)

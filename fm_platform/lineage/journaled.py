@@ -63,6 +63,16 @@ class Journaled(Database):
             self._written_until = tail.seq
         self._clean(tail.seq)
 
+    def pack_history(self) -> int:
+        """Compress the history on disk; return the bytes saved, 0 where none is kept.
+
+        Raises:
+            LedgerError: If it is damaged.
+            StorageFullError: If the disk is full; nothing changed.
+        """
+        self.write_history()
+        return 0 if self._journal is None else self._journal.pack()
+
     _written_until: int = 0
 
     def _written(self) -> None:

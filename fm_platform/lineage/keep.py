@@ -4,7 +4,8 @@ Alive is what an alias names, what is pinned, what is in use within the recorded
 source rows in use, which cannot be made again from anything else, and every definition. What is in
 use on a branch is kept under a name of its own, and is alive in the same way. Whatever a live
 version was made from, at any distance, is kept with it: so it can be traced, compared and built
-again.
+again. Of what an evaluation only compared its model with, a champion of the past, the source rows
+are kept: it was kept while it was champion, and reproducing the evaluation builds it again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sqlalchemy as sa
 from fm_platform.lineage import schema
 from fm_platform.lineage.graph import upstream
 from fm_platform.lineage.ledger import Ledger
+from fm_platform.lineage.records import PINNED_ROLES
 from fm_platform.lineage.retention import Pin
 
 # These are made from nothing that the ledger holds: once gone, they are gone.
@@ -51,7 +53,9 @@ def keep_set(ledger: Ledger, *, in_use_since: datetime | None = None) -> KeepSet
     for version_id, why in _roots(ledger, in_use_since):
         reasons.setdefault(version_id, why)
     roots = frozenset(reasons)
-    for version_id in upstream(ledger, sorted(roots)):
+    for version_id in upstream(ledger, sorted(roots), without=PINNED_ROLES):
+        reasons.setdefault(version_id, NEEDED)
+    for version_id in _sources(ledger, upstream(ledger, sorted(roots))):
         reasons.setdefault(version_id, NEEDED)
     return KeepSet(reasons, roots)
 
@@ -76,6 +80,14 @@ def universes(ledger: Ledger) -> list[str]:
     c = schema.current.c
     with ledger.reading() as connection:
         return list(connection.scalars(sa.select(c.project).distinct().order_by(c.project)))
+
+
+def _sources(ledger: Ledger, ids: Sequence[int]) -> Iterator[int]:
+    v = schema.versions.c
+    wanted = set(ids)
+    with ledger.reading() as connection:
+        query = sa.select(v.id).where(v.kind.in_(SOURCES)).order_by(v.id)
+        yield from (version_id for version_id in connection.scalars(query) if version_id in wanted)
 
 
 def _definitions(ledger: Ledger) -> Iterator[tuple[int, str]]:

@@ -7,7 +7,6 @@ too. Each of these is named here, with what the repair will do.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ from fm_platform.store.manifest import MANIFEST
 from fm_platform.store.models import Damages, ModelStore
 from fm_platform.store.ragged import RaggedStore
 from fm_platform.store.tables import TableStore
-
-_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint.*\.parquet")
 
 
 @dataclass(frozen=True)
@@ -255,9 +252,4 @@ def _is_leftover(path: str, named: set[str]) -> bool:
 
 
 def _checkpoints(storage: Storage, table: str) -> dict[int, str]:
-    found = {}
-    for path, _, _ in storage.listing(delta_log.log_folder(table)):
-        match = _CHECKPOINT.fullmatch(path.rpartition("/")[2])
-        if match:
-            found[int(match[1])] = path
-    return found
+    return dict(delta_log.checkpoints(storage, table))

@@ -15,6 +15,7 @@ from fm_platform.store.refs import Commit, TableRef
 STAMP_KEY = "fm"
 LAST_CHECKPOINT = "_last_checkpoint"
 _COMMIT_FILE = re.compile(r"(\d{20})\.json")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint.*\.parquet")
 FSCK = "run `fm fsck --repair`: it moves the damage aside and keeps it as evidence"
 
 
@@ -116,3 +117,13 @@ def last_checkpoint(storage: Storage, table: str) -> int | None:
         return int(json.loads(text)["version"])
     except (MissingArtifactError, ValueError, KeyError, TypeError):
         return None
+
+
+def checkpoints(storage: Storage, table: str) -> list[tuple[int, str]]:
+    """Return (version, path) of each checkpoint file, rising."""
+    found = []
+    for path, _, _ in storage.listing(log_folder(table)):
+        match = _CHECKPOINT.fullmatch(path.rpartition("/")[2])
+        if match:
+            found.append((int(match[1]), path))
+    return found

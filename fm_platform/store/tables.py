@@ -201,6 +201,19 @@ class TableStore:
         with storage_errors(self.storage.uri(safe_relative(table, "table name"))):
             return repoint(self.storage, self._committer, table, wanted, gone, why=why, fence=fence)
 
+    def old_checkpoints(self) -> list[str]:
+        """Return the checkpoints, below the root, that a later one has made superfluous.
+
+        Delta opens a table from its last checkpoint; every commit is kept besides.
+        """
+        found = []
+        for table in self.tables():
+            last = delta_log.last_checkpoint(self.storage, table)
+            known = delta_log.checkpoints(self.storage, table)
+            if last in {number for number, _ in known}:
+                found += [path for number, path in known if number < last]
+        return found
+
     def size(self, ref: TableRef) -> int:
         """Return the bytes of the files of a version that are there."""
         return sum(self.storage.size(f"{ref.table}/{file.path}") or 0 for file in ref.files)

@@ -115,6 +115,31 @@ class Tracker:
         with self.spool.lock(self.timeout_s):
             return forget_model(self._connection(), self.artifact_root, project, recipe_hash)
 
+    def forget_evaluation(self, project: str, recipe_hash: str) -> int:
+        """Remove the files of an evaluation from MLflow; return the bytes freed here.
+
+        Raises:
+            RegistryUnavailableError: If MLflow does not answer, or somebody is publishing.
+            TrackingError: If it refuses.
+        """
+        from fm_platform.tracking.forget import forget_evaluation
+
+        with self.spool.lock(self.timeout_s):
+            return forget_evaluation(self._connection(), self.artifact_root, project, recipe_hash)
+
+    def compact(self) -> int:
+        """Give unused pages of a database file of our own back to the disk; return the bytes.
+
+        Raises:
+            RegistryUnavailableError: If it is in use.
+        """
+        from fm_platform.tracking.forget import compact
+
+        if not self.uri.startswith("sqlite:///"):
+            return 0
+        with self.spool.lock(self.timeout_s):
+            return compact(Path(self.uri.removeprefix("sqlite:///")))
+
     def publish_spool(self) -> SpoolReport:
         """Publish what waits, oldest first, each exactly once.
 

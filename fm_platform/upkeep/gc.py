@@ -11,7 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from fm_platform.errors import CorruptArtifactError, MissingArtifactError, TrackingError
+from fm_platform.errors import (
+    CorruptArtifactError,
+    LedgerBusyError,
+    MissingArtifactError,
+    RegistryUnavailableError,
+    TrackingError,
+)
 from fm_platform.store.checkout import folder_bytes
 from fm_platform.upkeep.plan import Plan, make_plan
 from fm_platform.workspace import Workspace
@@ -62,6 +68,7 @@ def collect(
         freed["tables"] = ws.tables.remove(plan.refs, f"fm gc by {actor}")
         freed["leftovers"] = sum(ws.tables.storage.remove(path) for path in plan.leftovers)
         say("columns and reports")
+        freed["checkpoints"] = sum(ws.tables.storage.remove(path) for path in plan.checkpoints)
         freed["columns"] = sum(ws.columns.remove(column) for column in sorted(plan.blobs.columns))
         freed["states"] = sum(ws.states.remove(name) for name in sorted(plan.blobs.states))
         freed["reports"] = _remove_folders(ws, plan)
@@ -71,6 +78,9 @@ def collect(
         freed["mlflow"] = _forget(ws, plan, waiting)
         freed["checkouts"] = ws.models.checkouts.clear()
         ws.ledger.note_restored(_restored(ws, plan))
+        say("history and databases")
+        freed["history"] = ws.ledger.pack_history()
+        freed["databases"] = _compact(ws, waiting)
     return Collected(plan, freed, tuple(waiting))
 
 
@@ -93,16 +103,30 @@ def _remove_folders(ws: Workspace, plan: Plan) -> int:
 
 
 def _forget(ws: Workspace, plan: Plan, waiting: list[str]) -> int:
-    """Take the weights of removed models out of MLflow."""
+    """Take the files of removed models and evaluations out of MLflow."""
     freed, done = 0, []
     for version in plan.forget:
         try:
-            freed += ws.tracker.forget_model(version.project, version.recipe_hash)
+            if version.kind == "evaluation":
+                freed += ws.tracker.forget_evaluation(version.project, version.recipe_hash)
+            else:
+                freed += ws.tracker.forget_model(version.project, version.recipe_hash)
         except TrackingError as error:
             waiting.append(f"MLflow: {error.message}")
             break
         done.append(version.id)
     ws.ledger.note_forgotten(done)
+    return freed
+
+
+def _compact(ws: Workspace, waiting: list[str]) -> int:
+    """Give pages of databases back that nothing uses; who reads now is waited for next time."""
+    freed = 0
+    for name, compact in (("the ledger", ws.ledger.compact), ("MLflow", ws.tracker.compact)):
+        try:
+            freed += compact()
+        except (LedgerBusyError, RegistryUnavailableError) as error:
+            waiting.append(f"unused pages of {name}: {error.message}")
     return freed
 
 

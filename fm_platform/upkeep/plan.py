@@ -26,6 +26,9 @@ from fm_platform.workspace import Workspace
 GRACE_S = 3600.0
 WORK_GRACE_S = 7 * 24 * 3600.0
 
+TRACKED = ("merged_model", "evaluation")
+"""Kinds of which MLflow has files."""
+
 TableFile = tuple[str, str]
 """(table, path below it)."""
 
@@ -62,7 +65,8 @@ class Plan:
         bytes: Store -> bytes that go, as far as they are known before.
         leftovers: Files of interrupted writers, below the lake.
         work: Folders of interrupted trainings that are too old to be taken up again.
-        forget: Merged models whose weights MLflow still has.
+        checkpoints: Checkpoints of Delta logs, below the lake, that later ones replace.
+        forget: Merged models and evaluations whose files MLflow still has.
         missing: Kept versions whose bytes are gone (retention removed them earlier).
         blocked: Why models are not removed this time; empty otherwise.
         to_pack: Models of an older layout that are kept.
@@ -75,6 +79,7 @@ class Plan:
     bytes: Mapping[str, int]
     leftovers: tuple[str, ...] = ()
     work: tuple[Path, ...] = ()
+    checkpoints: tuple[str, ...] = ()
     forget: tuple[ArtifactVersion, ...] = ()
     missing: tuple[ArtifactVersion, ...] = ()
     blocked: str = ""
@@ -105,6 +110,8 @@ def make_plan(ws: Workspace, *, in_use_since: datetime | None = None) -> Plan:
     leftovers = _leftovers(ws)
     work = _old_work(ws)
     sizes["leftovers"] = sum(ws.tables.storage.size(path) or 0 for path in leftovers)
+    checkpoints = tuple(ws.tables.old_checkpoints())
+    sizes["checkpoints"] = sum(ws.tables.storage.size(path) or 0 for path in checkpoints)
     sizes["work"] = sum(folder_bytes(path) for path in work)
     leaving = {version.id for version in remove}
     return Plan(
@@ -115,9 +122,10 @@ def make_plan(ws: Workspace, *, in_use_since: datetime | None = None) -> Plan:
         bytes=sizes,
         leftovers=leftovers,
         work=work,
+        checkpoints=checkpoints,
         forget=tuple(
             v for v in others
-            if v.kind == "merged_model"
+            if v.kind in TRACKED
             and (v.id in leaving or (v.id in gone and gone[v.id].forgotten_at is None))
         ),
         missing=tuple(v for v in kept if v.id in gone),

@@ -191,6 +191,44 @@ def test_segments_follow_one_another(
         rebuilt(folder)
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_packed_history_says_the_same_and_goes_on(
+    ledger_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    monkeypatch.setattr("fm_platform.lineage.journal._PACK_BYTES", 1)
+    ledger = Ledger.open(ledger_url, folder)
+    a_history(ledger)
+    plain = (folder / "00000001.log").read_bytes()
+
+    assert ledger.pack_history() > len(plain) // 2
+    assert sorted(path.name for path in folder.glob("0*")) == ["00000001.log.gz"]
+    if killed:  # after the packed file was there, before the plain one went
+        (folder / "00000001.log").write_bytes(plain)
+    assert compare(ledger, rebuilt(folder)) == []
+    again = Ledger.open(ledger_url, folder)
+    record(again, make_recipe(partition="2026-01-07"), make_produced("seven"))
+
+    assert compare(again, rebuilt(folder)) == []
+    again.pack_history()
+    assert not list(folder.glob("*.log"))
+    assert compare(again, rebuilt(folder)) == []
+
+
+def test_packed_history_that_is_damaged_is_named(
+    ledger: Ledger, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fm_platform.lineage.journal._PACK_BYTES", 1)
+    a_history(ledger)
+    ledger.pack_history()
+    path = folder / "00000001.log.gz"
+    path.write_bytes(path.read_bytes()[:-40])
+
+    with pytest.raises(LedgerError, match="altered or is not whole") as caught:
+        rebuilt(folder)
+
+    assert str(path) in str(caught.value)
+
+
 def test_the_outbox_does_not_grow_for_ever(
     ledger: Ledger, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,13 +12,14 @@ from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fm_platform.errors import LedgerBusyError
+from fm_platform.errors import LedgerBusyError, MissingArtifactError
 from fm_platform.lineage import schema
 from fm_platform.lineage.keep import keep_set, recorded_window
 from fm_platform.lineage.records import ArtifactVersion, Produced, RunContext
 from fm_platform.store.fsck import check_columns, check_models, check_tables
 from fm_platform.upkeep.gc import collect
 from fm_platform.upkeep.plan import make_plan, removed_files
+from fm_platform.upkeep.rebuild import check
 from fm_platform.workspace import Workspace
 from tests.upkeep.worlds import AT, add, disk_bytes, is_there, open_world, recipe_of
 
@@ -215,6 +216,82 @@ def test_a_manifest_that_cannot_be_read_keeps_all_tensors(ws: Workspace) -> None
     assert is_there(ws, old)
 
 
+def test_checkpoints_that_a_later_one_replaces_go(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fm_platform.store.delta._CHECKPOINT_EVERY", 2)
+    made = [add(ws, "cleaned", "cleaned", f"2026-01-0{n}") for n in range(1, 9)]
+    log = ws.home.lake / "shop" / "cleaned" / "_delta_log"
+    before = sorted(path.name for path in log.glob("*.checkpoint.parquet"))
+    commits = sorted(log.glob("0*.json"))
+
+    done = collect(ws, actor="me")
+
+    assert len(before) > 2
+    assert [path.name for path in log.glob("*.checkpoint.parquet")] == before[-1:]
+    assert sorted(log.glob("0*.json")) == commits
+    assert done.freed["checkpoints"] == done.plan.bytes["checkpoints"] > 0
+    assert all(is_there(ws, version) for version in made)
+    assert DeltaTable(str(log.parent)).to_pyarrow_table().num_rows == 4 * len(made)
+    assert DeltaTable(str(log.parent), version=3).to_pyarrow_table().num_rows == 12
+    assert check_tables(ws.tables, deep=True, grace_s=0) == []
+    assert add(ws, "cleaned", "cleaned", "2026-01-09").number == 1
+
+
+def test_history_is_packed_and_still_gives_the_ledger(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fm_platform.lineage.journal._PACK_BYTES", 1)
+    chain(ws, 1)
+
+    assert collect(ws, actor="me").freed["history"] > 0
+
+    chain(ws, 2)
+    assert [path.name for path in sorted(ws.home.history.glob("0*"))] == [
+        "00000001.log.gz", "00000002.log",
+    ]  # fmt: skip
+    assert check(ws).differences == ()
+
+
+def test_a_champion_that_an_evaluation_compared_with_goes_but_not_its_source_rows(
+    ws: Workspace,
+) -> None:
+    raw = add(ws, "raw", "raw", "2026-01-01")
+    old, new = (
+        add(
+            ws,
+            "merged_model",
+            "merged_model",
+            None,
+            [add(ws, "raw", "raw", "2026-01-01", [], n)],
+            n,
+        )
+        for n in (0, 1)
+    )
+    inputs = (new.as_input("merged_model"), old.as_input("champion"))
+    recipe = replace(recipe_of("evaluation", "evaluation", None, [], 1), inputs=inputs)
+    ws.ledger.record(recipe, Produced("e" * 64, {}), RunContext(), AT, AT)
+
+    collect(ws, actor="me")
+
+    assert [is_there(ws, version) for version in (raw, old, new)] == [True, False, True]
+
+
+def test_asking_for_removed_bytes_says_who_removed_them(ws: Workspace) -> None:
+    model = chain(ws, 1)
+    cleaned = ws.ledger.versions("shop", "cleaned")[0]
+    chain(ws, 2)
+    collect(ws, actor="me")
+
+    for ask in (
+        lambda: ws.model_path(ws.ledger.get(model.id)),
+        lambda: ws.table_ref(ws.ledger.get(cleaned.id), "cleaned"),
+    ):
+        with pytest.raises(MissingArtifactError, match="were removed by fm gc") as caught:
+            ask()
+        assert "fm reproduce" in str(caught.value)
+
+
 def test_equal_content_of_a_kept_version_stays(ws: Workspace) -> None:
     votes = add(ws, "votes", "words", "2026-01-01", [], 1, content=7)
     other = add(ws, "votes", "words", "2026-01-01", [], 2, content=7)
@@ -253,7 +330,10 @@ def reachable(ws: Workspace) -> set[int]:
     todo = list(alive)
     while todo:
         for item in ledger.get(todo.pop()).inputs:
-            if item.version_id is not None and item.version_id not in alive:
+            compared = item.role == "champion"  # of which only source rows stay
+            if item.version_id is None or item.version_id in alive:
+                continue
+            if not compared or ledger.get(item.version_id).kind == "raw":
                 alive.add(item.version_id)
                 todo.append(item.version_id)
     return alive
@@ -283,7 +363,9 @@ def apply(ws: Workspace, made: list[ArtifactVersion], step: tuple[object, ...]) 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps)
 def test_nothing_reachable_is_ever_lost(history: list[tuple[object, ...]]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fm_platform.lineage.journal._PACK_BYTES", 1)
+        patch.setattr("fm_platform.store.delta._CHECKPOINT_EVERY", 3)
         ws = open_world(Path(folder))
         made: list[ArtifactVersion] = []
         for step in history:
@@ -301,6 +383,8 @@ def test_nothing_reachable_is_ever_lost(history: list[tuple[object, ...]]) -> No
             v for v in done.plan.remove if is_there(ws, v) and v.content_hash not in kept_content
         ]
         assert spared == []
+        assert check_tables(ws.tables, deep=True, grace_s=0, removed=removed_files(ws)) == []
+        assert check(ws).differences == ()
 
 
 @pytest.mark.slow

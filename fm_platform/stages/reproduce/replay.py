@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fm_platform.errors import FMError, StoreError
+from fm_platform.errors import FMError, MissingArtifactError, StoreError
 from fm_platform.lineage import ArtifactVersion, RunContext
 from fm_platform.lineage.causes import Before, differences
 from fm_platform.lineage.recipes import code_version, environment_of, works_as
@@ -77,12 +78,14 @@ class Plan:
         differences: What the recorded builds had that this process has not: packages, processor,
             code; in words.
         damaged: Name of an artifact -> what is wrong with its stored bytes.
+        removed: Name of an artifact -> when retention removed its bytes.
     """
 
     target: ArtifactVersion
     versions: tuple[ArtifactVersion, ...]
     differences: tuple[str, ...]
     damaged: Mapping[str, str]
+    removed: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,10 @@ class Reproduction:
 
     @property
     def equal(self) -> bool:
-        """Whether every artifact has its recorded content hash, built again and as stored."""
+        """Whether every artifact has its recorded content hash, built again and as stored.
+
+        Bytes that retention removed are no difference: they are what was built again.
+        """
         return self.first_difference is None and not self.plan.damaged
 
 
@@ -126,13 +132,18 @@ def make_plan(ws: Workspace, target: ArtifactVersion) -> Plan:
             expected="a table of a day, a label model, a model or an evaluation",
         )
     versions = [v for v in everything_under(ws, target) if v.kind in _BUILD]
-    damaged = {}
+    damaged, removed, gone = {}, {}, ws.ledger.removed()
     for version in versions:
         try:
             ws.verify(version)
+        except MissingArtifactError as error:
+            if version.id in gone:
+                removed[version_name(version)] = gone[version.id].removed_at
+            else:
+                damaged[version_name(version)] = str(error).splitlines()[0]
         except StoreError as error:
             damaged[version_name(version)] = str(error).splitlines()[0]
-    return Plan(target, tuple(versions), tuple(_changed(ws, versions)), damaged)
+    return Plan(target, tuple(versions), tuple(_changed(ws, versions)), damaged, removed)
 
 
 def reproduce(
