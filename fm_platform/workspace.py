@@ -16,6 +16,7 @@ from fm_platform.errors import BranchError, FMError, LedgerBusyError, MissingArt
 from fm_platform.home import Home, branch_from_environment
 from fm_platform.lineage.fingerprints import git_state
 from fm_platform.lineage.ledger import ArtifactVersion, Ledger, RunContext
+from fm_platform.lineage.manifests import Manifests
 from fm_platform.lineage.refs import version_name
 from fm_platform.spec.load import LoadedProject, discover
 from fm_platform.store.columns import ColumnStore
@@ -24,6 +25,8 @@ from fm_platform.store.ragged import RaggedStore
 from fm_platform.store.tables import TableRef, TableStore
 
 if TYPE_CHECKING:
+    from fm_platform.tracking.entities import Published
+    from fm_platform.tracking.records import AnyRecord
     from fm_platform.tracking.tracker import Tracker
 
 _S3_VARIABLES = frozenset(
@@ -57,8 +60,13 @@ class Workspace:
     @cached_property
     def ledger(self) -> Ledger:
         """The record of all versions."""
-        ledger = Ledger.open(self.home.ledger_url, self.home.history)
+        ledger = Ledger.open(self.home.ledger_url, self.home.history, self.manifests)
         return ledger.on_branch(self.home.branch)
+
+    @cached_property
+    def manifests(self) -> Manifests:
+        """The ledger's rows beside the tables."""
+        return Manifests(lambda: self.tables.storage)
 
     @cached_property
     def tables(self) -> TableStore:
@@ -92,7 +100,16 @@ class Workspace:
             artifact_root=self.home.mlflow / "artifacts",
             spool_dir=self.home.mlflow / "spool",
             models=self.models,
+            on_published=self._note_run,
         )
+
+    def _note_run(self, record: AnyRecord, published: Published) -> None:
+        """Note in the ledger the MLflow run of a version whose record had waited in the spool."""
+        if published.run_id is None:
+            return
+        version = self.ledger.lookup(record.recipe_hash)
+        if version is not None:
+            self.ledger.note_mlflow_run(version.id, published.run_id)
 
     def table_ref(self, version: ArtifactVersion, table: str) -> TableRef:
         """Return where `version` keeps its rows of `table`.

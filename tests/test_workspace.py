@@ -7,7 +7,9 @@ import pytest
 from fm_platform import workspace
 from fm_platform.errors import FMError
 from fm_platform.home import Home
+from fm_platform.tracking.records import TrainingRecord
 from fm_platform.workspace import Workspace, find_project, object_store_options
+from tests.lineage.factory import make_recipe, record
 
 KEYS = {
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
@@ -66,3 +68,16 @@ def test_an_unknown_project_is_named_with_those_that_exist(
     with pytest.raises(FMError, match="no project 'nothing'") as caught:
         find_project("nothing")
     assert "tickets" in str(caught.value)
+
+
+def test_a_run_that_mlflow_shows_later_is_noted_in_the_ledger(tmp_path: Path) -> None:
+    ws = Workspace.open(Home(tmp_path))
+    version = record(ws.ledger, make_recipe(kind="adapter", name="mail", partition=None))
+    waiting = TrainingRecord("shop", version.recipe_hash, version.content_hash, 0, 1, name="mail")
+    ws.tracker.spool.add(waiting)
+
+    report = ws.tracker.publish_spool()
+
+    (published,) = report.published.values()
+    assert published.run_id is not None
+    assert ws.ledger.get(version.id).mlflow_run_id == published.run_id

@@ -1,4 +1,4 @@
-"""`fm ledger rebuild`: the ledger from the history on disk."""
+"""`fm ledger rebuild`: the ledger from the history on disk, or from the stores alone."""
 
 from __future__ import annotations
 
@@ -22,30 +22,40 @@ def rebuild(
     check: Annotated[
         bool, typer.Option("--check", help="Rebuild in memory and compare with the ledger.")
     ] = False,
+    from_stores: Annotated[
+        bool,
+        typer.Option("--from-stores", help="From the manifests beside the tables, not history."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Build the ledger again from the history on disk, then hold it against the stores.
 
-    The old file, if there is one, is kept beside it.
+    The old file, if there is one, is kept beside it. Where the history is lost as well,
+    --from-stores reads the rows that lie beside the tables: versions, uses, aliases, decisions,
+    pins, branches. Leases and signing key are of one installation and are not there.
     """
     from fm_platform.upkeep import rebuild as upkeep
     from fm_platform.workspace import Workspace
 
     ws = Workspace.open()
-    done = upkeep.check(ws) if check else upkeep.rebuild(ws)
+    do = upkeep.check if check else upkeep.rebuild
+    done = do(ws, from_stores=from_stores)
     if as_json:
         typer.echo(json.dumps(render.plain(done), indent=1))
     else:
-        typer.echo(_text(done, check))
+        typer.echo(_text(done, check, from_stores))
     sys.exit(1 if done.differences or done.missing else 0)
 
 
-def _text(done: Rebuilt, check: bool) -> str:
-    lines = [f"{done.lines} lines of history, {done.versions} versions"]
+def _text(done: Rebuilt, check: bool, from_stores: bool) -> str:
+    source = "manifests beside the tables" if from_stores else "history"
+    lines = [f"{done.lines} lines of {source}, {done.versions} versions"]
+    if done.history is not None:
+        lines.append(f"the old history is kept: {done.history}")
     if done.kept is not None:
         lines.append(f"the old ledger is kept: {done.kept}")
     if check and not done.differences:
-        lines.append("the ledger says what its history says")
+        lines.append(f"the ledger says what its {source} {'say' if from_stores else 'says'}")
     for d in done.differences[:_SHOWN]:
         lines += [f"{d.table} {d.key}", f"  ledger:  {d.first}", f"  history: {d.second}"]
     if len(done.differences) > _SHOWN:

@@ -6,6 +6,7 @@ SQLite has one writer at a time by nature; on PostgreSQL an advisory lock gives 
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import weakref
@@ -157,13 +158,28 @@ def upgrade(connection: Connection) -> None:
         connection.execute(schema.schema_version.insert(), {"version": schema.SCHEMA_VERSION})
 
 
+def json_text(value: Any) -> str:
+    """Return JSON that every database takes: what is not finite goes in as text.
+
+    Example:
+        >>> json_text({"loss": float("nan"), "steps": [1, float("inf")]})
+        '{"loss": "NaN", "steps": [1, "Infinity"]}'
+    """
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(outbox.finite(value), allow_nan=False)
+
+
 def connect(url: str) -> Engine:
     """Return the engine of an SQLAlchemy URL, safe to use after a fork."""
     if url.startswith("sqlite"):
         engine = _sqlite(url)
     else:
         options = f"-c lock_timeout={_BUSY_TIMEOUT_S * 1000}"
-        engine = sa.create_engine(url, pool_pre_ping=True, connect_args={"options": options})
+        engine = sa.create_engine(
+            url, pool_pre_ping=True, connect_args={"options": options}, json_serializer=json_text
+        )
     if url not in _MEMORY:
         reference = weakref.ref(engine)
 
@@ -177,7 +193,9 @@ def connect(url: str) -> Engine:
 
 
 def _sqlite(url: str) -> Engine:
-    options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}}
+    options: dict[str, Any] = {
+        "connect_args": {"timeout": _BUSY_TIMEOUT_S}, "json_serializer": json_text,
+    }  # fmt: skip
     if url in _MEMORY:
         options["poolclass"] = StaticPool
         options["connect_args"]["check_same_thread"] = False

@@ -8,6 +8,7 @@ from fm_platform.errors import LedgerError
 from fm_platform.lineage import outbox, schema
 from fm_platform.lineage.database import Database
 from fm_platform.lineage.journal import Journal, Line, Tail
+from fm_platform.lineage.manifests import Manifests
 
 _AT_ONCE = 500
 _CLEAN_AFTER = 2_000
@@ -17,6 +18,7 @@ class Journaled(Database):
     """Writes what the outbox lists behind the history on disk."""
 
     _journal: Journal | None = None
+    _manifests: Manifests | None = None
     _identity: str = ""
 
     @property
@@ -24,11 +26,16 @@ class Journaled(Database):
         """The history on disk, None where this ledger keeps none."""
         return self._journal
 
-    def keep_history(self, journal: Journal) -> None:
+    def keep_history(self, journal: Journal, manifests: Manifests | None = None) -> None:
         """Keep history in `journal` from now on, and write what is missing there.
 
+        Args:
+            journal: On disk.
+            manifests: Where the same lines go beside the data; None: nowhere.
+
         Raises:
-            LedgerError: If `journal` is the history of another ledger.
+            LedgerError: If `journal` is the history of another ledger, or this one is new and the
+                data tell of an older one.
         """
         with self._read() as connection:
             self._identity = str(connection.scalar(sa.select(schema.identity.c.id)))
@@ -36,7 +43,9 @@ class Journaled(Database):
         with journal.writing() as tail:
             if tail.ledger not in ("", self._identity):
                 raise _another(journal, is_empty)
-        self._journal = journal
+        if is_empty and not tail.ledger and manifests is not None:
+            _ensure_new(manifests, self._identity)
+        self._journal, self._manifests = journal, manifests
         if not tail.ledger and not is_empty:  # history was begun, or lost and begun anew
             with self._write() as connection:
                 connection.execute(schema.outbox.delete())
@@ -58,7 +67,10 @@ class Journaled(Database):
         with self._journal.writing() as tail:
             if tail.ledger not in ("", self._identity):
                 raise _another(self._journal, is_empty=False)
+            self._catch_up(tail)
             while lines := self._lines(tail):
+                if self._manifests is not None:  # first: what is in history is there as well
+                    self._manifests.write(self._identity, tail.seq, lines)
                 tail = self._journal.append(tail, lines)
             self._written_until = tail.seq
         self._clean(tail.seq)
@@ -71,7 +83,30 @@ class Journaled(Database):
             StorageFullError: If the disk is full; nothing changed.
         """
         self.write_history()
-        return 0 if self._journal is None else self._journal.pack()
+        saved = 0 if self._journal is None else self._journal.pack()
+        if self._journal is not None and self._manifests is not None:
+            with self._journal.writing() as tail:
+                self._catch_up(tail)
+                saved += self._manifests.merge(self._identity)
+        return saved
+
+    _caught_up: bool = False
+
+    def _catch_up(self, tail: Tail) -> None:
+        """Write beside the data what history has and they have not: once a process."""
+        if self._caught_up or self._manifests is None or self._journal is None:
+            return
+        until = self._manifests.covered(self._identity)
+        some: list[Line] = []
+        for line in self._journal.lines() if until < tail.seq else ():
+            if line.seq > until:
+                some.append(line)
+            if len(some) == _AT_ONCE:
+                self._manifests.write(self._identity, until, some)
+                until, some = some[-1].seq, []
+        if some:
+            self._manifests.write(self._identity, until, some)
+        self._caught_up = True
 
     _written_until: int = 0
 
@@ -105,6 +140,17 @@ class Journaled(Database):
         if first is not None and until - first >= _CLEAN_AFTER:
             with Database._write(self) as connection:
                 connection.execute(schema.outbox.delete().where(o.seq <= until))
+
+
+def _ensure_new(manifests: Manifests, identity: str) -> None:
+    others = [ledger for ledger in manifests.ledgers() if ledger != identity]
+    if others:
+        raise LedgerError(
+            "the ledger and its history are new, but the data tell of an older one",
+            where=manifests.folder,
+            next_step="fm ledger rebuild --from-stores restores it; to begin anew with these "
+            "tables, move this folder away",
+        )
 
 
 def _another(journal: Journal, is_empty: bool) -> LedgerError:

@@ -20,6 +20,7 @@ from fm_platform.lineage.fingerprints import described, environment_hash
 from fm_platform.lineage.journal import Journal
 from fm_platform.lineage.journaled import Journaled
 from fm_platform.lineage.leases import Lease, Leases, ensure_held
+from fm_platform.lineage.manifests import Manifests
 from fm_platform.lineage.records import (
     AliasChange,
     ArtifactVersion,
@@ -50,12 +51,13 @@ class Ledger(Universes, AlertEvents, Documents, Leases, Retention, Reviews, Jour
     """
 
     @classmethod
-    def open(cls, url: str, history: Path | None = None) -> Ledger:
+    def open(cls, url: str, history: Path | None = None, beside: Manifests | None = None) -> Ledger:
         """Open the ledger at an SQLAlchemy `url`, creating its tables where they are missing.
 
         Args:
             url: Of the database.
             history: Folder of the history on disk, from which it can be rebuilt; None: none.
+            beside: The same rows beside the data; None: none.
 
         Raises:
             HomeError: If the file cannot be opened or written.
@@ -64,7 +66,7 @@ class Ledger(Universes, AlertEvents, Documents, Leases, Retention, Reviews, Jour
         ledger = cls(connect(url))
         ledger.create()
         if history is not None:
-            ledger.keep_history(Journal(history))
+            ledger.keep_history(Journal(history), beside)
         return ledger
 
     def _fill(self, connection: Connection) -> None:
@@ -371,11 +373,8 @@ class Ledger(Universes, AlertEvents, Documents, Leases, Retention, Reviews, Jour
         """Note under which run MLflow shows a version; what is noted once stays."""
         v = schema.versions.c
         with self._write() as connection:
-            connection.execute(
-                schema.versions.update()
-                .where(v.id == version_id, v.mlflow_run_id.is_(None))
-                .values(mlflow_run_id=run_id)
-            )
+            noted = schema.versions.update().where(v.id == version_id, v.mlflow_run_id.is_(None))
+            connection.execute(noted.values(mlflow_run_id=run_id))
 
     def _one(self, condition: sa.ColumnElement[bool]) -> ArtifactVersion | None:
         found = self._many(sa.select(schema.versions).where(condition).limit(1), with_inputs=True)

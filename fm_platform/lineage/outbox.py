@@ -7,8 +7,10 @@ next writer finds what is missing there (the pattern is known as transactional o
 
 from __future__ import annotations
 
+import json
+import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -88,8 +90,19 @@ def dump(connection: Connection) -> Iterator[tuple[str, str, str]]:
             yield table.name, repr([told[key.name] for key in keys]), repr(sorted(told.items()))
 
 
+def finite(value: Any) -> Any:
+    """Return a JSON value in which numbers that are not finite are text: `NaN`, `Infinity`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
 def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
+    return value.isoformat() if isinstance(value, datetime) else finite(value)
 
 
 def _value(column: sa.Column[Any], told: Any) -> Any:

@@ -1,10 +1,11 @@
-"""A ledger made again from its history on disk, and two ledgers compared."""
+"""A ledger made again from its history, or from manifests; and two ledgers compared."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -12,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from fm_platform.errors import LedgerError
 from fm_platform.lineage import outbox, schema
-from fm_platform.lineage.journal import Journal, Line
+from fm_platform.lineage.journal import Line
 from fm_platform.lineage.ledger import Ledger
 
 
@@ -26,8 +27,19 @@ class Difference:
     second: str | None
 
 
-def restore(journal: Journal, ledger: Ledger) -> int:
-    """Write all of history into an empty ledger; return the number of lines read.
+class Told(Protocol):
+    """What tells all that ever was in a ledger: its history, or the manifests beside the data."""
+
+    @property
+    def folder(self) -> object:
+        """Where it lies."""
+
+    def lines(self) -> Iterator[Line]:
+        """Yield its lines, oldest first."""
+
+
+def restore(journal: Told, ledger: Ledger) -> int:
+    """Write all that was told into an empty ledger; return the number of lines read.
 
     The ledger takes over the identity of the one that wrote the history, and goes on with it.
 

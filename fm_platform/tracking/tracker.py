@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class Tracker:
         ui_url: Address of the MLflow pages; FM_MLFLOW_UI_URL, the server itself, or port 5000
             of this machine.
         models: Where the weights of models are; without it, in the folder that a record names.
+        on_published: Told of each record that had waited, with what MLflow knows of it now.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class Tracker:
         retry_after_s: float = 120.0,
         ui_url: str | None = None,
         models: ModelStore | None = None,
+        on_published: Callable[[AnyRecord, Published], None] | None = None,
     ) -> None:
         self.models = models
+        self._on_published = on_published
         self.uri = uri
         self.artifact_root = artifact_root
         self.spool = Spool(spool_dir)
@@ -194,7 +197,10 @@ class Tracker:
     ) -> None:
         for entry in self.spool.entries():
             try:
-                published[entry.key] = publisher.publish(self.spool.read(entry))
+                record = self.spool.read(entry)
+                published[entry.key] = publisher.publish(record)
+                if self._on_published is not None:  # before it is forgotten here
+                    self._on_published(record, published[entry.key])
             except RegistryUnavailableError:
                 raise
             except TrackingError as error:

@@ -1,4 +1,9 @@
-"""The ledger built again from history on disk, and held against the stores."""
+"""The ledger built again, and held against the stores.
+
+From its history on disk; or, where that is lost as well, from the manifests beside the data
+(`lineage.manifests`). What Delta commits and model manifests say of themselves is then held
+against it: what they hold and it does not know is named, and the other way round.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from fm_platform.errors import CorruptArtifactError, MissingArtifactError
+from fm_platform.errors import CorruptArtifactError, LedgerError, MissingArtifactError
 from fm_platform.lineage import schema
 from fm_platform.lineage.journal import Journal
 from fm_platform.lineage.ledger import Ledger
-from fm_platform.lineage.rebuild import Difference, compare, restore
+from fm_platform.lineage.rebuild import Difference, Told, compare, restore
 from fm_platform.lineage.records import ArtifactVersion
 from fm_platform.lineage.refs import projects, version_name
 from fm_platform.store.files import aside, fsync_dir
@@ -24,12 +29,13 @@ class Rebuilt:
     """What came of it.
 
     Attributes:
-        lines: Lines of history that were read.
+        lines: Lines of history, or of manifests, that were read.
         versions: Versions in the ledger.
         differences: Rows on which the ledger and its history do not agree (`check` only).
         missing: Versions whose bytes are not in the stores, although nobody removed them.
         unrecorded: What the stores hold and the ledger does not know: left by a killed run.
         kept: Where the old ledger is.
+        history: Where the history is that was there before a rebuild from the stores.
     """
 
     lines: int
@@ -38,47 +44,84 @@ class Rebuilt:
     missing: tuple[str, ...] = ()
     unrecorded: tuple[str, ...] = ()
     kept: Path | None = None
+    history: Path | None = None
 
 
-def check(ws: Workspace) -> Rebuilt:
+def check(ws: Workspace, *, from_stores: bool = False) -> Rebuilt:
     """Rebuild the ledger in memory and compare: nothing is changed.
 
+    Args:
+        ws: The workspace.
+        from_stores: Compare with the manifests beside the data, not with history.
+
     Raises:
-        LedgerError: If history was altered.
+        LedgerError: If history, or a manifest, was altered.
     """
     with ws.alone():
         ws.ledger.write_history()
         other = Ledger.open("sqlite://")
-        lines = 0 if Journal(ws.home.history).is_empty() else restore(_journal(ws), other)
+        is_empty = not ws.manifests.ledgers() if from_stores else _journal(ws).is_empty()
+        lines = 0 if is_empty else restore(_told(ws, from_stores), other)
         differences = tuple(compare(ws.ledger, other)) if lines else ()
         return _against_stores(ws, ws.ledger, lines, differences)
 
 
-def rebuild(ws: Workspace) -> Rebuilt:
-    """Build the ledger of FM_HOME (or the empty database of FM_LEDGER_URL) from history.
+def rebuild(ws: Workspace, *, from_stores: bool = False) -> Rebuilt:
+    """Build the ledger of FM_HOME (or the empty database of FM_LEDGER_URL) again.
 
     A file is built beside the old one and takes its place by one rename; the old one is kept.
 
+    Args:
+        ws: The workspace.
+        from_stores: Take the manifests beside the data, not history; what there is of history is
+            kept beside it, and a new one is begun.
+
     Raises:
-        LedgerError: If there is no history, it was altered, or the database is not empty.
+        LedgerError: If there is nothing to rebuild from, it was altered, or the database is not
+            empty.
         LedgerBusyError: If something is being built.
     """
     with ws.alone():
-        url = sa.make_url(ws.home.ledger_url)
-        if url.get_backend_name() != "sqlite" or not url.database:
-            ledger = Ledger.open(ws.home.ledger_url)
-            lines = restore(_journal(ws), ledger)
-            return _against_stores(ws, ledger, lines, ())
-        target = Path(url.database)
-        fresh = target.with_name(f".{target.name}.rebuilding")
-        _remove(fresh)
-        ledger = Ledger.open(f"sqlite:///{fresh}")
-        lines = restore(_journal(ws), ledger)
-        with ledger.reading() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        ledger.engine.dispose()
-        kept = _swap(fresh, target)
-        return _against_stores(ws, ws.ledger, lines, (), kept)
+        done = _rebuild(ws, from_stores)
+        ws.ledger.write_history()
+        return done
+
+
+def _rebuild(ws: Workspace, from_stores: bool) -> Rebuilt:
+    told, moved = _told(ws, from_stores), None
+    if from_stores:
+        if not ws.manifests.ledgers():
+            raise LedgerError(
+                "no manifests of a ledger lie beside the data", where=told.folder,
+                next_step="fm ledger rebuild reads the history of FM_HOME",
+            )  # fmt: skip
+        restore(told, Ledger.open("sqlite://"))  # whole, before anything is moved
+        moved = _set_history_aside(ws)
+    url = sa.make_url(ws.home.ledger_url)
+    if url.get_backend_name() != "sqlite" or not url.database:
+        ledger = Ledger.open(ws.home.ledger_url)
+        lines = restore(told, ledger)
+        return _against_stores(ws, ledger, lines, (), None, moved)
+    target = Path(url.database)
+    fresh = target.with_name(f".{target.name}.rebuilding")
+    _remove(fresh)
+    ledger = Ledger.open(f"sqlite:///{fresh}")
+    lines = restore(told, ledger)
+    with ledger.reading() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    ledger.engine.dispose()
+    kept = _swap(fresh, target)
+    return _against_stores(ws, ws.ledger, lines, (), kept, moved)
+
+
+def _set_history_aside(ws: Workspace) -> Path | None:
+    folder = ws.home.history
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return None
+    target = aside(folder.parent, f"{folder.name}.before-rebuild")
+    folder.rename(target)
+    fsync_dir(folder.parent)
+    return target
 
 
 def missing(ws: Workspace, ledger: Ledger) -> list[str]:
@@ -129,15 +172,21 @@ def _against_stores(
     lines: int,
     differences: tuple[Difference, ...],
     kept: Path | None = None,
+    history: Path | None = None,
 ) -> Rebuilt:
     count = sum(len(ledger.versions(project)) for project in projects(ledger))
     return Rebuilt(
-        lines, count, differences, tuple(missing(ws, ledger)), tuple(unrecorded(ws, ledger)), kept
-    )
+        lines, count, differences, tuple(missing(ws, ledger)), tuple(unrecorded(ws, ledger)),
+        kept, history,
+    )  # fmt: skip
 
 
 def _journal(ws: Workspace) -> Journal:
     return Journal(ws.home.history)
+
+
+def _told(ws: Workspace, from_stores: bool) -> Told:
+    return ws.manifests if from_stores else _journal(ws)
 
 
 def _swap(fresh: Path, target: Path) -> Path | None:

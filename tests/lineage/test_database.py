@@ -153,3 +153,12 @@ def test_time_travel_and_heads_use_their_indexes(ledger: Ledger) -> None:
         for query, index in queries.items():
             lines = connection.exec_driver_sql(f"explain query plan {query}").all()
             assert index in str(lines), query
+
+
+def test_numbers_that_are_not_finite_are_kept_as_text(ledger_url: str) -> None:
+    metrics = {"numbers": {"loss": float("nan"), "f1": 0.1 + 0.2, "curve": [1, float("-inf")]}}
+    ledger = Ledger.open(ledger_url)
+
+    made = record(ledger, make_recipe(), make_produced(metrics=metrics))
+
+    assert made.metrics == {"numbers": {"loss": "NaN", "f1": 0.1 + 0.2, "curve": [1, "-Infinity"]}}

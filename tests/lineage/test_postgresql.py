@@ -190,3 +190,11 @@ def test_history_on_disk_restores_it_in_both_kinds_of_database(
     other = Ledger.open("sqlite://")
     restore(Journal(folder), other)
     assert compare(again, other) == []
+
+
+def test_a_loss_that_is_not_a_number_does_not_stop_the_record(url: str) -> None:
+    metrics = {"numbers": {"loss": float("nan")}}
+
+    made = record(Ledger.open(url), make_recipe(), make_produced(metrics=metrics))
+
+    assert made.metrics == {"numbers": {"loss": "NaN"}}

@@ -54,6 +54,7 @@ def look(home: Path) -> dict[tuple[str, str, str | None], str]:
     told = check(ws)
     assert told.differences == (), "a rebuilt ledger is another one"
     assert told.missing == ()
+    assert check(ws, from_stores=True).differences == (), "beside the tables lies another one"
     found = check_tables(ws.tables, deep=True, grace_s=0.0) + check_models(ws.models, grace_s=0.0)
     allowed = {"leftover_file", "unfinished_model"}  # of the writer that was killed
     assert {finding.kind for finding in found + check_columns(ws.columns)} <= allowed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,84 @@ def test_what_retention_removed_is_not_missing(ws: Workspace) -> None:
 def test_without_history_there_is_nothing_to_rebuild_from(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="no history"):
         rebuild(open_world(tmp_path))
+
+
+# --- history is lost as well -------------------------------------------------------------------
+
+
+def lose_both(ws: Workspace) -> Workspace:
+    lose(ws)
+    shutil.rmtree(ws.home.history)
+    return Workspace(ws.home)
+
+
+def test_ledger_and_history_come_back_from_what_lies_beside_the_tables(ws: Workspace) -> None:
+    ws.ledger.pin(1, reason="audit", actor="me")
+    before = dump(ws.ledger)
+    again = lose_both(ws)
+    with pytest.raises(LedgerError, match="tell of an older one"):
+        assert again.ledger
+
+    done = rebuild(Workspace(ws.home), from_stores=True)
+
+    assert (done.versions, done.missing, done.unrecorded) == (3, (), ())
+    again = Workspace(ws.home)
+    assert dump(again.ledger) == before
+    assert again.ledger.aliases("shop").keys() == {"champion"}
+    add(again, "raw", "raw", "2026-01-02")
+    assert check(again).differences == ()  # a new history was begun
+    assert check(again, from_stores=True).differences == ()
+
+
+def test_the_next_run_finds_everything_fresh(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = lose_both(ws)
+    rebuild(again, from_stores=True)
+    again = Workspace(ws.home)
+    monkeypatch.setattr("tests.upkeep.worlds.save_file", None)  # nothing can be made
+
+    raw = add(again, "raw", "raw", "2026-01-01")
+    votes = add(again, "votes", "words", "2026-01-01", [raw])
+    model = add(again, "merged_model", "merged_model", None, [raw, votes])
+
+    assert [version.id for version in (raw, votes, model)] == [1, 2, 3]
+
+
+def test_a_home_from_before_has_its_history_put_beside_the_tables(ws: Workspace) -> None:
+    shutil.rmtree(ws.home.lake / "_ledger")
+
+    add(Workspace(ws.home), "raw", "raw", "2026-01-02")
+
+    assert check(Workspace(ws.home), from_stores=True).differences == ()
+
+
+def test_many_manifests_are_merged(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fm_platform.lineage.manifests._MANY", 5)
+    again = Workspace(ws.home)
+    for number in range(1, 9):
+        add(again, "raw", "raw", f"2026-02-0{number}")
+
+    assert len(list((ws.home.lake / "_ledger").rglob("*.gz"))) <= 6
+    assert check(again, from_stores=True).differences == ()
+
+
+@pytest.mark.parametrize("damage", ["altered", "lost"])
+def test_a_damaged_manifest_is_named_and_nothing_is_changed(ws: Workspace, damage: str) -> None:
+    file = sorted((ws.home.lake / "_ledger").rglob("*.gz"))[1]
+    if damage == "lost":
+        file.unlink()
+    else:
+        file.write_bytes(gzip.compress(b"[1]"))
+    before = dump(ws.ledger)
+
+    with pytest.raises(LedgerError, match="manifest of the ledger"):
+        rebuild(Workspace(ws.home), from_stores=True)
+
+    assert dump(Workspace(ws.home).ledger) == before
+    assert check(Workspace(ws.home)).differences == ()
+
+
+def test_without_manifests_there_is_nothing_to_rebuild_from(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="no manifests"):
+        rebuild(open_world(tmp_path), from_stores=True)
