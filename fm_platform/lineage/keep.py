@@ -20,11 +20,12 @@ import sqlalchemy as sa
 from fm_platform.lineage import schema
 from fm_platform.lineage.graph import upstream
 from fm_platform.lineage.ledger import Ledger
-from fm_platform.lineage.records import PINNED_ROLES
 from fm_platform.lineage.retention import Pin
 
 # These are made from nothing that the ledger holds: once gone, they are gone.
 SOURCES = ("raw",)
+# Roles of inputs that something is only compared with.
+COMPARED = ("champion",)
 NEEDED = "something kept is made from it"
 
 
@@ -53,7 +54,7 @@ def keep_set(ledger: Ledger, *, in_use_since: datetime | None = None) -> KeepSet
     for version_id, why in _roots(ledger, in_use_since):
         reasons.setdefault(version_id, why)
     roots = frozenset(reasons)
-    for version_id in upstream(ledger, sorted(roots), without=PINNED_ROLES):
+    for version_id in upstream(ledger, sorted(roots), without=COMPARED):
         reasons.setdefault(version_id, NEEDED)
     for version_id in _sources(ledger, upstream(ledger, sorted(roots))):
         reasons.setdefault(version_id, NEEDED)

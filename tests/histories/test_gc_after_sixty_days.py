@@ -9,7 +9,8 @@ import pytest
 
 from fm_platform.errors import MissingArtifactError
 from fm_platform.lineage.graph import upstream
-from fm_platform.lineage.records import PINNED_ROLES, ArtifactVersion, RunContext
+from fm_platform.lineage.keep import COMPARED
+from fm_platform.lineage.records import ArtifactVersion, RunContext
 from fm_platform.lineage.refs import resolve
 from fm_platform.stages import SilentReporter
 from fm_platform.stages.reproduce import make_plan, reproduce
@@ -80,7 +81,7 @@ def test_most_bytes_go_and_what_is_kept_is_reproduced(
     assert not done.waiting
     assert make_plan(ws, ledger.get(gone.id)).removed
     for number, version_id in enumerate(sorted(named)):
-        below = ledger.get_many(upstream(ledger, [version_id], without=PINNED_ROLES))
+        below = ledger.get_many(upstream(ledger, [version_id], without=COMPARED))
         assert all(is_there(ws, version) for version in below)
         comes_back(ws, history, ledger.get(version_id), tmp_path / f"again{number}")
     assert check_tables(ws.tables, deep=True, grace_s=0, removed=removed_files(ws)) == []
