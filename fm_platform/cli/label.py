@@ -10,6 +10,7 @@ import typer
 
 from fm_platform.cli import render
 from fm_platform.cli.label_report import report
+from fm_platform.cli.suggest import suggest
 
 if TYPE_CHECKING:
     from fm_platform.labeling.annotations import Format
@@ -18,6 +19,7 @@ label = typer.Typer(
     help="Labels: what the functions do, what to ask people next, and their answers.",
     no_args_is_help=True,
 )
+label.command()(suggest)
 
 Project = Annotated[str, typer.Argument(help="Name of a project under assets/defs/.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fm_platform.labeling.outcome import LabelingContext
 
-ASKS_MODELS = frozenset({"model", "prompt"})
+ASKS_MODELS = frozenset({"model", "nearest", "prompt"})
 """Kinds of functions that ask a model."""
 
 

@@ -30,6 +30,7 @@ _MODULES = {
     "lexicon": "labeling.words",
     "lookup": "labeling.lookup",
     "model": "training.model_votes",
+    "nearest": "training.nearest",
     "prompt": "training.prompts",
     "propagated": "labeling.propagated",
     "regex": "labeling.words",

@@ -161,9 +161,10 @@ def _functions(data: Mapping[str, Any]) -> Iterator[Problem]:
             for name in (value,) if isinstance(value, str) else _sequence(value):
                 if isinstance(name, str) and classes and name not in (*classes, *former):
                     yield (*place, i, field), unknown("class", name, classes)
-        for name in _mapping(function.get("answers")):
-            if classes and name not in (*classes, *former):
-                yield (*place, i, "answers", str(name)), unknown("class", str(name), classes)
+        for field in ("answers", "examples"):
+            for name in _mapping(function.get(field)):
+                if classes and name not in (*classes, *former):
+                    yield (*place, i, field, str(name)), unknown("class", str(name), classes)
         for name in _named_columns(function.get("template")):
             if columns and name not in (*columns, "source"):
                 told = unknown("column", name, sorted({*map(str, columns), "source"}))

