@@ -34,13 +34,16 @@ class Cluster:
     members: tuple[int, ...]
 
 
-def clusters_of(vectors: npt.NDArray[np.float32], texts: Sequence[str], seed: int) -> list[Cluster]:
+def clusters_of(
+    vectors: npt.NDArray[np.float32], texts: Sequence[str], seed: int, others: Sequence[str] = ()
+) -> list[Cluster]:
     """Return groups of at least five texts alike, the largest first.
 
     Args:
         vectors: float32[n, d], embeddings.
         texts: n texts.
         seed: Of k-means.
+        others: More texts that a group is set apart from, where it is the only one.
     """
     n = len(texts)
     if n < _LEAST_SIZE:
@@ -48,10 +51,12 @@ def clusters_of(vectors: npt.NDArray[np.float32], texts: Sequence[str], seed: in
     from sklearn.cluster import KMeans
 
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    count = max(1, min(_MOST, n // (3 * _LEAST_SIZE)))
+    different = len(np.unique(unit.round(5), axis=0))
+    count = max(1, min(_MOST, n // (3 * _LEAST_SIZE), different))
     fit = KMeans(count, n_init=4, random_state=seed).fit(unit.astype(np.float64))
     words = [set(_WORD.findall(text.casefold())) for text in texts]
-    everywhere = Counter(word for text in words for word in text)
+    apart = [set(_WORD.findall(text.casefold())) for text in others]
+    everywhere = Counter(word for text in [*words, *apart] for word in text)
     found = []
     for number in range(count):
         members = np.flatnonzero(fit.labels_ == number)
@@ -60,7 +65,9 @@ def clusters_of(vectors: npt.NDArray[np.float32], texts: Sequence[str], seed: in
         near = unit[members] @ fit.cluster_centers_[number]
         typical = members[np.lexsort((members, -near))]
         own = Counter(word for i in members.tolist() for word in words[i])
-        found.append(Cluster(_terms(own, everywhere, len(members), n), tuple(typical.tolist())))
+        found.append(
+            Cluster(_terms(own, everywhere, len(members), n + len(apart)), tuple(typical.tolist()))
+        )
     return sorted(found, key=lambda one: (-len(one.members), one.members))
 
 
@@ -74,4 +81,4 @@ def _terms(own: Counter[str], everywhere: Counter[str], size: int, total: int) -
         odds = np.log(one / (size - here + 1)) - np.log(other / (total - size - there + 1))
         scores[word] = float(odds / np.sqrt(1 / one + 1 / other))
     ranked = sorted(scores, key=lambda word: (-scores[word], word))
-    return tuple(word for word in ranked[:_TERMS] if own[word] > 1)
+    return tuple(word for word in ranked[:_TERMS] if own[word] > 1 and scores[word] > 0)

@@ -62,7 +62,7 @@ def rows_to_look_at(
     texts = _texts(ws, project.spec.name, [*disputed, *bare])
     return {
         "disputed": [_told(day, row, texts) for day, row in disputed],
-        "uncovered": _clusters(ws, project, bare, texts, run, log),
+        "uncovered": _clusters(ws, project, bare, texts, run, log, disputed),
         "uncovered_votes": fewest,
         "uncovered_rows": len(bare),
     }
@@ -107,14 +107,16 @@ def _clusters(
     texts: Mapping[str, str],
     run: RunContext | None,
     log: Reporter,
+    others: Found,
 ) -> list[dict[str, Any]]:
     rows = [(day, row) for day, row in rows if texts.get(row.row_id)]
     vectors = _vectors(ws, project, rows, texts, run, log)
     if vectors is None:
         return []
     listed = [texts[row.row_id] for _, row in rows]
+    beside = [texts[row.row_id] for _, row in others if texts.get(row.row_id)]
     found = []
-    for cluster in clusters_of(vectors, listed, project.spec.training.seed):
+    for cluster in clusters_of(vectors, listed, project.spec.training.seed, beside):
         members = [rows[i] for i in cluster.members]
         found.append(
             {
