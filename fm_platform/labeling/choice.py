@@ -21,6 +21,8 @@ from fm_platform.labeling.patterns import Floats
 _LEAST_DOUBT = 0.005
 _DOUBT_OF_MISFIT = 1.5
 _DOUBT_OF_ROWS = 0.4
+FEW_GOLD_ROWS = 20
+"""Gold rows below which they neither fit parameters nor decide by themselves."""
 _SURE = 1.64
 """Standard deviations: by chance a difference is above so many in one of twenty cases."""
 
@@ -62,17 +64,17 @@ class Verdict:
     def better(self) -> bool:
         """Whether to prefer it.
 
-        Without gold rows only where there is little doubt. Where gold rows speak for it and the
-        votes against it, only where the rows by themselves leave none.
+        With few gold rows only where there is less doubt than difference. Where the votes speak
+        against it, only where the rows leave no doubt.
         """
-        if self.shown is None:
-            return self.expected > self.deviation
-        return self.expected > (0.0 if self.predicted > 0 else _SURE * self.deviation)
+        if self.predicted <= 0:
+            return self.shown is not None and self.expected > _SURE * self.deviation
+        return self.expected > (self.deviation if self.rows < FEW_GOLD_ROWS else 0.0)
 
     @property
     def worse(self) -> bool:
         """Whether all together speaks against it."""
-        return self.expected <= (self.deviation if self.shown is None else 0.0)
+        return self.expected <= (self.deviation if self.rows < FEW_GOLD_ROWS else 0.0)
 
     def __str__(self) -> str:
         told = f"the votes predict {100 * self.predicted:+.1f} ± {100 * self.doubt:.1f} points"

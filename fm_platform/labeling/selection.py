@@ -22,7 +22,7 @@ from fm_platform.labeling.candidates import (
     plain_name,
     refined,
 )
-from fm_platform.labeling.choice import Verdict, compare
+from fm_platform.labeling.choice import FEW_GOLD_ROWS, Verdict, compare
 from fm_platform.labeling.dependence import NO_MISFIT, find_groups, sample_of
 from fm_platform.labeling.em import Settings
 from fm_platform.labeling.fitted import POOLED, LabelModelFit, predict_groups
@@ -38,8 +38,6 @@ from fm_platform.labeling.stacked import (
 from fm_platform.labeling.units import Groups
 from fm_platform.spec.models import LabelModelSpec
 
-_LEAST_GOLD = 20
-"""Gold rows below which none of them is used to fit parameters."""
 _LEAST_GAIN = 2.0
 """Nats by which gold rows must be likelier under a model that has seen others: about p = 0.05."""
 _LEAST_PROBABILITY = 1e-3
@@ -125,7 +123,7 @@ class Selection:
 
     def _wants_gold(self) -> bool:
         """Whether gold rows may tell more than the votes: these are few, or do not fit."""
-        if not self.spec.gold_weight or len(self.gold.labels) < _LEAST_GOLD:
+        if not self.spec.gold_weight or len(self.gold.labels) < FEW_GOLD_ROWS:
             return False
         few = any(part.rows < _FEW_ROWS for part in self.judged)
         return few or self._gap(None) > 0 or max(p.misfit for p in self.judged) > NO_MISFIT

@@ -13,7 +13,7 @@ from fm_platform.labeling.choice import Verdict, compare
     [
         (0.03, 0.01, None, 0.0, True),  # the votes are sure, nobody was asked
         (0.03, 0.05, None, 0.0, False),  # the votes are not
-        (0.03, 0.05, 0.02, 0.02, True),  # both say so
+        (0.03, 0.02, 0.02, 0.02, True),  # both say so
         (-0.04, 0.45, 0.02, 0.017, False),  # few rows alone, and the votes know nothing
         (-0.04, 0.45, 0.06, 0.017, True),  # the rows leave no doubt
         (0.03, 0.01, -0.06, 0.01, False),  # people say otherwise
@@ -25,6 +25,13 @@ def test_evidence_is_pooled_and_contradiction_needs_to_be_sure(
     verdict = Verdict(predicted, doubt, shown, spread, 0 if shown is None else 200)
 
     assert verdict.better is better
+
+
+def test_a_handful_of_gold_rows_decides_nothing() -> None:
+    few, many = (Verdict(0.07, 0.18, 0.17, 0.23, rows) for rows in (6, 60))
+
+    assert not few.better
+    assert many.better
 
 
 def test_a_source_keeps_majority_vote_only_where_evidence_speaks_against() -> None:
