@@ -134,13 +134,16 @@ class FakeStages:
 
     def modules(self) -> dict[str, ModuleType]:
         found = {}
-        for name in ("raw", "weak_labels", "cleaned", "watch"):
-            module = ModuleType(name)
+        for name, place, function in (
+            ("raw", "raw", "build_raw"), ("cleaned", "cleaned", "build_cleaned"),
+            ("weak_labels", "label_days", "build_labeled_day"), ("watch", "watch", "build_watch"),
+        ):  # fmt: skip
+            module = ModuleType(place)
             setattr(
-                module, f"build_{name}",
+                module, function,
                 lambda ws, project, day, run, log, name=name: self.result(name, day, run, log),
             )  # fmt: skip
-            found[name] = module
+            found[place] = module
         found["adapters"] = ModuleType("adapters")
         found["adapters"].build_start = lambda ws, p, run, log: self.result(
             "shared_start", None, run, log

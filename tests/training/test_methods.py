@@ -32,7 +32,7 @@ def test_train_save_load_go_on_merge_or_refuse(
     ids, mask = padded(rows.tokens, 0)
 
     def logits(model: torch.nn.Module) -> torch.Tensor:
-        with torch.inference_mode():
+        with reproducible(1), torch.inference_mode():
             return model(input_ids=ids, attention_mask=mask).logits
 
     # trained
