@@ -50,8 +50,10 @@ class Believed:
     functions: tuple[str, ...] = ()
 
     def part(self, mask: npt.NDArray[np.bool_], most: int | None = None) -> Believed:
-        """Return some rows, `most` at most."""
-        where = np.flatnonzero(mask)[:most]
+        """Return some rows; with `most` that many at most, spread over all days."""
+        where = np.flatnonzero(mask)
+        if most is not None and len(where) > most:
+            where = where[np.linspace(0, len(where) - 1, most).astype(np.int64)]
         return Believed(
             self.batch.take(pa.array(where)), self.belief[where], self.known[where],
             self.gold[where], self.votes[where], self.functions,

@@ -15,6 +15,7 @@ from fm_platform.stages import SilentReporter, tables
 from fm_platform.stages.annotations import save
 from fm_platform.stages.probe import probe
 from fm_platform.stages.raw import build_raw
+from fm_platform.stages.reproduce.replay import make_plan, reproduce
 from fm_platform.stages.weak_labels import build_votes
 from fm_platform.training.predict import load_classifier, predict_probabilities
 from fm_platform.workspace import Workspace
@@ -132,3 +133,18 @@ def test_what_people_answered_on_test_rows_is_no_vote(tmp_path: Path) -> None:
     made = votes(tmp_path, {"kind": "annotator", "name": "ann", "annotator": "ann"}, **tested)
 
     assert set(column(tmp_path, made["ann"]).values()) == {-1}
+
+
+def test_what_a_model_and_a_person_said_then_can_be_built_again(tmp_path: Path) -> None:
+    build_tiny_causal(tmp_path / "model")
+    write(tmp_path, ["one", "two", "three"])
+    ann = {"kind": "annotator", "name": "ann", "annotator": "ann"}
+    answer(tmp_path, ("one", "good", "ann"))
+    made = votes(tmp_path, ann, MOOD)
+    answer(tmp_path, ("one", "bad", "ann"), ("two", "bad", "ann"))  # since then
+    project, ws = load_spec(tmp_path / "defs.yaml"), Workspace.open(Home(tmp_path / "home"))
+
+    for name, version in made.items():
+        plan_ = make_plan(ws, version)
+        told = reproduce(ws, plan_, tmp_path / f"again-{name}", project, SilentReporter())
+        assert told.equal, told.first_difference
