@@ -39,7 +39,7 @@ types: $(STAMP)
 format: $(STAMP) ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-ui: $(STAMP) ## Dagster UI and daemon, MLflow UI, lineage and alerts pages, on loopback; Ctrl-C stops them
+ui: $(STAMP) ## Dagster UI and daemon, MLflow UI, lineage, alerts and labeling pages, on loopback; Ctrl-C stops them
 	@$(BIN)/fm ui --port $(PORT)
 
 clean: ## Remove the environment and everything a run wrote

@@ -24,7 +24,8 @@
     ├── ContractError             a whole batch breaks the contract
     ├── LabelingError             labeling functions and label models
     │   ├── FunctionImportError       labeling_functions.py does not import
-    │   └── FunctionFailureError      a function fails on too many rows
+    │   ├── FunctionFailureError      a function fails on too many rows
+    │   └── AnsweredError             a person answered this row before, and otherwise
     ├── TrainingError             adapters
     │   ├── BaseModelError            base model folder is unusable
     │   └── NonFiniteLossError        loss or gradient is NaN or infinite
@@ -232,6 +233,10 @@ class FunctionImportError(LabelingError, ImportError):
 
 class FunctionFailureError(LabelingError):
     """A labeling function fails on more rows than allowed, or returns an unknown class."""
+
+
+class AnsweredError(LabelingError):
+    """A person answered this row before, and otherwise."""
 
 
 class TrainingError(FMError):

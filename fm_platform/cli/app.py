@@ -241,11 +241,11 @@ def ui(
     port: Annotated[
         int,
         typer.Option(
-            help="Dagster; MLflow, the lineage page and the alerts page take the next three."
+            help="Dagster; MLflow and the lineage, alerts and labeling pages take the next."
         ),
     ] = 3000,
 ) -> None:
-    """Serve Dagster (guarded), its daemon, MLflow, lineage and alerts until Ctrl-C."""
+    """Serve Dagster (guarded), its daemon, MLflow, lineage, alerts and labeling until Ctrl-C."""
     from fm_platform.cli.serve import serve
 
     sys.exit(serve(port))

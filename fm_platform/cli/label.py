@@ -61,6 +61,19 @@ def queue(
         typer.echo(render.table(lines, ("source", "guess", "sure", "gain", "text")))
 
 
+@label.command(name="open")
+def open_(project: Project, annotator: Annotator) -> None:
+    """Label by keyboard on a page of this machine: the queue, one row after the other."""
+    from fm_platform.stages.annotations import require_annotator
+    from fm_platform.stages.review_queue import days_of
+    from fm_platform.web.labeling.server import open_page
+    from fm_platform.workspace import Workspace, find_project
+
+    ws, loaded = Workspace.open(), find_project(project)
+    days_of(ws, loaded)  # nothing to label is said here, not on the page
+    open_page(ws, project, require_annotator(annotator), typer.echo)
+
+
 @label.command(name="import")
 def import_(
     project: Project,

@@ -20,7 +20,7 @@ from fm_platform.home import Home
 
 LOOPBACK = "127.0.0.1"
 STOP_AFTER_S = 20
-PAGES = 4
+PAGES = 5
 _MANAGED = "Managed by fm_platform"
 
 
@@ -55,6 +55,7 @@ def serve(port: int) -> int:
             "-m", "fm_platform.web.alerts", "--port", str(port + 3),
             "--dagster", f"http://{LOOPBACK}:{port}", "--lineage", f"http://{LOOPBACK}:{port + 2}",
         ],
+        "labeling": ["-m", "fm_platform.web.labeling", "--port", str(port + 4)],
     }  # fmt: skip
     running: dict[str, subprocess.Popen[bytes]] = {}
     # a service manager stops with TERM; a shell starts background jobs with INT ignored
@@ -73,6 +74,7 @@ def serve(port: int) -> int:
         typer.echo(f"MLflow    http://{LOOPBACK}:{port + 1}")
         typer.echo(f"lineage   http://{LOOPBACK}:{port + 2}")
         typer.echo(f"alerts    http://{LOOPBACK}:{port + 3}")
+        typer.echo(f"labeling  http://{LOOPBACK}:{port + 4}")
         typer.echo(f"logs      {home.logs}")
         typer.echo("Ctrl-C stops them")
         while True:

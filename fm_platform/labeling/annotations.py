@@ -33,8 +33,9 @@ ANNOTATIONS = pa.schema(
         ("part", pa.string()),
     ]
 )
-"""`label` null: the person looked at the row and could not say. `origin`: production, or
-development, whose labels are read through a declared mapping alone."""
+"""`label` null: the person looked at the row and could not say; several classes, of which one is
+right, are joined by `|` (see `joined`). `origin`: production, or development, whose labels are
+read through a declared mapping alone."""
 
 KEY = (
     "text_key", "annotator", "guideline_version", "interface_version", "taxonomy_version",
@@ -45,7 +46,23 @@ Format = Literal["csv", "argilla", "labelstudio"]
 ANNOTATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,63}")
 _FIELDS = tuple(name for name in ANNOTATIONS.names if name != "part")
 _MOST_BYTES = 256 * 1024 * 1024
+SEVERAL = "|"
 Record = dict[str, Any]
+
+
+def joined(classes: Iterable[str]) -> str | None:
+    """Return classes of which one is right as one label; none is None.
+
+    Example:
+        >>> joined(["great", "fine"]), said(joined(["great", "fine"]))
+        ('fine|great', ('fine', 'great'))
+    """
+    return SEVERAL.join(sorted(set(classes))) or None
+
+
+def said(label: str | None) -> tuple[str, ...]:
+    """Return the classes that a label names, see `joined`."""
+    return tuple(label.split(SEVERAL)) if label else ()
 
 
 def parse(data: bytes, form: Format, where: str) -> list[Record]:
@@ -101,27 +118,30 @@ def _said(row: Mapping[str, Any]) -> Record:
     return {"label": row.get("label") or None}
 
 
+def _one(value: Any) -> str | None:
+    """Return the label of an answer that may be a list of choices."""
+    return joined(map(str, value)) if isinstance(value, list) else value
+
+
 def _of_argilla(item: Any) -> list[Record]:
     shared = {**_known(item.get("metadata") or {}), "text": item["fields"]["text"]}
     return [
-        {**shared, "label": said.get("value"), "annotator": str(said["user_id"])}
-        for said in (item.get("responses") or {}).get("label", ())
-        if said.get("status", "submitted") != "draft"
+        {**shared, "label": _one(told.get("value")), "annotator": str(told["user_id"])}
+        for told in (item.get("responses") or {}).get("label", ())
+        if told.get("status", "submitted") != "draft"
     ]
 
 
 def _of_studio(item: Any) -> list[Record]:
     shared = {**_known(item["data"]), "text": item["data"]["text"]}
     found = []
-    for said in item.get("annotations") or ():
-        who = said.get("completed_by")
+    for told in item.get("annotations") or ():
+        who = told.get("completed_by")
         who = who.get("email") or who.get("id") if isinstance(who, dict) else who
-        choices = [c for r in said["result"] for c in r["value"].get("choices", ())]
-        if len(choices) > 1:
-            raise ValueError("more than one choice for one row")
-        record = {"label": choices[0] if choices else None, "annotator": str(who)}
-        if said.get("created_at"):
-            record["answered_at"] = str(said["created_at"])
+        choices = [str(c) for r in told["result"] for c in r["value"].get("choices", ())]
+        record = {"label": joined(choices), "annotator": str(who)}
+        if told.get("created_at"):
+            record["answered_at"] = str(told["created_at"])
         found.append({**shared, **record})
     return found
 
@@ -161,7 +181,7 @@ def _context(row: Record) -> Record:
 
 
 def _argilla(same: Sequence[Record], classes: Sequence[str]) -> Record:
-    said = [
+    told = [
         {"value": row["label"], "user_id": row["annotator"], "status": "submitted"}
         for row in same
         if row.get("annotator")
@@ -170,14 +190,14 @@ def _argilla(same: Sequence[Record], classes: Sequence[str]) -> Record:
         "id": same[0].get("row_id") or same[0]["text_key"],
         "fields": {"text": same[0]["text"]},
         "metadata": _context(same[0]),
-        "responses": {"label": said} if said else {},
+        "responses": {"label": told} if told else {},
         "suggestions": {},
     }
 
 
 def _studio(same: Sequence[Record], classes: Sequence[str]) -> Record:
     def result(label: str | None) -> list[Record]:
-        value = {"choices": [label]}
+        value = {"choices": list(said(label))}
         shown = {"from_name": "label", "to_name": "text", "type": "choices", "value": value}
         return [shown] if label is not None else []
 

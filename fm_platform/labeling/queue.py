@@ -68,6 +68,11 @@ def density(vectors: Floats, generator: np.random.Generator) -> Floats:
     return (found - found.min()) / span if span > 0 else np.ones(n)
 
 
+def density_of(vectors: Floats, seed: int) -> Floats:
+    """Return the density that `choose` uses with a seed, float64[n] in [0, 1]."""
+    return density(vectors, np.random.default_rng([seed, 11]))
+
+
 def choose(
     probabilities: Floats,
     apart: Floats,
@@ -76,6 +81,7 @@ def choose(
     seed: int,
     answered: npt.NDArray[np.int64] | None = None,
     closed: npt.NDArray[np.int64] | None = None,
+    dense: Floats | None = None,
 ) -> tuple[npt.NDArray[np.int64], Floats]:
     """Return the rows to ask next, best first, and the gain expected of each when it was chosen.
 
@@ -87,9 +93,10 @@ def choose(
         seed: Of the sample for density.
         answered: Positions of rows that have an answer: rows near them are worth less.
         closed: Positions that are not chosen; those that have an answer, where it is not given.
+        dense: float64[n], as of `density_of`, where it is known already.
     """
     n = len(probabilities)
-    dense = density(vectors, np.random.default_rng([seed, 11]))
+    dense = density_of(vectors, seed) if dense is None else dense
     gain = uncertainty(probabilities) * (_FLOOR + dense) * (1 + np.asarray(apart, np.float64))
     done = np.zeros(0, np.int64) if answered is None else answered
     allowed = np.ones(n, np.bool_)

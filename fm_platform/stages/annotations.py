@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from fm_platform.errors import FencedError, FMError
 from fm_platform.hashing import sha256_hex
-from fm_platform.labeling.annotations import ANNOTATIONS, ANNOTATOR, KEY, Record
+from fm_platform.labeling.annotations import ANNOTATIONS, ANNOTATOR, KEY, Record, joined, said
 from fm_platform.lineage import ArtifactVersion, Input, Produced, Recipe, RunContext
 from fm_platform.lineage.build import holder
 from fm_platform.lineage.ledger import Lease, now
@@ -23,7 +23,11 @@ from fm_platform.workspace import Workspace
 
 KIND = "annotations"
 ORIGINS = ("production", "development")
+_ALL_DAYS = ("0000-01-01", "9999-12-31")
 _TRIES = 20
+
+Rows = dict[tuple[Any, ...], Record]
+"""Answers of one person on one day, by `KEY`."""
 
 
 def save(ws: Workspace, spec: ProjectSpec, records: Sequence[Record], run: RunContext) -> int:
@@ -37,12 +41,15 @@ def save(ws: Workspace, spec: ProjectSpec, records: Sequence[Record], run: RunCo
     Raises:
         FMError: If an answer names no person, no row, or a class that never was; nothing is kept.
     """
-    whole = [_whole(spec, record, place) for place, record in enumerate(records, 1)]
+    whole = [complete(spec, record, place) for place, record in enumerate(records, 1)]
     by_part: dict[tuple[str, str], list[Record]] = {}
     for record in whole:
         day = record["answered_at"][:10]
         by_part.setdefault((record["annotator"], day), []).append(record)
-    return sum(_save_part(ws, spec, *key, by_part[key], run) for key in sorted(by_part))
+    return sum(
+        edit_part(ws, spec, who, day, putting(by_part[who, day]), run)
+        for who, day in sorted(by_part)
+    )
 
 
 def answers(ws: Workspace, spec: ProjectSpec) -> pa.Table:
@@ -52,7 +59,12 @@ def answers(ws: Workspace, spec: ProjectSpec) -> pa.Table:
         Columns of `ANNOTATIONS`.
     """
     found = [tables.read(ws, v, KIND) for v in ws.ledger.all_latest(spec.name, KIND)]
-    table = tables.combine(found, ANNOTATIONS)
+    return newest(found)
+
+
+def newest(parts: Sequence[pa.Table]) -> pa.Table:
+    """Return the last answer of each key, oldest first."""
+    table = tables.combine(list(parts), ANNOTATIONS)
     latest: dict[tuple[Any, ...], int] = {}
     order = pc.sort_indices(table, [("answered_at", "ascending"), ("text_key", "ascending")])
     table = table.take(order)
@@ -84,20 +96,25 @@ def readable(ws: Workspace, spec: ProjectSpec) -> list[Record]:
 
 def meaning(spec: ProjectSpec, row: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the classes of today that an answer may mean; none where it cannot be read."""
-    label, version = row["label"], row["taxonomy_version"]
     if row["origin"] == "development":
-        label, version = spec.annotation.development.get(label or ""), None
-    if label is None:
-        return ()
-    return spec.taxonomy.meaning(label, version) or ()
+        mapped = spec.annotation.development.get(row["label"] or "")
+        return (mapped and spec.taxonomy.meaning(mapped)) or ()
+    found = {
+        today
+        for name in said(row["label"])
+        for today in spec.taxonomy.meaning(name, row["taxonomy_version"]) or ()
+    }
+    return tuple(name for name in spec.taxonomy.classes if name in found)
 
 
 def outdated(spec: ProjectSpec, row: Mapping[str, Any]) -> bool:
     """Whether a semantic change since then makes an answer worth asking again."""
     declared = spec.annotation
-    return declared.guideline.outdates(
-        row["guideline_version"], row["label"]
-    ) or declared.interface.outdates(row["interface_version"], row["label"])
+    return any(
+        declared.guideline.outdates(row["guideline_version"], name)
+        or declared.interface.outdates(row["interface_version"], name)
+        for name in said(row["label"]) or (None,)
+    )
 
 
 def seen_by(ws: Workspace, spec: ProjectSpec, annotator: str) -> frozenset[str]:
@@ -106,9 +123,14 @@ def seen_by(ws: Workspace, spec: ProjectSpec, annotator: str) -> frozenset[str]:
     "Cannot say" is an answer, too. A label whose class was split is not asked again by itself:
     it stays of use as it is.
     """
-    mine = answers(ws, spec)
-    mine = mine.filter(pc.equal(mine["annotator"], annotator))
-    return frozenset(row["text_key"] for row in mine.to_pylist() if not outdated(spec, row))
+    parts = [tables.read(ws, v, KIND) for v in parts_of(ws, spec, annotator)]
+    rows = newest(parts).to_pylist()
+    return frozenset(row["text_key"] for row in rows if not outdated(spec, row))
+
+
+def parts_of(ws: Workspace, spec: ProjectSpec, annotator: str) -> list[ArtifactVersion]:
+    """Return the answers of one person, one version a day on which there are any."""
+    return ws.ledger.latest_of_days(spec.name, KIND, annotator, *_ALL_DAYS)
 
 
 def require_annotator(name: object) -> str:
@@ -127,10 +149,11 @@ def require_annotator(name: object) -> str:
     )
 
 
-def _whole(spec: ProjectSpec, record: Record, place: int) -> Record:
-    """Return an answer with every field; see `save`."""
+def complete(spec: ProjectSpec, record: Record, place: int) -> Record:
+    """Return an answer with every field; `place` is for messages. See `save`."""
     declared = spec.annotation
     label = record.get("label") or None
+    names: tuple[str, ...] = ()
     origin = str(record.get("origin") or "production")
     try:
         version = int(record.get("taxonomy_version") or spec.taxonomy.version)
@@ -148,8 +171,10 @@ def _whole(spec: ProjectSpec, record: Record, place: int) -> Record:
             expected=f"text or text_key; origin one of {', '.join(ORIGINS)}",
             found=f"origin {origin!r:.80}",
         )
-    known = origin == "development" or spec.taxonomy.meaning(str(label), version) is not None
-    if label is not None and not known:
+    if origin != "development":
+        names = said(label)
+        label = joined(names)
+    if any(spec.taxonomy.meaning(name, version) is None for name in names):
         raise FMError(
             "an answer is no class",
             where=f"answer {place}, classes of version {version}",
@@ -182,17 +207,44 @@ def _time(value: object, place: int) -> str:
     return found.astimezone(timezone.utc).isoformat(timespec="microseconds")
 
 
-def _save_part(
-    ws: Workspace, spec: ProjectSpec, annotator: str, day: str, records: list[Record],
+def putting(records: Sequence[Record]) -> Callable[[Rows], int]:
+    """Return the edit that puts answers among those that are kept."""
+
+    def put(rows: Rows) -> int:
+        changed = 0
+        for record in records:
+            at = tuple(record[name] for name in KEY)
+            changed += at not in rows or rows[at]["label"] != record["label"]
+            rows[at] = dict(record)
+        return changed
+
+    return put
+
+
+def edit_part(
+    ws: Workspace, spec: ProjectSpec, annotator: str, day: str, edit: Callable[[Rows], int],
     run: RunContext,
 ) -> int:  # fmt: skip
-    """Add the answers of one person on one day; who comes at the same time waits a turn."""
+    """Change the answers of one person on one day; who comes at the same time waits a turn.
+
+    Args:
+        ws: Where they are kept.
+        spec: Whose.
+        annotator: Who answered.
+        day: When, UTC.
+        edit: Changes the rows it is given, and tells how many; 0: nothing is written. It may be
+            called again, with what another wrote in between.
+        run: Who asks.
+
+    Raises:
+        FMError: If others write all the time.
+    """
     part = f"{day}-{sha256_hex(annotator.encode())[:16]}"
     key = "/".join((ws.ledger.scope(spec.name), KIND, part))
     for _ in range(_TRIES):
         lease = ws.ledger.acquire_lease(key, holder(run))
         try:
-            return _write(ws, spec, annotator, day, part, records, run, lease)
+            return _write(ws, spec, annotator, day, part, edit, run, lease)
         except FencedError:  # another answer of the same person came in between: read it first
             continue
         finally:
@@ -205,23 +257,22 @@ def _save_part(
 
 def _write(
     ws: Workspace, spec: ProjectSpec, annotator: str, day: str, part: str,
-    records: Iterable[Record], run: RunContext, lease: Lease,
+    edit: Callable[[Rows], int], run: RunContext, lease: Lease,
 ) -> int:  # fmt: skip
     started = now()
     before: ArtifactVersion | None = ws.ledger.latest(spec.name, KIND, annotator, day)
     kept = tables.read(ws, before, KIND).to_pylist() if before is not None else []
-    rows = {tuple(row[name] for name in KEY): row for row in kept}
-    changed = 0
-    for record in records:
-        at = tuple(record[name] for name in KEY)
-        changed += at not in rows or rows[at]["label"] != record["label"]
-        rows[at] = {**record, "part": part}
+    rows: Rows = {tuple(row[name] for name in KEY): row for row in kept}
+    changed = edit(rows)
     if not changed:
         return 0
-    listed = sorted(rows.values(), key=lambda row: (row["answered_at"], row["text_key"]))
+    listed = [
+        {**row, "part": part}
+        for row in sorted(rows.values(), key=lambda row: (row["answered_at"], row["text_key"]))
+    ]
     data = pa.Table.from_pylist(listed, ANNOTATIONS)
-    said = Input("answers", annotator, day, tables.hash_rows(data))
-    recipe = Recipe(spec.name, KIND, annotator, day, (said,), "-", {}, "-")
+    answered = Input("answers", annotator, day, tables.hash_rows(data))
+    recipe = Recipe(spec.name, KIND, annotator, day, (answered,), "-", {}, "-")
     with storage_errors(ws.home.root, full_only=True), ws.building():
         ref = tables.write(ws, recipe, lease, KIND, data, column="part", value=part)
         produced = Produced(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +13,10 @@ import pyarrow.compute as pc
 
 from fm_platform.errors import MissingArtifactError
 from fm_platform.labeling.annotations import Record
-from fm_platform.labeling.queue import belief, choose, disagreement, features
-from fm_platform.lineage import RunContext
+from fm_platform.labeling.partial import ABSTAIN, ClassSets
+from fm_platform.labeling.queue import belief, choose, density_of, disagreement, features
+from fm_platform.labeling.queue import uncertainty as entropy
+from fm_platform.lineage import ArtifactVersion, RunContext
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
 from fm_platform.stages.annotations import readable, seen_by
@@ -20,6 +24,9 @@ from fm_platform.stages.common import Reporter
 from fm_platform.stages.embeddings import Embeddings
 from fm_platform.stages.window import last_built_day, window
 from fm_platform.workspace import Workspace
+
+Floats = npt.NDArray[np.float64]
+_NAMES = ("row_id", "day", "source", "split", "text", "text_key", "votes", "probabilities")
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Question:
         guess: Its most probable class now.
         confidence: Of the guess.
         gain: Expected of the answer; of use for the order alone.
+        uncertainty / density / disagreement: What the gain is made of, each in [0, 1].
     """
 
     text_key: str
@@ -41,6 +49,9 @@ class Question:
     guess: str
     confidence: float
     gain: float
+    uncertainty: float
+    density: float
+    disagreement: float
 
     def to_record(self) -> Record:
         """Return the row as a question for a file (see `labeling.annotations.render`)."""
@@ -48,6 +59,114 @@ class Question:
             "text_key": self.text_key, "row_id": self.row_id, "source": self.source,
             "text": self.text, "label": None, "annotator": None,
         }  # fmt: skip
+
+    @property
+    def why(self) -> str:
+        """Why it was chosen, in words that do not tell which class is expected."""
+        found = ["nothing tells its class"] if self.uncertainty > 0.95 else []
+        if 0.5 < self.uncertainty <= 0.95:
+            found = ["its class is uncertain"]
+        if self.disagreement > 0.1:
+            found.append("answers on rows like it and the labeling functions disagree")
+        if self.density > 0.5:
+            found.append("many rows are like it")
+        return "; ".join(found) or "what is more telling has been asked"
+
+
+class Pool:
+    """The training rows of the window, each text once, with all that a choice among them needs."""
+
+    def __init__(
+        self, ws: Workspace, project: LoadedProject, run: RunContext, log: Reporter
+    ) -> None:
+        """Read the rows.
+
+        Raises:
+            MissingArtifactError: If no day has weak labels.
+        """
+        self.ws, self.project, self.spec = ws, project, project.spec
+        self.days = days_of(ws, project)
+        self.key = _key(self.days)
+        self.classes = list(self.spec.taxonomy.classes)
+        self.rows, self.vectors = _rows(ws, project, self.days, run, log)
+        self.keys: list[str] = self.rows["text_key"].to_pylist()
+        self.place = {key: i for i, key in enumerate(self.keys)}
+
+    @property
+    def outdated(self) -> bool:
+        """Whether other rows or labels are in use by now."""
+        return _key(days_of(self.ws, self.project)) != self.key
+
+    @cached_property
+    def weak(self) -> Floats:
+        """What the label model says, float[n, k]."""
+        return np.asarray(tables.matrix(self.rows["probabilities"]), np.float64)
+
+    @cached_property
+    def _features(self) -> npt.NDArray[np.floating]:
+        votes = np.asarray(tables.matrix(self.rows["votes"]), np.int8)
+        return features(self.vectors, votes, len(self.classes))
+
+    @cached_property
+    def _dense(self) -> npt.NDArray[np.floating]:
+        return density_of(self.vectors, self.spec.training.seed)
+
+    def questions(self, size: int, closed: Collection[str]) -> list[Question]:
+        """Return what to ask next, best first.
+
+        Args:
+            size: How many at most.
+            closed: Text keys that are not asked.
+        """
+        if not self.keys:
+            return []
+        answered, labels = self._answers()
+        believed = belief(self.weak, self._features, answered, labels)
+        apart = disagreement(believed, self.weak)
+        skipped = np.array(
+            sorted(self.place[key] for key in closed if key in self.place), np.int64
+        )
+        done = np.union1d(answered, skipped).astype(np.int64)
+        chosen, gains = choose(
+            believed, apart, self.vectors, size, self.spec.training.seed,
+            closed=skipped, answered=done, dense=self._dense,
+        )  # fmt: skip
+        unsure = entropy(believed[chosen])
+        best = believed[chosen].argmax(axis=1)
+        return [
+            Question(
+                **{name: row[name] for name in ("text_key", "row_id", "source", "day", "text")},
+                guess=self.classes[best[i]],
+                confidence=round(float(believed[chosen[i], best[i]]), 4),
+                gain=round(float(gains[i]), 6),
+                uncertainty=round(float(unsure[i]), 4),
+                density=round(float(self._dense[chosen[i]]), 4),
+                disagreement=round(float(apart[chosen[i]]), 4),
+            )
+            for i, row in enumerate(self.rows.take(pa.array(chosen)).to_pylist())
+        ]
+
+    def votes(self, text_key: str) -> dict[str, list[str]]:
+        """Return labeling function -> the classes it votes for on a row; none: it abstains."""
+        row = self.rows.slice(self.place[text_key], 1).to_pylist()[0]
+        version = next(weak for raw, weak in self.days if weak.partition == row["day"])
+        sets = ClassSets.of(version.metrics.get("class_sets", []))
+        told = zip(version.metrics["functions"], row["votes"], strict=True)
+        return {
+            name: [self.classes[m] for m in (sets.members(vote) if vote != ABSTAIN else ())]
+            for name, vote in told
+        }
+
+    def _answers(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return positions and classes of rows on which all who answered say the same class."""
+        told: dict[int, set[tuple[str, ...]]] = {}
+        for answer in readable(self.ws, self.spec):
+            if answer["text_key"] in self.place:
+                told.setdefault(self.place[answer["text_key"]], set()).add(answer["classes"])
+        sure = {i: next(iter(all_)) for i, all_ in told.items() if len(all_) == 1}
+        one = {i: self.classes.index(names[0]) for i, names in sure.items() if len(names) == 1}
+        listed = sorted(one)
+        return np.array(listed, np.int64), np.array([one[i] for i in listed], np.int64)
 
 
 def review_queue(
@@ -66,56 +185,44 @@ def review_queue(
     Raises:
         MissingArtifactError: If no day has weak labels.
     """
+    return Pool(ws, project, run, log).questions(size, seen_by(ws, project.spec, annotator))
+
+
+Days = list[tuple[ArtifactVersion, ArtifactVersion]]
+"""`raw` and `weak_labels` of some days."""
+
+
+def days_of(ws: Workspace, project: LoadedProject) -> Days:
+    """Return the days of the training window that have weak labels, oldest first.
+
+    Raises:
+        MissingArtifactError: If no day has.
+    """
     spec = project.spec
     last = last_built_day(ws, spec, "weak_labels", "weak_labels")
     if last is None:
         raise MissingArtifactError(
             f"no day of {spec.name} has weak labels yet", next_step=f"fm run {spec.name}"
         )
-    rows, vectors = _rows(ws, project, last, run, log)
-    if not rows.num_rows:
-        return []
-    keys = rows["text_key"].to_pylist()
-    classes = list(spec.taxonomy.classes)
-    weak = tables.matrix(rows["probabilities"])
-    votes = np.asarray(tables.matrix(rows["votes"]), np.int8)
-    known = features(vectors, votes, len(classes))
-    answered, labels = _answers(ws, project, keys, classes)
-    now = belief(weak, known, answered, labels)
-    seen = seen_by(ws, spec, annotator)
-    skipped = np.array([i for i, key in enumerate(keys) if key in seen], np.int64)
-    done = np.union1d(answered, skipped).astype(np.int64)
-    chosen, gains = choose(
-        now, disagreement(now, weak), vectors, size, spec.training.seed,
-        closed=skipped, answered=done,
-    )  # fmt: skip
-    picked = rows.take(pa.array(chosen)).to_pylist()
-    best = now[chosen].argmax(axis=1)
-    return [
-        Question(
-            row["text_key"], row["row_id"], row["source"], row["day"], row["text"],
-            classes[best[i]], round(float(now[chosen[i], best[i]]), 4), round(float(gains[i]), 6),
-        )
-        for i, row in enumerate(picked)
-    ]  # fmt: skip
+    width = spec.training.window_days
+    raws = {v.partition: v for v in window(ws, spec, "raw", "raw", last, width)}
+    found = window(ws, spec, "weak_labels", "weak_labels", last, width)
+    return [(raws[v.partition], v) for v in found if v.partition in raws]
+
+
+def _key(days: Days) -> tuple[int, ...]:
+    return tuple(version.id for pair in days for version in pair)
 
 
 def _rows(
-    ws: Workspace, project: LoadedProject, last: str, run: RunContext, log: Reporter
+    ws: Workspace, project: LoadedProject, days: Days, run: RunContext, log: Reporter
 ) -> tuple[pa.Table, npt.NDArray[np.float32]]:
     """Return the training rows of the window and their embeddings, each text once."""
-    spec = project.spec
-    names = ["row_id", "day", "source", "split", "text", "text_key", "votes", "probabilities"]
     embeddings = Embeddings(ws, project, run, log)
     found, vectors = [], []
     seen: set[str] = set()
-    width = spec.training.window_days
-    raws = {v.partition: v for v in window(ws, spec, "raw", "raw", last, width)}
-    for version in window(ws, spec, "weak_labels", "weak_labels", last, width):
-        raw = raws.get(version.partition)
-        if raw is None:
-            continue
-        rows = tables.read(ws, version, "weak_labels", names)
+    for raw, version in days:
+        rows = tables.read(ws, version, "weak_labels", _NAMES)
         rows = rows.filter(pc.equal(rows["split"], "train"))
         first = []
         for i, key in enumerate(rows["text_key"].to_pylist()):
@@ -127,20 +234,5 @@ def _rows(
             found.append(rows)
             vectors.append(embeddings.matrix(raw, rows["row_id"].to_pylist()))
     if not found:
-        return pa.table({name: [] for name in names}), np.zeros((0, 0), np.float32)
+        return pa.table({name: [] for name in _NAMES}), np.zeros((0, 0), np.float32)
     return pa.concat_tables(found), np.concatenate(vectors)
-
-
-def _answers(
-    ws: Workspace, project: LoadedProject, keys: list[str], classes: list[str]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return positions and classes of rows on which all who answered say the same one class."""
-    place = {key: i for i, key in enumerate(keys)}
-    said: dict[int, set[tuple[str, ...]]] = {}
-    for answer in readable(ws, project.spec):
-        if answer["text_key"] in place:
-            said.setdefault(place[answer["text_key"]], set()).add(answer["classes"])
-    sure = {i: next(iter(all_)) for i, all_ in said.items() if len(all_) == 1}
-    one = {i: classes.index(told[0]) for i, told in sure.items() if len(told) == 1}
-    listed = sorted(one)
-    return np.array(listed, np.int64), np.array([one[i] for i in listed], np.int64)

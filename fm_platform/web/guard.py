@@ -7,7 +7,8 @@ middleware refuses what a browser can be tricked into sending:
 * a `Host` that is not one of the allowed names (DNS rebinding);
 * an `Origin`, `Referer` or `Sec-Fetch-Site` of another site, also on WebSockets;
 * GraphQL by GET, and by POST with any content type but JSON (no preflight for those);
-* the `report_asset_…` endpoints without the token;
+* the `report_asset_…` endpoints without the token; for a page of ours that writes, every request
+  that is no GET, unless it names this server as its origin, brings the token and JSON;
 * bodies over the limit; and it forbids framing of every page.
 """
 
@@ -33,12 +34,15 @@ class Guard:
         app: The application behind.
         hosts: Allowed values of the Host header, with port, e.g. `127.0.0.1:3000`.
         token: Secret that the report endpoints ask for.
+        writes: Whether all that is no GET needs it, with an origin of this server and JSON.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str], token: str) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: Iterable[str], token: str, *, writes: bool = False
+    ) -> None:
         self.app = app
         self.hosts = frozenset(host.lower() for host in hosts)
-        self._token = token
+        self._token, self._writes = token, writes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -81,20 +85,28 @@ class Guard:
         if not length.isdigit() or int(length) > MAX_BODY_BYTES:
             return 413, f"a body may hold {MAX_BODY_BYTES} bytes"
         if "/report_asset" in path or path.startswith("/report_"):
-            given = headers.get(TOKEN_HEADER, "")
-            if not hmac.compare_digest(given.encode(), self._token.encode()):
-                return 401, f"this endpoint needs the header {TOKEN_HEADER}"
-            return None
+            return self._without_token(headers)
+        if self._writes and method not in SAFE_METHODS:
+            if "origin" not in headers:
+                return 403, "a request that changes something must name its origin"
+            if _kind(headers) != "application/json":
+                return 415, "what changes something is asked by POST with a JSON body"
+            return self._without_token(headers)
         if path.endswith("/graphql"):
             query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
             if "query" in query or (method not in (*SAFE_METHODS, "POST")):
                 return 405, "GraphQL is asked by POST with a JSON body"
-            kind = headers.get("content-type", "").split(";")[0].strip().lower()
-            if method == "POST" and kind != "application/json":
+            if method == "POST" and _kind(headers) != "application/json":
                 return 415, "GraphQL is asked by POST with a JSON body"
         if method not in SAFE_METHODS and not self._same_referer(headers):
             return 403, "requests of another site are refused"
         return None
+
+    def _without_token(self, headers: Headers) -> tuple[int, str] | None:
+        given = headers.get(TOKEN_HEADER, "")
+        if self._token and hmac.compare_digest(given.encode(), self._token.encode()):
+            return None
+        return 401, f"this endpoint needs the header {TOKEN_HEADER}"
 
     def _same_referer(self, headers: Headers) -> bool:
         return "referer" not in headers or self._own(headers["referer"])
@@ -111,6 +123,10 @@ def loopback_hosts(port: int) -> tuple[str, ...]:
     """Return the names under which a server on this machine is asked for."""
     names = ("127.0.0.1", "localhost", "[::1]")
     return tuple(f"{name}:{port}" for name in names) + (names if port == 80 else ())
+
+
+def _kind(headers: Headers) -> str:
+    return headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 def _navigation(headers: Headers) -> bool:

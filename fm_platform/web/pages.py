@@ -51,7 +51,7 @@ def told(request: Request, ask: Callable[[], Any]) -> Response:
         value = ask()
     except FMError as error:
         status = 404 if isinstance(error, (RefError, BranchError)) else 409
-        return JSONResponse({"error": _error(error)}, status)
+        return JSONResponse({"error": in_words(error)}, status)
     except Exception:
         _log.exception("%s failed", request.url.path)
         words = {"message": "the server failed at this", "next": "its log tells why"}
@@ -61,7 +61,8 @@ def told(request: Request, ask: Callable[[], Any]) -> Response:
     return JSONResponse(inert(value))
 
 
-def _error(error: FMError) -> dict[str, Any]:
+def in_words(error: FMError) -> dict[str, Any]:
+    """Return what a page shows of an error."""
     words = {
         "message": error.message, "expected": error.expected, "found": error.found,
         "where": error.where, "next": error.next_step,

@@ -29,11 +29,11 @@ def inert(value: Any) -> Any:
     return text(value.isoformat() if isinstance(value, datetime) else str(value))
 
 
-def text(value: str) -> str:
+def text(value: str, limit: int = TEXT_CHARS) -> str:
     """Return a text with its lines and its spaces (source keeps its shape), otherwise inert."""
-    shown = value[:TEXT_CHARS]
+    shown = value[:limit]
     lines = [
         " ".join(plain(word, None) for word in line.expandtabs(4).split(" "))
         for line in shown.split("\n")
     ]
-    return "\n".join(lines) + ("…" if len(value) > TEXT_CHARS else "")
+    return "\n".join(lines) + ("…" if len(value) > limit else "")
