@@ -123,9 +123,7 @@ class Pool:
         answered, labels = self._answers()
         believed = belief(self.weak, self._features, answered, labels)
         apart = disagreement(believed, self.weak)
-        skipped = np.array(
-            sorted(self.place[key] for key in closed if key in self.place), np.int64
-        )
+        skipped = np.array(sorted(self.place[key] for key in closed if key in self.place), np.int64)
         done = np.union1d(answered, skipped).astype(np.int64)
         chosen, gains = choose(
             believed, apart, self.vectors, size, self.spec.training.seed,
@@ -231,6 +229,7 @@ def _rows(
                 first.append(i)
         rows = rows.take(pa.array(first, pa.int64()))
         if rows.num_rows:
+            embeddings.in_use(raw)
             found.append(rows)
             vectors.append(embeddings.matrix(raw, rows["row_id"].to_pylist()))
     if not found:

@@ -53,3 +53,10 @@ def test_an_unknown_format_names_those_that_are(fm: CliRunner, shop: Path) -> No
     result = fm.invoke(app, ["label", "export", "shop", "--format", "xml"])
 
     assert "labelstudio" in str(result.exception)
+
+
+def test_the_page_is_not_opened_while_there_is_nothing_to_label(fm: CliRunner, shop: Path) -> None:
+    result = fm.invoke(app, ["label", "open", "shop", "-a", "ann"])
+
+    assert isinstance(result.exception, FMError)
+    assert "fm run shop" in str(result.exception)

@@ -15,7 +15,6 @@ from fm_platform.labeling.annotations import Record, joined, said
 from fm_platform.lineage import RunContext
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages.answering import Person
-from fm_platform.stages.common import SilentReporter
 from fm_platform.stages.review_queue import Pool, Question
 from fm_platform.web.lineage.inert import inert, text
 from fm_platform.workspace import Workspace
@@ -53,6 +52,19 @@ class Seat:
     writing: threading.Lock = field(default_factory=threading.Lock)
 
 
+class _News:
+    """What the choice of rows is busy with, for those who wait for it."""
+
+    now = ""
+
+    def info(self, message: str) -> None:
+        """Nothing is finished that a page should tell."""
+
+    def progress(self, task: str, done: int, total: int, note: str = "") -> None:
+        """Remember how far it is."""
+        self.now = f"{task}: {done:,} of {total:,}"
+
+
 class Desk:
     """The rows of one project, and the people who label them. Many threads may use it."""
 
@@ -62,6 +74,7 @@ class Desk:
         self._lock = threading.RLock()
         self._choosing = threading.Lock()
         self._pool: Pool | None = None
+        self._news = _News()
 
     def session(self, annotator: str) -> dict[str, Any]:
         """Return what the page needs before the first row."""
@@ -100,6 +113,7 @@ class Desk:
             state = "row" if question else "wait" if seat.busy else "done"
             return {
                 "state": state,
+                "doing": self._news.now if state == "wait" else "",
                 "question": _told(question) if question else None,
                 "stamp": self._stamp,
                 **self._progress(annotator),
@@ -227,7 +241,7 @@ class Desk:
 
     def _fresh_pool(self) -> Pool:
         if self._pool is None or self._pool.outdated:
-            self._pool = Pool(self.ws, self.project, RunContext(), SilentReporter())
+            self._pool = Pool(self.ws, self.project, RunContext(), self._news)
         return self._pool
 
     def _question(self, seat: Seat, text_key: str) -> Question:
@@ -299,9 +313,10 @@ def _told(question: Question) -> dict[str, Any]:
 def _label(classes: object) -> str | None:
     if classes is None:
         return None
-    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+    listed = classes if isinstance(classes, list) else []
+    if not listed or not all(isinstance(name, str) for name in listed):
         raise FMError(
             "an answer is a list of classes", found=repr(classes)[:80],
             expected='["one"], several of which one is right, or null: cannot tell',
         )  # fmt: skip
-    return joined(classes)
+    return joined(listed)

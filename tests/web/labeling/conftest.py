@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from tests.support.tiny_model import WORDS, build_tiny_base
 
 HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=alert(1)> "
-    "[a](javascript:alert(2)) ![b](http://evil.example/b.png) \u202egnol\u202c \x1b]0;owned\x07\x1b[31mred"
+    "[a](javascript:alert(2)) ![b](http://evil.example/b.png) \u202egnol\u202c "
+    "\x1b]0;owned\x07\x1b[31mred"
 )
 ORIGIN = "http://127.0.0.1:3003"
 GUIDELINE = """\
@@ -81,6 +81,6 @@ class Page:
 
 
 @pytest.fixture
-def client(built: tuple[Workspace, Path]) -> Iterator[TestClient]:
+def client(built: tuple[Workspace, Path]) -> TestClient:
     ws, root = built
-    yield TestClient(make_app(ws, 3003, root), base_url=ORIGIN)
+    return TestClient(make_app(ws, 3003, root), base_url=ORIGIN)

@@ -20,7 +20,8 @@ Built = tuple[Workspace, Path]
 def kept(built: Built, who: str) -> dict[str, str | None]:
     ws, root = built
     spec = load_spec(root / "assets" / "defs" / "small" / "defs.yaml").spec
-    return {r["text_key"]: r["label"] for r in answers(ws, spec).to_pylist() if r["annotator"] == who}
+    rows = answers(ws, spec).to_pylist()
+    return {row["text_key"]: row["label"] for row in rows if row["annotator"] == who}
 
 
 def test_an_answer_is_written_at_once_with_all_its_versions(
@@ -52,9 +53,7 @@ def test_a_row_shows_why_it_was_chosen_and_votes_only_when_asked(client: TestCli
     assert [v["function"] for v in votes] == ["bad_words", "flat_words", "good_words"]
 
 
-def test_two_tabs_and_two_people_never_answer_a_row_twice(
-    client: TestClient, built: Built
-) -> None:
+def test_two_tabs_and_two_people_never_answer_a_row_twice(client: TestClient, built: Built) -> None:
     tabs = [Page(client, "bob", "one"), Page(client, "bob", "two"), Page(client, "cat", "one")]
     asked: dict[str, list[str]] = {"one": [], "two": [], "cat": []}
 

@@ -154,8 +154,8 @@ def test_every_control_is_reached_with_tab_and_shows_it(browser: Browser, base: 
                      windowsVirtualKeyCode=9)  # fmt: skip
         name, width = browser.run(
             "(() => { const e = document.activeElement; const s = getComputedStyle(e);"
-            "return [e.id || e.innerText, s.outlineStyle === 'none' ? 0 : parseFloat(s.outlineWidth)];"
-            "})()"
+            "const width = s.outlineStyle === 'none' ? 0 : parseFloat(s.outlineWidth);"
+            "return [e.id || e.innerText, width]; })()"
         )
         reached[name] = width
     assert wanted <= set(reached)

@@ -110,7 +110,7 @@ function take(told, quiet = true) {
   drawChosen(false, page.chosen);
   drawRow(told.question, told.state);
   if (told.state === "wait") {
-    drawWaiting();
+    drawWaiting(told.doing);
     page.timer = setTimeout(next, POLL_MS);
   } else if (told.state === "done") {
     drawDone(told.progress.skipped, again);

@@ -30,8 +30,8 @@ export function drawRow(question, state) {
   }
 }
 
-export function drawWaiting() {
-  show($("text"), "Choosing the rows that help most …");
+export function drawWaiting(doing) {
+  show($("text"), "Choosing the rows that help most …", doing && h("p", doing));
 }
 
 export function drawDone(skipped, again) {
