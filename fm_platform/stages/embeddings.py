@@ -61,24 +61,6 @@ class Embeddings:
             self._versions[raw.id] = tables.build(self.ws, recipe, compute, self.run).version
         return self._versions[raw.id]
 
-    def in_use(self, raw: ArtifactVersion) -> bool:
-        """Take the embeddings in use of a day where they are of these rows and this base.
-
-        What made them may be older than the code and the packages of now: good enough for what
-        enters no artifact, such as the choice of rows that people look at.
-
-        Returns:
-            Whether there are such; otherwise they are built when they are asked for.
-        """
-        day = raw.partition
-        have = self.ws.ledger.latest(self.project.spec.name, "embeddings", "embeddings", day)
-        if have is None:
-            return False
-        made_from = {item.content_hash for item in have.inputs}
-        if {raw.as_input("raw").content_hash, self.base.content_hash} <= made_from:
-            self._versions[raw.id] = have
-        return raw.id in self._versions
-
     def _table(self, raw: ArtifactVersion) -> pa.Table:
         if raw.id not in self._tables:
             version = self.version(raw)

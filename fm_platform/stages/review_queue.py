@@ -229,9 +229,26 @@ def _rows(
                 first.append(i)
         rows = rows.take(pa.array(first, pa.int64()))
         if rows.num_rows:
-            embeddings.in_use(raw)
             found.append(rows)
-            vectors.append(embeddings.matrix(raw, rows["row_id"].to_pylist()))
+            vectors.append(_vectors(embeddings, raw, rows["row_id"].to_pylist()))
     if not found:
         return pa.table({name: [] for name in _NAMES}), np.zeros((0, 0), np.float32)
     return pa.concat_tables(found), np.concatenate(vectors)
+
+
+def _vectors(
+    embeddings: Embeddings, raw: ArtifactVersion, rows: list[str]
+) -> npt.NDArray[np.float32]:
+    """Return embeddings of some rows of a day, float32[n, d]: those in use, or built now.
+
+    Those in use may have been made by older code: what is chosen by them enters no artifact.
+    """
+    ws, project = embeddings.ws, embeddings.project.spec.name
+    have = ws.ledger.latest(project, "embeddings", "embeddings", raw.partition)
+    needed = {raw.as_input("raw").content_hash, embeddings.base.content_hash}
+    if have is None or not needed <= {item.content_hash for item in have.inputs}:
+        return embeddings.matrix(raw, rows)
+    table = ws.columns.get(str(have.location["column"]))
+    place = pc.index_in(pa.array(rows, pa.string()), value_set=table["row_id"].combine_chunks())
+    found: npt.NDArray[np.float32] = tables.matrix(table["embedding"])[place.to_numpy()]
+    return found
