@@ -162,10 +162,7 @@ class Desk:
             pool = self._pool
             place = pool.place.get(text_key) if pool is not None else None
             day = pool.rows["day"][place].as_py() if pool is not None and place is not None else ""
-            question = Question(
-                text_key, str(row["row_id"] or ""), str(row["source"] or ""), day,
-                str(row["text"] or ""), "", 0.0, 0.0, 0.0, 0.0, 0.0,
-            )  # fmt: skip
+            question = _of_row(row, day)
             before = seat.shown.pop(tab, None)
             if before is not None:
                 seat.waiting.insert(0, before[0])
@@ -256,8 +253,7 @@ class Desk:
             pool = self._fresh_pool()
         if text_key in pool.place:
             row = pool.rows.slice(pool.place[text_key], 1).to_pylist()[0]
-            names = ("text_key", "row_id", "source", "day", "text")
-            return Question(*(row[name] for name in names), "", 0.0, 0.0, 0.0, 0.0, 0.0)
+            return _of_row(row, row["day"])
         raise FMError(
             "this row was not asked here", next_step="load the page again: it asks the next"
         )
@@ -290,6 +286,13 @@ class Desk:
                 if row["origin"] == "production"
             ],
         }
+
+
+def _of_row(row: Mapping[str, Any], day: str) -> Question:
+    """Return a row that the queue did not choose just now."""
+    names = ("text_key", "row_id", "source", "text")
+    key, row_id, source, text_ = (str(row[name] or "") for name in names)
+    return Question(key, row_id, source, day, text_, "", 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def _told(question: Question) -> dict[str, Any]:
