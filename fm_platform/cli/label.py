@@ -61,6 +61,29 @@ def queue(
         typer.echo(render.table(lines, ("source", "guess", "sure", "gain", "text")))
 
 
+@label.command()
+def status(project: Project, as_json: AsJson = False) -> None:
+    """Tell who answered how much, how far people agree, and how many gold rows that gives."""
+    from fm_platform.stages.answered import people
+    from fm_platform.workspace import Workspace, find_project
+
+    told = people(Workspace.open(), find_project(project).spec)
+    if as_json:
+        typer.echo(json.dumps(render.plain(told)))
+    elif not told.people:
+        typer.echo(f"nobody has answered yet: fm label open {project} --annotator NAME")
+    else:
+        lines = [(p.annotator, p.answers, p.cannot_tell, p.several, p.not_read, p.last[:10])
+                 for p in told.people]  # fmt: skip
+        head = ("who", "answers", "cannot tell", "several", "not read", "last")
+        typer.echo(render.table(lines, head))
+        typer.echo("")
+        typer.echo("agreement  " + told.said())
+        for row in told.gold:
+            typer.echo("gold rows  {source}: {gold rows} of {budget}, "
+                       "{of answers} of them by answers".format(**row))  # fmt: skip
+
+
 @label.command(name="open")
 def open_(project: Project, annotator: Annotator) -> None:
     """Label by keyboard on a page of this machine: the queue, one row after the other."""

@@ -5,9 +5,10 @@ A change of a setting that is not here rebuilds nothing of that kind.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from fm_platform.lineage.records import Readable
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.spec.part import Part
 
@@ -157,6 +158,24 @@ def former(spec: ProjectSpec) -> Config:
     if not spec.taxonomy.former:
         return {}
     return {"former": {name: list(told) for name, told in spec.taxonomy.former.items()}}
+
+
+def answers(spec: ProjectSpec, raw: Iterable[Readable], parts: Iterable[Readable]) -> list[object]:
+    """Return what matters to answers of people as gold rows; nothing where they are not used.
+
+    Args:
+        spec: The project.
+        raw: The days that are looked through.
+        parts: The answers.
+    """
+    if spec.annotation.use != "gold":
+        return []
+    return [
+        [day.content_hash for day in raw],
+        sorted([part.name, part.partition or "", part.content_hash] for part in parts),
+        spec.annotation.model_dump(mode="json", exclude={"guideline": {"text"}}),
+        spec.taxonomy.model_dump(mode="json", include={"version", "changes"}),
+    ]
 
 
 def training(spec: ProjectSpec) -> Config:

@@ -29,6 +29,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "exemplar_votes": ("fm_platform.labeling.apply", "fm_platform.stages.weak_labels"),
     "gold": ("fm_platform.stages.window",),
     "people": ("fm_platform.stages.people",),
+    "gold_of_people": ("fm_platform.stages.gold_of_people",),
     "seen": ("fm_platform.stages.lookups",),
     "shingles": ("fm_platform.cleaning.shingles",),
     "label_model": ("fm_platform.labeling.label_model", "fm_platform.stages.label_model"),

@@ -13,7 +13,7 @@ hashes follow from recorded content, so the ledger keeps them by the keys that `
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fm_platform.hashing import fingerprint, sha256_hex
 from fm_platform.lineage import configs
@@ -138,8 +138,12 @@ def people_key(
     )
 
 
-def gold_key(spec: ProjectSpec, raw: Sequence[Readable]) -> str:
-    """Return the key of the dev gold rows that labeling may read, given `raw` of its window."""
+def gold_key(spec: ProjectSpec, raw: Sequence[Readable], answers: Iterable[Readable] = ()) -> str:
+    """Return the key of the dev gold rows that labeling may read, given `raw` of its window.
+
+    With `annotation.use: gold` all `answers` of people count, and how they are read.
+    """
+    people = configs.answers(spec, raw, answers)
     return _key(
         "gold",
         code_version("gold"),
@@ -148,6 +152,7 @@ def gold_key(spec: ProjectSpec, raw: Sequence[Readable]) -> str:
         sorted(spec.taxonomy.classes),
         [[day.partition, day.parts["gold"]] for day in raw if "gold" in day.parts],
         *configs.former(spec).values(),
+        *([code_version("gold_of_people"), *people] if people else ()),
     )
 
 

@@ -116,7 +116,7 @@ class Wants(ModelWants):
     def _gold_key(self, day: str) -> str:
         if day not in self._gold_keys:
             raw = self._have("raw", "raw", self._labeling_window(day))
-            self._gold_keys[day] = recipes.gold_key(self.spec, raw)
+            self._gold_keys[day] = recipes.gold_key(self.spec, raw, self.annotations)
         return self._gold_keys[day]
 
     # --- days -------------------------------------------------------------------------------

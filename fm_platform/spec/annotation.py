@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator, model_validator
 
 from fm_platform.spec.part import Name, Part
@@ -67,11 +69,17 @@ class Annotation(Part):
         interface: The page they label on; other front ends have versions of their own.
         development: Label of development -> class it means in production. Labels that were made
             in development are read through this mapping alone; what it does not name is not read.
+        use: What answers are for. `gold`: on dev rows, they are gold rows of the label model,
+            within `gold.dev_rows_per_source`. `none`: they only steer what is asked next.
+        minimum_annotators: How many must say a class, and more than half of those who say one,
+            before it counts.
     """
 
     guideline: Guideline = Guideline()
     interface: Versioned = Versioned()
     development: dict[str, Name] = Field(default_factory=dict)
+    use: Literal["none", "gold"] = "none"
+    minimum_annotators: int = Field(default=1, ge=1)
 
     @field_validator("development")
     @classmethod

@@ -68,6 +68,7 @@ def day_summary(
             "weak labels by class": tables.count_by(data, "label"),
             "rows by source": tables.count_by(data, "source"),
             "labeling functions": model_version.metrics["functions"],
+            "gold rows read": model_version.metrics.get("gold", []),
             "label model chosen on dev": model_version.metrics["evidence"],
             "calibration of the label model": [model_version.metrics["calibration"]],
         },

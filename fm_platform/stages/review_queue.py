@@ -22,6 +22,7 @@ from fm_platform.stages import tables
 from fm_platform.stages.annotations import readable, seen_by
 from fm_platform.stages.common import Reporter
 from fm_platform.stages.embeddings import Embeddings
+from fm_platform.stages.gold_queue import gold_wanted
 from fm_platform.stages.window import last_built_day, window
 from fm_platform.workspace import Workspace
 
@@ -39,6 +40,7 @@ class Question:
         confidence: Of the guess.
         gain: Expected of the answer; of use for the order alone.
         uncertainty / density / disagreement: What the gain is made of, each in [0, 1].
+        reason: Why it is asked where that is not its gain.
     """
 
     text_key: str
@@ -46,12 +48,13 @@ class Question:
     source: str
     day: str
     text: str
-    guess: str
-    confidence: float
-    gain: float
-    uncertainty: float
-    density: float
-    disagreement: float
+    guess: str = ""
+    confidence: float = 0.0
+    gain: float = 0.0
+    uncertainty: float = 0.0
+    density: float = 0.0
+    disagreement: float = 0.0
+    reason: str = ""
 
     def to_record(self) -> Record:
         """Return the row as a question for a file (see `labeling.annotations.render`)."""
@@ -63,6 +66,8 @@ class Question:
     @property
     def why(self) -> str:
         """Why it was chosen, in words that do not tell which class is expected."""
+        if self.reason:
+            return self.reason
         found = ["nothing tells its class"] if self.uncertainty > 0.95 else []
         if 0.5 < self.uncertainty <= 0.95:
             found = ["its class is uncertain"]
@@ -112,13 +117,27 @@ class Pool:
         return density_of(self.vectors, self.spec.training.seed)
 
     def questions(self, size: int, closed: Collection[str]) -> list[Question]:
-        """Return what to ask next, best first.
+        """Return what to ask next: rows wanted as gold, then those of the largest gain.
 
         Args:
             size: How many at most.
             closed: Text keys that are not asked.
         """
-        if not self.keys:
+        wanted = [q for key, q in self.gold().items() if key not in closed][:size]
+        return wanted + self._of_gain(size - len(wanted), closed)
+
+    def gold(self) -> dict[str, Question]:
+        """Return by text key the dev rows that people's answers would make gold rows."""
+        return {
+            row.text_key: Question(
+                row.text_key, row.row_id, row.source, row.day, row.text,
+                reason=f"gold row {row.nth} of {row.budget} of {row.source}, chosen by lot",
+            )
+            for row in gold_wanted(self.ws, self.spec)
+        }  # fmt: skip
+
+    def _of_gain(self, size: int, closed: Collection[str]) -> list[Question]:
+        if not self.keys or size < 1:
             return []
         answered, labels = self._answers()
         believed = belief(self.weak, self._features, answered, labels)
@@ -177,8 +196,9 @@ def review_queue(
 ) -> list[Question]:
     """Return the rows that a person should label next, best first.
 
-    Rows of the training split in the training window; equal texts are one row. Nobody is asked
-    twice for the same row, unless guideline or page changed in meaning since.
+    Rows of the training split in the training window; equal texts are one row. Before them come
+    the dev rows that are wanted as gold, where that is declared. Nobody is asked twice for the
+    same row, unless guideline or page changed in meaning since.
 
     Raises:
         MissingArtifactError: If no day has weak labels.

@@ -28,7 +28,6 @@ from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import (
     exemplar_inputs,
     exemplars_key,
-    gold_key,
     label_model_recipe,
     of_taxonomy,
     people_asked,
@@ -44,10 +43,11 @@ from fm_platform.stages.carried_votes import carried_votes
 from fm_platform.stages.common import Reporter, StageResult, stage_result
 from fm_platform.stages.embeddings import Embeddings
 from fm_platform.stages.function_table import function_table
+from fm_platform.stages.gold import gold_budget, gold_key, gold_of
 from fm_platform.stages.label_model import fit_window, model_before
 from fm_platform.stages.label_summary import day_summary
 from fm_platform.stages.people import People
-from fm_platform.stages.window import dev_gold, window
+from fm_platform.stages.window import window
 from fm_platform.workspace import Workspace
 
 
@@ -118,7 +118,7 @@ class _Day:
 
     @cached_property
     def gold(self) -> pa.Table:
-        return dev_gold(self.ws, self.spec, self.day)
+        return gold_of(self.ws, self.spec, self.day)
 
     @cached_property
     def days(self) -> list[ArtifactVersion]:
@@ -144,7 +144,6 @@ class _Day:
         recipe = votes_recipe(
             self.spec, self.day, function.name, function.fingerprint, self.raw, extra
         )
-
         head = self.heads.get(function.name)
         # what nobody edited costs next to nothing: one query a day, and a look at its bytes
         if (
@@ -231,7 +230,7 @@ class _Day:
 
     @cached_property
     def gold_key(self) -> str:
-        return gold_key(self.spec, self.days)
+        return gold_key(self.ws, self.spec, self.days)
 
     @cached_property
     def gold_hash(self) -> str:
@@ -317,6 +316,7 @@ class _Day:
                     "reason": fit.reason,
                     "copies": [[names[f] for f in group] for group in fit.copies],
                     "misfit": fit.misfit,
+                    "gold": gold_budget(self.ws, self.spec, self.day, self.gold),
                 },
             )
 

@@ -162,7 +162,7 @@ class Desk:
             pool = self._pool
             place = pool.place.get(text_key) if pool is not None else None
             day = pool.rows["day"][place].as_py() if pool is not None and place is not None else ""
-            question = _of_row(row, day)
+            question = _of_row(row, day, "you took your answer back")
             before = seat.shown.pop(tab, None)
             if before is not None:
                 seat.waiting.insert(0, before[0])
@@ -173,7 +173,10 @@ class Desk:
         """Return what the labeling functions say of a row, for who asks for it."""
         pool = self._pool
         if pool is None or text_key not in pool.place:
-            raise FMError("this row is not in the window of training any more")
+            raise FMError(
+                "only what functions vote on training rows of the window is shown: an answer that"
+                " is to measure them must not lean on them"
+            )
         place = pool.place[text_key]
         believed = dict(zip(pool.classes, pool.weak[place].tolist(), strict=True))
         told = pool.votes(text_key)
@@ -253,7 +256,10 @@ class Desk:
             pool = self._fresh_pool()
         if text_key in pool.place:
             row = pool.rows.slice(pool.place[text_key], 1).to_pylist()[0]
-            return _of_row(row, row["day"])
+            return _of_row(row, row["day"], "it was shown before")
+        wanted = pool.gold().get(text_key)
+        if wanted is not None:
+            return wanted
         raise FMError(
             "this row was not asked here", next_step="load the page again: it asks the next"
         )
@@ -288,11 +294,11 @@ class Desk:
         }
 
 
-def _of_row(row: Mapping[str, Any], day: str) -> Question:
+def _of_row(row: Mapping[str, Any], day: str, reason: str) -> Question:
     """Return a row that the queue did not choose just now."""
     names = ("text_key", "row_id", "source", "text")
     key, row_id, source, text_ = (str(row[name] or "") for name in names)
-    return Question(key, row_id, source, day, text_, "", 0.0, 0.0, 0.0, 0.0, 0.0)
+    return Question(key, row_id, source, day, text_, reason=reason)
 
 
 def _told(question: Question) -> dict[str, Any]:
@@ -302,13 +308,13 @@ def _told(question: Question) -> dict[str, Any]:
         "text": text(question.text, MOST_CHARS),
         "source": inert(question.source),
         "day": question.day,
-        "why": question.why if question.gain else "you took your answer back",
+        "why": question.why,
         "numbers": {
             "uncertainty": question.uncertainty,
             "density": question.density,
             "disagreement": question.disagreement,
         }
-        if question.gain
+        if not question.reason
         else None,
     }
 
