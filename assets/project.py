@@ -14,6 +14,7 @@ from assets.automation import (
     staleness_job,
     staleness_schedule,
 )
+from assets.coverage import coverage_checks
 from assets.sensors import missing_days_sensor
 from assets.stages.adapters import adapter_asset, start_asset
 from assets.stages.cleaned import cleaned_asset
@@ -83,7 +84,10 @@ def project_definitions(project: LoadedProject, *, watched: bool = True) -> dg.D
     days, staleness = daily_job(spec, watched=watched), staleness_job(spec)
     return dg.Definitions(
         assets=dg.with_source_code_references(assets),
-        asset_checks=[staleness_check(project)] if watched else [],
+        asset_checks=[
+            *coverage_checks(project),
+            *([staleness_check(project)] if watched else []),
+        ],
         jobs=[days, model_job(spec, watched=watched), *([staleness] if watched else [])],
         schedules=[
             daily_schedule(spec, days),

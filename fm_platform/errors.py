@@ -28,6 +28,7 @@
     │   └── AnsweredError             a person answered this row before, and otherwise
     ├── TrainingError             adapters
     │   ├── BaseModelError            base model folder is unusable
+    │   ├── CoverageError             too few rows of a class or a declared slice
     │   └── NonFiniteLossError        loss or gradient is NaN or infinite
     ├── MergeRefusedError         adapters that cannot be merged exactly
     ├── EvaluationError           nothing to evaluate, or inconsistent rows
@@ -241,6 +242,10 @@ class AnsweredError(LabelingError):
 
 class TrainingError(FMError):
     """Base of training errors."""
+
+
+class CoverageError(TrainingError):
+    """A class, over all or in a declared slice, has fewer effective rows than declared."""
 
 
 class BaseModelError(TrainingError):

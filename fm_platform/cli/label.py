@@ -32,6 +32,9 @@ def queue(
     project: Project,
     annotator: Annotator,
     size: Annotated[int, typer.Option("--size", "-n", min=1, max=10_000)] = 20,
+    wanted: Annotated[
+        list[str] | None, typer.Option("--class", help="Rows that may be of it; may be repeated.")
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="Write the questions into a file.")] = None,
     form: Form = "csv",
     as_json: AsJson = False,
@@ -46,8 +49,9 @@ def queue(
 
     ws, loaded = Workspace.open(), find_project(project)
     rows = review_queue(
-        ws, loaded, require_annotator(annotator), size, RunContext(), SilentReporter()
-    )
+        ws, loaded, require_annotator(annotator), size, RunContext(), SilentReporter(),
+        wanted or (),
+    )  # fmt: skip
     if to is not None:
         text = write([row.to_record() for row in rows], _form(form), loaded.spec.taxonomy.classes)
         to.write_text(text, "utf-8")

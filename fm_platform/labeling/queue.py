@@ -82,6 +82,7 @@ def choose(
     answered: npt.NDArray[np.int64] | None = None,
     closed: npt.NDArray[np.int64] | None = None,
     dense: Floats | None = None,
+    worth: Floats | None = None,
 ) -> tuple[npt.NDArray[np.int64], Floats]:
     """Return the rows to ask next, best first, and the gain expected of each when it was chosen.
 
@@ -94,10 +95,12 @@ def choose(
         answered: Positions of rows that have an answer: rows near them are worth less.
         closed: Positions that are not chosen; those that have an answer, where it is not given.
         dense: float64[n], as of `density_of`, where it is known already.
+        worth: float[n], what a row counts beside its gain; None: all the same.
     """
     n = len(probabilities)
     dense = density_of(vectors, seed) if dense is None else dense
     gain = uncertainty(probabilities) * (_FLOOR + dense) * (1 + np.asarray(apart, np.float64))
+    gain = gain if worth is None else gain * worth
     done = np.zeros(0, np.int64) if answered is None else answered
     allowed = np.ones(n, np.bool_)
     allowed[done if closed is None else closed] = False
@@ -105,18 +108,18 @@ def choose(
     # ties by position: the same rows give the same queue
     pool = left[np.lexsort((left, -gain[left]))][:_CANDIDATES]
     unit = _unit(vectors)
-    worth = gain[pool].copy()
+    left_of = gain[pool].copy()
     for start in range(0, len(done), 1024):
         alike = np.clip(unit[pool] @ unit[done[start : start + 1024]].T, 0, 1)
-        worth *= np.prod(1 - alike**2, axis=1)
+        left_of *= np.prod(1 - alike**2, axis=1)
     chosen, values = [], []
     open_ = np.ones(len(pool), np.bool_)
     for _ in range(min(size, len(pool))):
-        best = int(np.where(open_, worth, -1.0).argmax())
+        best = int(np.where(open_, left_of, -1.0).argmax())
         chosen.append(int(pool[best]))
-        values.append(float(worth[best]))
+        values.append(float(left_of[best]))
         open_[best] = False
-        worth *= 1 - np.clip(unit[pool] @ unit[pool[best]], 0, 1) ** 2
+        left_of *= 1 - np.clip(unit[pool] @ unit[pool[best]], 0, 1) ** 2
     return np.array(chosen, np.int64), np.array(values)
 
 

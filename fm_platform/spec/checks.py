@@ -52,6 +52,7 @@ def cross_problems(data: Mapping[str, Any]) -> list[Problem]:
         *_cleaning(data),
         *_people(data),
         *_required(data),
+        *_covered(data),
     ]
     names = _names(sources)
     for i, expert in experts:
@@ -197,6 +198,23 @@ def _required(data: Mapping[str, Any]) -> Iterator[Problem]:
     for location, name in named:
         if isinstance(name, str) and classes and name not in classes:
             yield location, unknown("class", name, classes)
+
+
+def _covered(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the classes and slices that coverage names and that are not there."""
+    classes, declared = _classes(data), _mapping(data.get("coverage"))
+    slices = _names(_mappings(data, "slices"))
+    for name in _mapping(declared.get("classes")):
+        if classes and name not in classes:
+            yield ("coverage", "classes", str(name)), unknown("class", str(name), classes)
+    for part, needs in _mapping(declared.get("slices")).items():
+        place: Location = ("coverage", "slices", str(part))
+        if part not in slices:
+            hint = "" if slices else ": declare it under slices"
+            yield place, unknown("slice", str(part), slices) + hint
+        for name in _mapping(needs):
+            if classes and name not in classes:
+                yield (*place, str(name)), unknown("class", str(name), classes)
 
 
 def _named_columns(template: Any) -> tuple[str, ...]:

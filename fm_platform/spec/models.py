@@ -18,6 +18,7 @@ from fm_platform.spec.annotation import Annotation as Annotation
 from fm_platform.spec.behaviour import Behaviour as Behaviour
 from fm_platform.spec.checks import cross_problems
 from fm_platform.spec.cleaning import DEFAULT_RULES, CleaningRule
+from fm_platform.spec.coverage import Coverage as Coverage
 from fm_platform.spec.evaluation import Evaluation as Evaluation
 from fm_platform.spec.evaluation import Gate as Gate
 from fm_platform.spec.labeling import AnnotatorFunction as AnnotatorFunction
@@ -243,6 +244,7 @@ class ProjectSpec(Part):
     slices: tuple[Slice, ...] = Field(default=(), description="rows that are counted apart")
     labeling: Labeling = Labeling()
     cleaning: tuple[CleaningRule, ...] = DEFAULT_RULES
+    coverage: Coverage | None = Field(default=None, description="absent: any rows will do")
     base_model: BaseModelSpec = BaseModelSpec()
     experts: tuple[Expert, ...] = ()
     training: Training = Training()

@@ -19,6 +19,7 @@ from fm_platform.stages.common import (
     summary,
 )
 from fm_platform.stages.continuing import recipe_of, start_days, train_on
+from fm_platform.stages.coverage import require_coverage
 from fm_platform.stages.models import (
     load_plot,
     required,
@@ -43,17 +44,19 @@ def build_start(
 
     Raises:
         MissingArtifactError: If no day is cleaned.
+        CoverageError: If a declared class or slice has too few of them.
         TrainingError: If there are no rows, or the loss is not finite.
     """
     spec = project.spec
-    days = training_days(ws, spec)
+    in_window = training_days(ws, spec)
     base = resolve_base_model(spec.base_model, project.directory)
-    days = start_days(ws, spec, days)
+    days = start_days(ws, spec, in_window)
     recipe = start_recipe(spec, days, base.content_hash)
 
     def compute(lease: Lease) -> Produced:
         from fm_platform.training.start import fit_start
 
+        require_coverage(ws, spec, in_window)
         train, dev = (targets_of(ws, spec, days, split) for split in ("train", "dev"))
         _refuse_empty(train.num_rows, "shared_start", [s.name for s in spec.sources])
         with work_folder(ws, recipe.hash) as folder:
@@ -77,6 +80,7 @@ def build_adapter(
 
     Raises:
         MissingArtifactError: If no day is cleaned or the shared start is not built.
+        CoverageError: If a declared class or slice has too few of them.
         TrainingError: If there are no rows, or the loss is not finite.
     """
     spec = project.spec
@@ -94,6 +98,7 @@ def build_adapter(
     def compute(lease: Lease) -> Produced:
         from fm_platform.training.train import train_expert
 
+        require_coverage(ws, spec, days)
         base = resolve_base_model(spec.base_model, project.directory)
         with work_folder(ws, recipe.hash) as folder:
             if going_on is not None:

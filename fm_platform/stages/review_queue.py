@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fm_platform.errors import MissingArtifactError
+from fm_platform.errors import FMError, MissingArtifactError
 from fm_platform.labeling.annotations import Record
 from fm_platform.labeling.partial import ABSTAIN, ClassSets
 from fm_platform.labeling.queue import belief, choose, density_of, disagreement, features
@@ -116,13 +116,18 @@ class Pool:
     def _dense(self) -> npt.NDArray[np.floating]:
         return density_of(self.vectors, self.spec.training.seed)
 
-    def questions(self, size: int, closed: Collection[str]) -> list[Question]:
+    def questions(
+        self, size: int, closed: Collection[str], classes: Collection[str] = ()
+    ) -> list[Question]:
         """Return what to ask next: rows wanted as gold, then those of the largest gain.
 
         Args:
             size: How many at most.
             closed: Text keys that are not asked.
+            classes: Only rows of which these are probable: the gain of each counts by it.
         """
+        if classes:
+            return self._of_gain(size, closed, classes)
         wanted = [q for key, q in self.gold().items() if key not in closed][:size]
         return wanted + self._of_gain(size - len(wanted), closed)
 
@@ -136,7 +141,9 @@ class Pool:
             for row in gold_wanted(self.ws, self.spec)
         }  # fmt: skip
 
-    def _of_gain(self, size: int, closed: Collection[str]) -> list[Question]:
+    def _of_gain(
+        self, size: int, closed: Collection[str], classes: Collection[str] = ()
+    ) -> list[Question]:
         if not self.keys or size < 1:
             return []
         answered, labels = self._answers()
@@ -147,6 +154,7 @@ class Pool:
         chosen, gains = choose(
             believed, apart, self.vectors, size, self.spec.training.seed,
             closed=skipped, answered=done, dense=self._dense,
+            worth=self._of_classes(believed, classes),
         )  # fmt: skip
         unsure = entropy(believed[chosen])
         best = believed[chosen].argmax(axis=1)
@@ -162,6 +170,13 @@ class Pool:
             )
             for i, row in enumerate(self.rows.take(pa.array(chosen)).to_pylist())
         ]
+
+    def _of_classes(self, believed: Floats, classes: Collection[str]) -> Floats | None:
+        """Return how probable it is that a row is of one of some classes; None: of any."""
+        if not classes:
+            return None
+        found: Floats = believed[:, [self.classes.index(name) for name in classes]].sum(axis=1)
+        return found
 
     def votes(self, text_key: str) -> dict[str, list[str]]:
         """Return labeling function -> the classes it votes for on a row; none: it abstains."""
@@ -193,6 +208,7 @@ def review_queue(
     size: int,
     run: RunContext,
     log: Reporter,
+    wanted: Collection[str] = (),
 ) -> list[Question]:
     """Return the rows that a person should label next, best first.
 
@@ -200,10 +216,25 @@ def review_queue(
     the dev rows that are wanted as gold, where that is declared. Nobody is asked twice for the
     same row, unless guideline or page changed in meaning since.
 
+    Args:
+        ws: Where the rows are.
+        project: Whose.
+        annotator: Who is asked.
+        size: How many at most.
+        run: For the embeddings that are built on the way.
+        log: Told of these.
+        wanted: Classes of which rows are looked for: then a row counts by their probability.
+
     Raises:
         MissingArtifactError: If no day has weak labels.
+        FMError: If one of `wanted` is no class.
     """
-    return Pool(ws, project, run, log).questions(size, seen_by(ws, project.spec, annotator))
+    for name in wanted:
+        if name not in project.spec.taxonomy.classes:
+            classes = ", ".join(project.spec.taxonomy.classes)
+            raise FMError("there is no such class", found=name[:80], expected=classes)
+    pool = Pool(ws, project, run, log)
+    return pool.questions(size, seen_by(ws, project.spec, annotator), wanted)
 
 
 Days = list[tuple[ArtifactVersion, ArtifactVersion]]

@@ -8,7 +8,9 @@ import pytest
 
 import fm_platform.stages
 from assets.checks import CHECKS, check_results, check_specs
+from assets.coverage import coverage_checks
 from assets.keys import STAGES
+from fm_platform.spec.load import load_spec
 from tests.assets.conftest import stage_result
 
 KEY = dg.AssetKey(["shop", "raw"])
@@ -85,3 +87,16 @@ def test_a_check_without_a_verdict_has_not_passed() -> None:
 def test_a_verdict_that_nobody_declared_is_a_mistake() -> None:
     with pytest.raises(dg.DagsterInvariantViolationError, match="mystery"):
         check_results("raw", KEY, {"2024-01-01": stage_result(checks={**BOTH, "mystery": True})})
+
+
+def test_coverage_is_checked_where_it_is_declared_and_stops_nothing(root: Path) -> None:
+    file = root / "assets" / "defs" / "shop" / "defs.yaml"
+    assert coverage_checks(load_spec(file)) == []
+    file.write_text(file.read_text() + "  coverage: {minimum: 20}\n")
+
+    (check,) = coverage_checks(load_spec(file))
+
+    (spec,) = check.check_specs
+    assert (spec.name, spec.blocking, spec.asset_key) == (
+        "coverage", False, dg.AssetKey(["shop", "cleaned"]),
+    )  # fmt: skip

@@ -13,8 +13,8 @@ from fm_platform.lineage.status import plan
 from fm_platform.spec.load import LoadedProject, load_spec
 from fm_platform.stages import SilentReporter, tables
 from fm_platform.stages.annotations import save
-from fm_platform.stages.gold_queue import gold_wanted
 from fm_platform.stages.answered import people
+from fm_platform.stages.gold_queue import gold_wanted
 from fm_platform.stages.probe import probe
 from fm_platform.stages.raw import build_raw
 from fm_platform.stages.weak_labels import build_weak_labels

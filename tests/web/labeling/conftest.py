@@ -40,7 +40,10 @@ def write_project(root: Path) -> LoadedProject:
                 said = {"text": f"{HOSTILE} {n} {day}", "label": "neutral"}
                 rows.write(json.dumps(said) + "\n")
     words = {label: ", ".join(listed) for label, listed in WORDS.items()}
-    (folder / "defs.yaml").write_text(SPEC.format(**words) + GUIDELINE)
+    quick = SPEC.replace(
+        "  labeling:\n", "  labeling:\n    label_model: {{candidates: [majority_vote]}}\n"
+    )
+    (folder / "defs.yaml").write_text(quick.format(**words) + GUIDELINE)
     return load_spec(folder / "defs.yaml")
 
 

@@ -36,7 +36,7 @@ export function drawWaiting(doing) {
 
 export function drawDone(skipped, again) {
   show($("text"), h("p", "Nothing is left to ask: you have answered every row of the training window."),
-    skipped > 0 && h("p", h("button#again", { type: "button", onclick: again },
+    skipped > 0 && h("p", h("button", { id: "again", type: "button", onclick: again },
       `Ask the ${plural(skipped, "skipped row")} again`)),
     h("p.soft", "More rows come with the next day that is built."));
 }
