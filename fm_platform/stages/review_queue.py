@@ -171,11 +171,15 @@ class Pool:
             for i, row in enumerate(self.rows.take(pa.array(chosen)).to_pylist())
         ]
 
-    def _of_classes(self, believed: Floats, classes: Collection[str]) -> Floats | None:
+    def _of_classes(
+        self, believed: npt.NDArray[np.floating], classes: Collection[str]
+    ) -> npt.NDArray[np.floating] | None:
         """Return how probable it is that a row is of one of some classes; None: of any."""
         if not classes:
             return None
-        found: Floats = believed[:, [self.classes.index(name) for name in classes]].sum(axis=1)
+        found: npt.NDArray[np.floating] = believed[
+            :, [self.classes.index(name) for name in classes]
+        ].sum(axis=1)
         return found
 
     def votes(self, text_key: str) -> dict[str, list[str]]:
