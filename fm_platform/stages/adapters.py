@@ -54,9 +54,9 @@ def build_start(
     recipe = start_recipe(spec, days, base.content_hash)
 
     def compute(lease: Lease) -> Produced:
+        require_coverage(ws, spec, in_window)
         from fm_platform.training.start import fit_start
 
-        require_coverage(ws, spec, in_window)
         train, dev = (targets_of(ws, spec, days, split) for split in ("train", "dev"))
         _refuse_empty(train.num_rows, "shared_start", [s.name for s in spec.sources])
         with work_folder(ws, recipe.hash) as folder:
@@ -96,9 +96,9 @@ def build_adapter(
         recipe, going_on = recipe_of(ws, spec, expert, days, start, run)
 
     def compute(lease: Lease) -> Produced:
+        require_coverage(ws, spec, days)
         from fm_platform.training.train import train_expert
 
-        require_coverage(ws, spec, days)
         base = resolve_base_model(spec.base_model, project.directory)
         with work_folder(ws, recipe.hash) as folder:
             if going_on is not None:

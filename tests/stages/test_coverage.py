@@ -24,7 +24,6 @@ from fm_platform.stages.models import training_days
 from fm_platform.stages.raw import build_raw
 from fm_platform.stages.weak_labels import build_weak_labels
 from fm_platform.workspace import Workspace
-from tests.support.tiny_model import build_tiny_base
 
 DAYS = ("2026-01-01", "2026-01-02")
 SPEC = """\
@@ -36,7 +35,6 @@ attributes:
   sources: [{{name: main, options: {{path: "rows-*.jsonl"}}}}]
   contract: {{columns: {{text: {{}}, region: {{}}}}}}
   cleaning: [{{rule: length, min_chars: 1}}]
-  base_model: {{location: base}}
   labeling:
     functions:
       - {{kind: keyword, name: praise, words: [lovely], label: good}}
@@ -86,7 +84,6 @@ def test_classes_and_slices_are_counted_by_probability(ws: Workspace, tmp_path: 
 
 def test_training_is_refused_and_told_what_is_missing(ws: Workspace, tmp_path: Path) -> None:
     loaded = project(tmp_path / "shop", {"minimum": 5, "slices": {"north": {"good": 5}}})
-    build_tiny_base(loaded.directory / "base")
 
     with pytest.raises(CoverageError) as refused:
         build_start(ws, loaded, RunContext(), SilentReporter())
