@@ -45,6 +45,7 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._known_documents: set[str] = set()
+        self.kept_readings: dict[int, Any] = {}  # of `heads.heads_at`: never changes once written
 
     @property
     def address(self) -> str:

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
 
 from fm_platform.lineage import schema
+from fm_platform.lineage.heads import columns, heads_at
 from fm_platform.lineage.ledger import Ledger
-from fm_platform.lineage.nodes import RECORDED, Edge, Node
+from fm_platform.lineage.nodes import Edge, Node
 from fm_platform.lineage.process import without_pauses
 from fm_platform.lineage.records import Slot
 from fm_platform.lineage.staleness import verdicts
@@ -27,7 +27,6 @@ from fm_platform.lineage.status import StatusRow
 __all__ = ["Edge", "Graph", "Node", "downstream", "graph_at", "lineage", "upstream", "with_status"]
 
 _AT_ONCE = 500
-_FRESH = ("fresh", "", (), ())
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,9 @@ def graph_at(ledger: Ledger, project: str, at: datetime | None = None) -> Graph:
     with equal content is still what its readers are made from.
     """
     with without_pauses():
-        nodes, reads = _heads(ledger, project, at)
-        found = verdicts(ledger, project, at, nodes, reads)
+        used = heads_at(ledger, project, at)
+        nodes = {reading.node.id: reading.node for reading in used}
+        found = verdicts(ledger, project, at, nodes, used)
         edges = tuple([(o, reader) for reader, read in found.reads.items() for o in read])
     for version_id, verdict in found.states.items():
         nodes[version_id] = nodes[version_id]._replace(
@@ -181,33 +181,12 @@ def _aliases(ledger: Ledger, project: str, at: datetime | None) -> dict[int, lis
     return found
 
 
-def _columns() -> list[Any]:
-    v = schema.versions.c
-    return [sa.func.nullif(v.partition, "") if f == "partition" else v[f] for f in RECORDED]
-
-
-def _heads(
-    ledger: Ledger, project: str, at: datetime | None
-) -> tuple[dict[int, Node], list[str | None]]:
-    """Return id -> version in use, in order, and what each of them reads (`rows.reads_of`)."""
-    v = schema.versions.c
-    used = ledger.used(project, at)
-    # times are given a zone below: the type's own way takes a third of the whole question
-    made = schema.plain_time(v.created_at)
-    query = sa.select(*_columns()[:9], made, v.reads).join(used, used.c.id == v.id)
-    with ledger.reading() as connection:
-        # sorted here: the database would carry whole rows through its sort
-        rows = sorted(connection.execute(query).all(), key=itemgetter(0))
-    nodes = {row[0]: Node._make((*row[:9], schema.as_utc(row[9]), *_FRESH)) for row in rows}
-    return nodes, [row[10] for row in rows]
-
-
 def _rows(ledger: Ledger, ids: Sequence[int], at: datetime | None) -> list[Sequence[Any]]:
     v = schema.versions.c
     found: list[Sequence[Any]] = []
     with ledger.reading() as connection:
         for start in range(0, len(ids), _AT_ONCE):
-            query = sa.select(*_columns()).where(v.id.in_(ids[start : start + _AT_ONCE]))
+            query = sa.select(*columns()).where(v.id.in_(ids[start : start + _AT_ONCE]))
             if at is not None:
                 query = query.where(v.created_at <= at)
             found += connection.execute(query).all()

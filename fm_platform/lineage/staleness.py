@@ -8,7 +8,6 @@ window of another day is left to `status`.)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -21,6 +20,7 @@ from fm_platform.lineage import schema
 from fm_platform.lineage.causes import input_name, label, sentence, some
 from fm_platform.lineage.continuing import anchor_day
 from fm_platform.lineage.declarations import Declarations, Declared
+from fm_platform.lineage.heads import Reading
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.nodes import Node
 
@@ -49,7 +49,7 @@ def verdicts(
     project: str,
     at: datetime | None,
     known: Mapping[int, Node],
-    recorded: Sequence[str | None],
+    used: Sequence[Reading],
 ) -> Verdicts:
     """Judge the versions in use at a time.
 
@@ -58,10 +58,10 @@ def verdicts(
         project: Whose versions.
         at: The moment; None: now.
         known: Id -> version in use.
-        recorded: What each of them reads, in the same order (`rows.reads_of`).
+        used: The same, with what each of them reads.
     """
     found = Verdicts()
-    strays = _split(known, recorded, found.reads)
+    strays = _split(used, found.reads)
     declared = Declarations(ledger, project, at)
     causes: dict[int, list[str]] = {}
     if declared.now is not None:
@@ -82,17 +82,13 @@ def verdicts(
     return found
 
 
-def _split(
-    known: Mapping[int, Node], recorded: Sequence[str | None], reads: dict[int, list[int]]
-) -> list[_Stray]:
+def _split(used: Sequence[Reading], reads: dict[int, list[int]]) -> list[_Stray]:
     """Fill `reads` with what is read and in use; return what is read and not in use."""
     strays: list[_Stray] = []
-    in_use = set(known)
-    texts = [text or "[]" for text in recorded]
-    listed = json.loads(f"[{','.join(texts)}]")
-    for version_id, text, items in zip(known, texts, listed, strict=True):
-        if "[" not in text[1:] and in_use.issuperset(items):
-            reads[version_id] = items
+    in_use = {reading.node.id for reading in used}
+    for node, items, plain in used:
+        if plain and in_use.issuperset(items):
+            reads[node.id] = items
             continue
         kept: dict[int, None] = {}
         for item in items:
@@ -100,8 +96,8 @@ def _split(
             if origin in in_use:
                 kept[origin] = None
             elif role is None:
-                strays.append(_Stray(version_id, origin, part))
-        reads[version_id] = list(kept)
+                strays.append(_Stray(node.id, origin, part))
+        reads[node.id] = list(kept)
     return strays
 
 

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from fm_platform.lineage import heads
+from fm_platform.lineage.graph import graph_at
+from fm_platform.lineage.heads import heads_at
+from fm_platform.lineage.ledger import Ledger, now
+from tests.lineage.simulated import Simulation, make_spec
+
+
+@pytest.fixture
+def built(ledger: Ledger) -> Simulation:
+    project = Simulation(ledger, make_spec())
+    project.run()
+    return project
+
+
+def test_asked_again_gives_what_a_ledger_says_that_was_opened_just_now(built: Simulation) -> None:
+    first = heads_at(built.ledger, "shop", None)
+    before = now()
+    built.edit("plain_0", "another source")
+    built.run()
+
+    later = heads_at(built.ledger, "shop", None)
+    then = heads_at(built.ledger, "shop", before)
+    built.ledger.kept_readings.clear()
+
+    assert later == heads_at(built.ledger, "shop", None) != first
+    assert then == first
+
+
+def test_what_is_kept_has_a_bound(built: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "KEPT", 5)
+    graph = graph_at(built.ledger, "shop")
+
+    assert len(built.ledger.kept_readings) == 5
+    assert graph_at(built.ledger, "shop") == graph
