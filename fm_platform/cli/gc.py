@@ -39,8 +39,8 @@ def gc(
     """Tell, or with --apply remove, the bytes that nothing alive is made from.
 
     Kept are: what an alias names, what is pinned, what a branch uses, what is in use within the
-    recorded windows, all source rows in use, and everything those were made from. The record of
-    a removed version stays; running its recipe again gives the same bytes back.
+    recorded windows, all source rows in use, and everything those were made from but caches. The
+    record of a removed version stays; running its recipe again gives the same bytes back.
     """
     from fm_platform.upkeep.gc import collect
     from fm_platform.upkeep.plan import make_plan

@@ -5,7 +5,8 @@ source rows in use, which cannot be made again from anything else, and every def
 use on a branch is kept under a name of its own, and is alive in the same way. Whatever a live
 version was made from, at any distance, is kept with it: so it can be traced, compared and built
 again. Of what an evaluation only compared its model with, a champion of the past, the source rows
-are kept: it was kept while it was champion, and reproducing the evaluation builds it again.
+are kept: it was kept while it was champion, and reproducing the evaluation builds it again. Caches
+(embeddings, states of frozen layers, indexes of shingles) stay while they are in use only.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from fm_platform.lineage.retention import Pin
 
 # These are made from nothing that the ledger holds: once gone, they are gone.
 SOURCES = ("raw",)
+# Made again from rows and a base model at need, and never looked at for their own sake.
+CACHES = ("activations", "embeddings", "shingles")
 # Roles of inputs that something is only compared with.
 COMPARED = ("champion",)
 NEEDED = "something kept is made from it"
@@ -54,9 +57,9 @@ def keep_set(ledger: Ledger, *, in_use_since: datetime | None = None) -> KeepSet
     for version_id, why in _roots(ledger, in_use_since):
         reasons.setdefault(version_id, why)
     roots = frozenset(reasons)
-    for version_id in upstream(ledger, sorted(roots), without=COMPARED):
-        reasons.setdefault(version_id, NEEDED)
-    for version_id in _sources(ledger, upstream(ledger, sorted(roots))):
+    needed = set(upstream(ledger, sorted(roots), without=COMPARED)) - _of(ledger, CACHES)
+    needed |= _of(ledger, SOURCES).intersection(upstream(ledger, sorted(roots)))
+    for version_id in sorted(needed):
         reasons.setdefault(version_id, NEEDED)
     return KeepSet(reasons, roots)
 
@@ -83,12 +86,11 @@ def universes(ledger: Ledger) -> list[str]:
         return list(connection.scalars(sa.select(c.project).distinct().order_by(c.project)))
 
 
-def _sources(ledger: Ledger, ids: Sequence[int]) -> Iterator[int]:
+def _of(ledger: Ledger, kinds: Sequence[str]) -> set[int]:
+    """Return the ids of all versions of some kinds."""
     v = schema.versions.c
-    wanted = set(ids)
     with ledger.reading() as connection:
-        query = sa.select(v.id).where(v.kind.in_(SOURCES)).order_by(v.id)
-        yield from (version_id for version_id in connection.scalars(query) if version_id in wanted)
+        return set(connection.scalars(sa.select(v.id).where(v.kind.in_(kinds))))
 
 
 def _definitions(ledger: Ledger) -> Iterator[tuple[int, str]]:

@@ -277,6 +277,21 @@ def test_a_champion_that_an_evaluation_compared_with_goes_but_not_its_source_row
     assert [is_there(ws, version) for version in (raw, old, new)] == [True, False, True]
 
 
+def test_caches_stay_while_they_are_in_use_only(ws: Workspace) -> None:
+    made = [add(ws, "raw", "raw", "2026-01-01", [], 1)]
+    for salt in (1, 2):
+        cache = add(ws, "embeddings", "embeddings", "2026-01-01", made[:1], salt)
+        votes = add(ws, "votes", "words", "2026-01-01", [made[0], cache], salt)
+        made += [cache, votes]
+    ws.ledger.pin(made[2].id, reason="", actor="me")
+
+    collect(ws, actor="me")
+
+    _, old_cache, old_votes, new_cache, new_votes = made
+    assert not is_there(ws, old_cache)
+    assert all(is_there(ws, version) for version in (old_votes, new_cache, new_votes))
+
+
 def test_asking_for_removed_bytes_says_who_removed_them(ws: Workspace) -> None:
     model = chain(ws, 1)
     cleaned = ws.ledger.versions("shop", "cleaned")[0]

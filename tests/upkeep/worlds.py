@@ -47,7 +47,7 @@ def add(
     project: str = "shop",
     content: int | None = None,
 ) -> ArtifactVersion:
-    """Build one version for real: `raw`, `cleaned` are tables, `votes` columns, others models.
+    """Build one version for real: `raw`, `cleaned` are tables, `votes`, `embeddings` columns.
 
     Args:
         content: What the bytes depend on; `salt` without it.
@@ -62,8 +62,8 @@ def add(
                              "day": [part] * 4})  # fmt: skip
             ref = tables.write(ws, recipe, lease, kind, data, value=part)  # type: ignore[arg-type]
             return Produced(ref.content_hash, tables.location({kind: ref}), rows=4, bytes=100)
-        if kind == "votes":
-            key = ws.columns.put(pa.table({"vote": [seed, seed + 1]}))
+        if kind in ("votes", "embeddings"):
+            key = ws.columns.put(pa.table({kind[:4]: [seed, seed + 1]}))
             return Produced(key, {"column": key}, rows=2, bytes=10)
         staged = ws.home.work / f"staged-{recipe.hash[:8]}"
         staged.mkdir(parents=True)
