@@ -100,12 +100,16 @@ def daily_job(spec: ProjectSpec, *, watched: bool = True) -> dg.UnresolvedAssetJ
     """Return the job that builds days, and looks at them."""
     return dg.define_asset_job(
         f"{spec.name}_daily",
-        selection=_built(
-            spec, daily_selection(spec) | dg.AssetSelection.assets(stage_key(spec, WATCH)), watched
-        ),
+        selection=_built(spec, daily_selection(spec) | _watch_selection(spec), watched),
         description="Bring in, label, clean and watch the rows of one day or of a range of days.",
         tags=_run_tags(spec),
     )
+
+
+def _watch_selection(spec: ProjectSpec) -> dg.AssetSelection:
+    """Return what looks at days; nobody looks at those of a causal project."""
+    watch = [stage_key(spec, WATCH)] if spec.task == "classification" else []
+    return dg.AssetSelection.assets(*watch)
 
 
 def model_job(spec: ProjectSpec, *, watched: bool = True) -> dg.UnresolvedAssetJobDefinition:

@@ -43,11 +43,15 @@ def expert_keys(spec: ProjectSpec) -> list[dg.AssetKey]:
 def keys_of_stages(spec: ProjectSpec, stages: tuple[str, ...] | list[str]) -> list[dg.AssetKey]:
     """Return all asset keys of `stages`, upstream first; `adapters` includes the shared start."""
     keys: list[dg.AssetKey] = []
-    for stage in STAGES:
+    for stage in stages_of_project(spec):
         if stage in stages:
+            start = [start_key(spec)] if spec.task == "classification" else []
             keys += (
-                [start_key(spec), *expert_keys(spec)]
-                if stage == "adapters"
-                else [stage_key(spec, stage)]
+                [*start, *expert_keys(spec)] if stage == "adapters" else [stage_key(spec, stage)]
             )
     return keys
+
+
+def stages_of_project(spec: ProjectSpec) -> tuple[str, ...]:
+    """Return the stages that a project has: a causal one labels and cleans nothing."""
+    return STAGES if spec.task == "classification" else ("raw", *MODEL_STAGES)

@@ -17,6 +17,7 @@ from assets.automation import (
 from assets.coverage import coverage_checks
 from assets.sensors import missing_days_sensor
 from assets.stages.adapters import adapter_asset, start_asset
+from assets.stages.causal import causal_assets
 from assets.stages.cleaned import cleaned_asset
 from assets.stages.evaluation import evaluation_asset
 from assets.stages.merged_model import merged_model_asset
@@ -73,13 +74,7 @@ def project_definitions(project: LoadedProject, *, watched: bool = True) -> dg.D
     spec = project.spec
     assets = [
         raw_asset(project),
-        weak_labels_asset(project),
-        cleaned_asset(project),
-        watch_asset(project),
-        start_asset(project),
-        *(adapter_asset(project, expert.name) for expert in spec.experts),
-        merged_model_asset(project),
-        evaluation_asset(project),
+        *(causal_assets(project) if spec.task == "causal" else _classifier_assets(project)),
     ]
     days, staleness = daily_job(spec, watched=watched), staleness_job(spec)
     return dg.Definitions(
@@ -103,3 +98,15 @@ def project_definitions(project: LoadedProject, *, watched: bool = True) -> dg.D
             *alert_sensors(project),
         ],
     )
+
+
+def _classifier_assets(project: LoadedProject) -> list[dg.AssetsDefinition]:
+    return [
+        weak_labels_asset(project),
+        cleaned_asset(project),
+        watch_asset(project),
+        start_asset(project),
+        *(adapter_asset(project, expert.name) for expert in project.spec.experts),
+        merged_model_asset(project),
+        evaluation_asset(project),
+    ]

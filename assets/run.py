@@ -134,7 +134,8 @@ def build(
 
 
 def _keys(spec: ProjectSpec, stages: list[str]) -> list[dg.AssetKey]:
-    watch = [stage_key(spec, WATCH)] if WATCH in stages else []
+    watched = WATCH in stages and spec.task == "classification"
+    watch = [stage_key(spec, WATCH)] if watched else []
     return [*keys_of_stages(spec, stages), *watch]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.keys import stage_key
+from assets.keys import DAILY_STAGES, keys_of_stages
 from assets.partitions import complete_days
 from fm_platform.spec import ProjectSpec
 
@@ -18,7 +18,7 @@ def missing_days_sensor(spec: ProjectSpec) -> dg.SensorDefinition:
     It starts nothing: a hole may be meant, and a backfill is a person's decision. A schedule that
     was down catches up at most five ticks, so holes do happen.
     """
-    key = stage_key(spec, "cleaned")
+    key = keys_of_stages(spec, DAILY_STAGES)[-1]
 
     @dg.sensor(
         name=f"{spec.name}_missing_days",

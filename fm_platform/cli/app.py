@@ -166,6 +166,9 @@ def results(project: Project, as_json: AsJson = False) -> None:
         raise FMError(
             f"project {project!r} has not been evaluated yet", next_step=f"fm run {project}"
         )
+    if version.config.get("task") == "causal":
+        typer.echo(render.answers_text(version, as_json=as_json))
+        return
     table = EvaluationTable.from_json(version.metrics["evaluation"])
     told = table.to_json(project, version.content_hash)
     typer.echo(json.dumps(told, indent=1) if as_json else table.to_text())
@@ -182,7 +185,7 @@ def predict(
     model: Annotated[str, typer.Option(help="Any version, as in fm lineage.")] = "champion",
     as_json: AsJson = False,
 ) -> None:
-    """Classify texts with the champion, or with any version."""
+    """Classify texts, or answer them, with the champion or with any version."""
     from fm_platform.stages.serving import predict as answer
     from fm_platform.workspace import Workspace
 

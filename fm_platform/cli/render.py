@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
 from fm_platform import display
+from fm_platform.lineage.records import ArtifactVersion
 from fm_platform.spec.load import LoadedProject
 
 
@@ -128,9 +130,31 @@ def behaviour_text(found: Mapping[str, Any]) -> str:
 
 def predictions_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return label, confidence and text a line, and how to ask for the model that answered."""
+    if rows and "answer" in rows[0]:
+        told = table([(row["text"], row["answer"]) for row in rows], ("prompt", "answer"))
+        return f"{told}\n\nfm lineage {rows[0]['prediction_id']}"
     lines = [(row["label"], f"{row['confidence']:.3f}", row["text"]) for row in rows]
     told = table(lines, ("label", "confidence", "text"))
     return f"{told}\n\nfm lineage {rows[0]['prediction_id']}" if rows else told
+
+
+def answers_text(version: ArtifactVersion, *, as_json: bool) -> str:
+    """Return the evaluation of a causal model: loss and exactness of answers, and the gate."""
+    rows, gate = version.metrics["rows"], version.metrics["gate"]
+    if as_json:
+        told = {"project": version.project, "evaluation": version.content_hash, "rows": rows}
+        return json.dumps({**told, "gate": gate}, indent=1)
+    head = ("system", "source", "pairs", "nats a token", "interval", "word for word")
+    lines = [
+        (
+            row["system"], row["source"], f"{row['n']:,}", f"{row['answer_loss']:.3f}",
+            f"{row['low']:.3f}-{row['high']:.3f}",
+            "-" if row["exact_match"] is None else f"{row['exact_match']:.0%}",
+        )
+        for row in rows
+    ]  # fmt: skip
+    verdict = "promoted" if gate["promote"] else "refused"
+    return f"{table(lines, head)}\n\ngate: {verdict}: {gate['reason']}"
 
 
 def finding_text(finding: Mapping[str, Any]) -> str:

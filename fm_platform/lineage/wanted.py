@@ -14,6 +14,7 @@ from fm_platform.lineage import recipes
 from fm_platform.lineage.continuing import Past, no_past
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
 from fm_platform.lineage.reviews import Standing
+from fm_platform.lineage.wanted_causal import wanted_of_causal
 from fm_platform.lineage.wanted_models import ModelWants
 from fm_platform.lineage.wanting import Function, Probe, Wanted
 from fm_platform.spec.cleaning import ExactDuplicatesRule, LabelNoiseRule, NearDuplicatesRule
@@ -48,6 +49,10 @@ class Wants(ModelWants):
         self._gold_keys: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[Wanted]:
+        if self.spec.task == "causal":
+            yield from (self._raw(day) for day in self.days)
+            yield from wanted_of_causal(self)
+            return
         for day in self.days:
             yield self._raw(day)
             if self.learning or self._noise_rules():

@@ -35,6 +35,7 @@ class Probe:
         source_ids: Day -> source name -> id of what it holds.
         functions: The labeling functions, in order.
         base: Content hash of the base model.
+        chat: Hash of the chat template in the folder of the base model; empty where none is used.
         where: Where a change of the project, or of the code, was made; see `causes.Where`.
     """
 
@@ -42,6 +43,7 @@ class Probe:
     source_ids: Callable[[str], Mapping[str, str]]
     functions: Callable[[], Sequence[Function]]
     base: Callable[[], str]
+    chat: Callable[[], str] = str
     where: Where = nowhere
 
 

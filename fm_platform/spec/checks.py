@@ -31,6 +31,8 @@ COLUMN_WORDS = (
 """Columns that `raw` has anyway, or that a connector gives for another purpose."""
 UNMERGED_METHODS = ("adalora", "bitfit", "dora", "ia3", "prompt")
 """Ways of training for callers of the library: a project merges what it trains."""
+CAUSAL_METHODS = ("lora", "rslora")
+CLASSIFIER_MERGES = ("fisher", "regmean")
 DERIVED_COLUMNS = ("char_count", "source", "word_count")
 """Columns a declared labeling function may read without a contract for them."""
 
@@ -53,6 +55,7 @@ def cross_problems(data: Mapping[str, Any]) -> list[Problem]:
         *_people(data),
         *_required(data),
         *_covered(data),
+        *(_causal(data) if data.get("task") == "causal" else ()),
     ]
     names = _names(sources)
     for i, expert in experts:
@@ -215,6 +218,31 @@ def _covered(data: Mapping[str, Any]) -> Iterator[Problem]:
         for name in _mapping(needs):
             if classes and name not in classes:
                 yield (*place, str(name)), unknown("class", str(name), classes)
+
+
+def _causal(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what a project of prompts and answers names and has not, or declares in vain."""
+    columns, declared = _contracted(data), _mapping(data.get("instruction"))
+    answer = declared.get("answer", "answer")
+    if isinstance(answer, str) and answer not in columns:
+        yield ("instruction", "answer"), unknown("column", answer, sorted(map(str, columns)))
+    for name in _named_columns(declared.get("template")):
+        if name not in (*columns, "source"):
+            told = unknown("column", name, sorted({*map(str, columns), "source"}))
+            yield ("instruction", "template"), told
+    training, merge = _mapping(data.get("training")), _mapping(data.get("merge"))
+    if training.get("method", "lora") not in CAUSAL_METHODS:
+        told = f"a causal model is trained by {' or '.join(CAUSAL_METHODS)}"
+        yield ("training", "method"), told
+    for name in ("frozen_layers", "continue"):
+        if training.get(name):
+            yield ("training", name), "causal models are trained in full depth, from their base"
+    if merge.get("method") in CLASSIFIER_MERGES:
+        yield ("merge", "method"), f"{merge['method']} measures what experts know of classes"
+    if merge.get("max_loss") is not None:
+        yield ("merge", "max_loss"), "it is about the accuracy of classes"
+    if data.get("alerts"):
+        yield ("alerts",), "the days of a causal project are not watched"
 
 
 def _named_columns(template: Any) -> tuple[str, ...]:

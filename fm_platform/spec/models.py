@@ -21,6 +21,7 @@ from fm_platform.spec.cleaning import DEFAULT_RULES, CleaningRule
 from fm_platform.spec.coverage import Coverage as Coverage
 from fm_platform.spec.evaluation import Evaluation as Evaluation
 from fm_platform.spec.evaluation import Gate as Gate
+from fm_platform.spec.instruction import Instruction as Instruction
 from fm_platform.spec.labeling import AnnotatorFunction as AnnotatorFunction
 from fm_platform.spec.labeling import DeclaredFunction as DeclaredFunction
 from fm_platform.spec.labeling import ExemplarFunction as ExemplarFunction
@@ -234,7 +235,11 @@ class ProjectSpec(Part):
     name: Name
     description: str = ""
     owners: tuple[str, ...] = ("team:ml-platform",)
-    taxonomy: Taxonomy
+    task: Literal["classification", "causal"] = Field(
+        default="classification", description="classes of texts, or answers to prompts"
+    )
+    taxonomy: Taxonomy = Field(description="the classes; a causal project has none")
+    instruction: Instruction = Instruction()
     calendar: Calendar
     sources: tuple[Source, ...] = Field(min_length=1)
     contract: Contract = Contract()
@@ -263,6 +268,13 @@ class ProjectSpec(Part):
                 names = [s.get("name") if isinstance(s, dict) else s.name for s in sources]
                 if all(isinstance(name, str) for name in names):
                     return {**data, "experts": [{"name": "all", "sources": names}]}
+        return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_classes_to_declare(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("task") == "causal" and "taxonomy" not in data:
+            return {**data, "taxonomy": {"classes": ["answered", "unanswered"]}}
         return data
 
     @field_validator("owners")

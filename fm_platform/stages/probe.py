@@ -30,11 +30,19 @@ def probe(ws: Workspace, project: LoadedProject) -> Probe:
 
     @cache
     def functions() -> Sequence[LabelingFunction]:
+        if project.spec.task == "causal":  # it labels nothing
+            return ()
         return load_functions(project.spec, project.directory)
 
     @cache
     def base() -> str:
         return resolve_base_model(project.spec.base_model, project.directory).content_hash
+
+    @cache
+    def chat() -> str:
+        from fm_platform.stages.causal import chat_of
+
+        return chat_of(project)
 
     def source_ids(day: str) -> Mapping[str, str]:
         return {name: c.content_id(day) for name, c in connectors(ws, project, day).items()}
@@ -45,5 +53,5 @@ def probe(ws: Workspace, project: LoadedProject) -> Probe:
 
     return Probe(
         days=lambda: project_days(project), source_ids=source_ids, functions=functions, base=base,
-        where=where,
+        chat=chat, where=where,
     )  # fmt: skip

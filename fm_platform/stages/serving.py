@@ -23,6 +23,7 @@ from fm_platform.workspace import Workspace, project_root
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fm_platform.training.instruct import Answering
     from fm_platform.training.predict import Classifier
 
 
@@ -42,6 +43,8 @@ def predict(
     from fm_platform.training.predict import predict_probabilities
 
     version = resolve(ws.ledger, project, reference)
+    if version.config.get("task") == "causal":
+        return _answers(ws, version, texts)
     model = servable(ws, version)
     classes = [str(name) for name in version.config["classes"]]
     length = int(version.config["training"]["max_tokens"])
@@ -61,6 +64,46 @@ def predict(
     ]
 
 
+def _answers(ws: Workspace, version: ArtifactVersion, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Return text, answer, model and prediction id for each prompt."""
+    from fm_platform.training.answering import generate
+
+    answering = answerable(ws, version)
+    columns = answering.dialogue.instruction.columns
+    if len(columns) != 1:
+        raise FMError(
+            f"{version_name(version)} is asked with several columns, not with one text",
+            found=", ".join(columns),
+            next_step="use fm_platform.training.answering.generate",
+        )
+    told = generate(answering, [{columns[0]: text} for text in texts])
+    return [
+        {
+            "text": text,
+            "answer": answer,
+            "model": version.content_hash,
+            "prediction_id": prediction_id(
+                version.content_hash, sha256_hex(text.encode("utf-8", "replace"))[:32]
+            ),
+        }
+        for text, answer in zip(texts, told, strict=True)
+    ]
+
+
+def answerable(ws: Workspace, version: ArtifactVersion) -> Answering:
+    """Load a causal model with every byte verified, if it may answer; errors as `servable`."""
+    from fm_platform.training.instruct import (
+        causal_base,
+        load_answering,
+        load_answering_adapter,
+    )
+
+    if version.kind == "merged_model":
+        return load_answering(ws.model_path(version))
+    _require_evaluated(ws, version)
+    return load_answering_adapter(causal_base(base_for(ws, version)), ws.model_path(version))
+
+
 def servable(ws: Workspace, version: ArtifactVersion) -> Classifier:
     """Load a model with every byte verified, if it may answer.
 
@@ -72,6 +115,11 @@ def servable(ws: Workspace, version: ArtifactVersion) -> Classifier:
 
     if version.kind == "merged_model":  # it carries its base
         return load_classifier(ws.model_path(version))
+    _require_evaluated(ws, version)
+    return load_adapter(base_for(ws, version), ws.model_path(version))
+
+
+def _require_evaluated(ws: Workspace, version: ArtifactVersion) -> None:
     if version.kind not in MODELS:
         raise FMError(
             f"{version_name(version)} does not answer texts",
@@ -85,7 +133,6 @@ def servable(ws: Workspace, version: ArtifactVersion) -> Classifier:
             expected=f"an evaluation of it on base {str(base_of(ws.ledger, version))[:12]}",
             next_step=f"fm run {version.project} evaluates every adapter in use",
         )
-    return load_adapter(base_for(ws, version), ws.model_path(version))
 
 
 def base_for(ws: Workspace, version: ArtifactVersion) -> BaseModel:

@@ -37,6 +37,9 @@ def examine(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
     """
     spec = project.spec
     yield Finding("project file", OK, f"{project.file.name}: no mistakes")
+    if spec.task == "causal":
+        yield from _examine_causal(ws, project)
+        return
     yield Finding(
         "taxonomy", OK, f"version {spec.taxonomy.version}: {', '.join(spec.taxonomy.classes)}"
     )
@@ -61,6 +64,19 @@ def examine(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
         yield from serving_findings(ws, champion)
 
 
+def _examine_causal(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
+    """Yield what was looked at of a project of prompts and answers."""
+    spec = project.spec
+    missing = [*requirement_findings(ws.home.ledger_url)]
+    yield from missing
+    yield from environment_findings(ws, spec)
+    declared = ws.ledger.latest(spec.name, "spec", "spec")
+    base, found = base_findings(project, ws.ledger.get(declared.id) if declared else None)
+    yield from found
+    if base is not None and not failing(missing):
+        yield from tokenizer_findings(base, spec)
+
+
 def require_ready(project: LoadedProject, stages: Collection[str]) -> None:
     """Refuse a run that could only fail later; takes milliseconds beside the hash of the base.
 
@@ -72,7 +88,7 @@ def require_ready(project: LoadedProject, stages: Collection[str]) -> None:
         FMError: With everything that is missing or wrong.
     """
     found = [*requirement_findings()]
-    if set(stages) - {"raw"}:
+    if set(stages) - {"raw"} and project.spec.task == "classification":
         found += function_findings(project)
     if set(stages) & {"adapters", "merged_model", "evaluation"}:
         found += base_findings(project, None)[1]

@@ -15,7 +15,9 @@ from typing import Any
 
 from fm_platform.errors import FMError, MissingArtifactError, StoreError
 from fm_platform.lineage import ArtifactVersion, RunContext
+from fm_platform.lineage.causal_recipes import CODE as CAUSAL_CODE
 from fm_platform.lineage.causes import Before, differences
+from fm_platform.lineage.fingerprints import code_fingerprint
 from fm_platform.lineage.recipes import code_version, environment_of, works_as
 from fm_platform.lineage.records import Slot
 from fm_platform.lineage.refs import version_name
@@ -24,6 +26,9 @@ from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
 from fm_platform.stages.adapters import build_adapter, build_start
 from fm_platform.stages.annotations import KIND, save
+from fm_platform.stages.causal import build_causal_adapter
+from fm_platform.stages.causal_evaluation import build_causal_evaluation
+from fm_platform.stages.causal_model import build_causal_model
 from fm_platform.stages.cleaned import build_cleaned
 from fm_platform.stages.common import Reporter
 from fm_platform.stages.continuing import build_replay
@@ -53,6 +58,12 @@ _BUILD: Mapping[str, Build] = {
     "adapter": lambda ws, p, v, log: build_adapter(ws, p, v.name, _RUN, log),
     "merged_model": lambda ws, p, v, log: build_merged_model(ws, p, _RUN, log),
     "evaluation": lambda ws, p, v, log: build_evaluation(ws, p, _RUN, log),
+}
+_BUILD_CAUSAL: Mapping[str, Build] = {
+    **_BUILD,
+    "adapter": lambda ws, p, v, log: build_causal_adapter(ws, p, v.name, _RUN, log),
+    "merged_model": lambda ws, p, v, log: build_causal_model(ws, p, _RUN, log),
+    "evaluation": lambda ws, p, v, log: build_causal_evaluation(ws, p, _RUN, log),
 }
 
 
@@ -172,7 +183,8 @@ def reproduce(
             _put_reviews(ws, again, version)
         elif any(item.role == "annotations" for item in version.inputs):
             _put_annotations(ws, again, version, then)
-        _BUILD[version.kind](again, then, version, log)
+        build = _BUILD_CAUSAL if then.spec.task == "causal" else _BUILD
+        build[version.kind](again, then, version, log)
         compared, built = _compare(again, version)
         done.append(compared)
         if built is None or compared.state != EQUAL:
@@ -287,6 +299,8 @@ def _changed(ws: Workspace, versions: Sequence[ArtifactVersion]) -> Iterator[str
     for version in versions:
         kind = works_as(version.kind, (item.role for item in version.inputs))
         code, environment = code_version(kind, version.config), environment_of(kind)
+        if version.config.get("task") == "causal":
+            code = code_fingerprint(*CAUSAL_CODE[version.kind])
         lines: list[str] = []
         if version.environment != environment:
             before = ws.ledger.document(version.environment)
