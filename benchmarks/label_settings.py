@@ -26,7 +26,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fm_platform.labeling import candidates, dependence
-from fm_platform.labeling.candidates import METHODS, Gold, fit_all, fit_with_gold, judge, part_of
+from fm_platform.labeling.candidates import (
+    METHODS,
+    Gold,
+    fit_all,
+    fit_with_gold,
+    judge,
+    part_of,
+    without_groups,
+)
 from fm_platform.labeling.dependence import find_groups, sample_of
 from fm_platform.labeling.em import Settings
 from fm_platform.labeling.parameters import MAJORITY
@@ -149,7 +157,8 @@ def examine(seed: int) -> dict[str, Any]:
     fitted = {}
     for own in {(), drawn.groups, *groups.values()}:
         part = part_of("*", patterns, weights, drawn.classes, NO_SETS)
-        fit_all(part, [m for listed in METHODS.values() for m in listed], own, Settings())
+        methods = [m for listed in METHODS.values() for m in listed]
+        fit_all(part, methods if own else without_groups(methods), own, Settings())
         fitted[own] = part
     best = {own: max(part.fit, key=part.fit.__getitem__) for own, part in fitted.items()}
     for gain, own in groups.items():

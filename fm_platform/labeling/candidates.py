@@ -118,7 +118,7 @@ def fit_all(
 
     Args:
         part: Gets the models and how well they fit.
-        methods: Names of methods; grouped ones are left out where there is no group.
+        methods: Names of methods; see `without_groups` for where there is no group.
         groups: Functions that copy one another.
         settings: How EM runs.
         start: A model of the day before, where EM starts.
@@ -135,14 +135,22 @@ def fit_all(
             part.models[method] = fit_triplet(sample)
         else:
             kind, used = kind_of(method), groups if method.endswith(GROUPED) else ()
-            if method.endswith(GROUPED) and not groups:
-                continue
             model = run_em(packed[used], kind, settings, start=start)
             part.models[method] = model
             likelihood = log_likelihood(model, packed[used])
             part.fit[method] = (
                 likelihood + (0.0 if kind == SILENCE else coverage) - _price(model, kind, sample)
             )
+
+
+def without_groups(methods: Sequence[str]) -> list[str]:
+    """Return what is fitted where no function copies another: each counts once anyway.
+
+    Example:
+        >>> without_groups(["em_confusion", "em_confusion_grouped", "em_silence_grouped"])
+        ['em_confusion', 'em_silence']
+    """
+    return list(dict.fromkeys(method.removesuffix(GROUPED) for method in methods))
 
 
 def kind_of(method: str) -> Kind:

@@ -21,6 +21,7 @@ from fm_platform.labeling.candidates import (
     judge,
     plain_name,
     refined,
+    without_groups,
 )
 from fm_platform.labeling.choice import FEW_GOLD_ROWS, Verdict, compare
 from fm_platform.labeling.dependence import NO_MISFIT, find_groups, sample_of
@@ -85,6 +86,8 @@ class Selection:
         if "em_grouped" in self.spec.candidates:
             smaller = sample_of(pooled.patterns, pooled.weights, self.n_classes, pooled.sample.sets)
             self.copies = find_groups(smaller)
+        if not self.copies:
+            self.methods = without_groups(self.methods)
         for name, part in self.parts.items():
             before = self.start.likeliest.get(name) if self.start else None
             fit_all(part, self.methods, self.copies, self.settings, before)

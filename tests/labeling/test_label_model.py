@@ -76,6 +76,20 @@ def test_copies_count_once() -> None:
     assert accuracy(told, truth) > accuracy(majority_vote(copied, 2), truth) + 0.05
 
 
+@pytest.mark.parametrize("candidates", [("em_grouped",), ("triplet", "em_grouped"),
+                                        ("majority_vote", "em_grouped")])  # fmt: skip
+def test_where_nothing_is_copied_grouped_em_is_em(candidates: tuple[str, ...]) -> None:
+    votes, truth = independent(3_000, [0.95, 0.6, 0.6, 0.55, 0.55], prior=0.3)
+    spec = LabelModelSpec.model_validate({"candidates": candidates, "gold_weight": False})
+
+    fit = fit_label_model(votes, ["a"] * 3_000, NONE, NONE, 2, spec)
+
+    assert fit.copies == ()
+    assert {"em_one_coin", "em_confusion", "em_silence"} <= {r["method"] for r in fit.evidence}
+    told = fit.predict(votes, ["a"] * 3_000)
+    assert accuracy(told, truth) > accuracy(majority_vote(votes, 2), truth) + 0.05
+
+
 def test_gold_rows_that_speak_against_a_model_bring_majority_vote_back() -> None:
     # the votes look as if the first function were right: seven copies of noise agree with it
     votes, truth = independent(4_000, [0.8, 0.8, 0.8, 0.5, 0.5], prior=0.5)
