@@ -36,6 +36,7 @@ CHECKS: dict[str, dict[str, str]] = {
     },
     "evaluation": {
         "non_empty": "There are gold test rows.",
+        "leaks": "No gold test row that counts repeats a row that was trained on.",
         "gate": "The challenger is nowhere worse than the champion and meets what is required.",
     },
 }

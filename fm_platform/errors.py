@@ -32,6 +32,7 @@
     │   └── NonFiniteLossError        loss or gradient is NaN or infinite
     ├── MergeRefusedError         adapters that cannot be merged exactly
     ├── EvaluationError           nothing to evaluate, or inconsistent rows
+    │   └── LeakError                 too many test rows were trained on
     └── TrackingError             MLflow
         └── RegistryUnavailableError  not reachable now (retryable)
 
@@ -277,6 +278,10 @@ class MergeRefusedError(FMError, ValueError):
 
 class EvaluationError(FMError, ValueError):
     """There is nothing to evaluate, or predictions and gold rows do not match."""
+
+
+class LeakError(EvaluationError):
+    """More test rows than allowed repeat rows that models were trained on."""
 
 
 class TrackingError(FMError):

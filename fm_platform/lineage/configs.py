@@ -132,7 +132,7 @@ def _merge_without_effect(spec: ProjectSpec) -> set[str]:
 def evaluation(spec: ProjectSpec) -> Config:
     """Return what matters to an evaluation and its gate; what is not declared is in no recipe."""
     return {
-        "evaluation": _declared(spec.evaluation, "router", "behaviour"),
+        "evaluation": _declared(spec.evaluation, "router", "behaviour", "leaks"),
         "gate": _declared(spec.gate, "places", "together", "constraints"),
         "classes": classes(spec),
         **former(spec),

@@ -348,7 +348,7 @@ def evaluation_recipe(
 ) -> Recipe:
     """Return the recipe of an evaluation on the gold test rows of the window.
 
-    A router over the experts is fitted on the train rows of the days in `trained`.
+    A router is fitted on the train rows of `trained`; declared `leaks` are looked for there.
     """
     config = configs.evaluation(spec)
     inputs = (
@@ -360,10 +360,11 @@ def evaluation_recipe(
         *(day.as_input("gold", part="gold") for day in raw if "gold" in day.parts),
         *(
             day.as_input("router", part=source)
-            for day in trained
+            for day in (trained if spec.evaluation.router else ())
             for source in sorted({name for expert in spec.experts for name in expert.sources})
             if source in day.parts
         ),
+        *(day.as_input("leaks") for day in trained if day.rows and "leaks" in config["evaluation"]),
     )
     environment = environment_of(works_as("evaluation", (item.role for item in inputs)))
     seed = spec.evaluation.seed

@@ -134,7 +134,7 @@ class ModelWants:
             return Wanted(slot, lambda: (merged_slot,))
         days = self._window(last, self.spec.training.window_days)
         labels, raw = self._have("weak_labels", "weak_labels", days), self._have("raw", "raw", days)
-        trained = self._training_days()[0] if self.spec.evaluation.router else []
+        trained = self._training_days()[0]
         recipe = recipes.evaluation_recipe(
             self.spec, merged, start, adapters, self.champion(merged), labels, raw, trained
         )

@@ -10,6 +10,21 @@ from fm_platform.spec.behaviour import Behaviour
 from fm_platform.spec.part import Name, Part
 
 
+class Leaks(Part):
+    """Test rows that repeat a row of train, of any day of the training window.
+
+    Two texts are alike where the Jaccard similarity of their runs of `size` words (or characters)
+    is at least `similarity`. They are counted; `set_aside` leaves these test rows out, with the
+    reason in quarantine. Above `max_share` of the test rows nothing is evaluated.
+    """
+
+    action: Literal["report", "set_aside"] = "report"
+    max_share: float = Field(default=1.0, ge=0, le=1)
+    similarity: float = Field(default=0.7, gt=0, le=1)
+    unit: Literal["words", "characters"] = "words"
+    size: int = Field(default=3, ge=1, le=8)
+
+
 class Evaluation(Part):
     """What is measured on gold test rows."""
 
@@ -24,6 +39,7 @@ class Evaluation(Part):
         default=False, description="also the experts together, each text by who knows its kind"
     )
     behaviour: tuple[Behaviour, ...] = Field(default=(), description="what a model must do")
+    leaks: Leaks = Leaks()
     seed: int = 0
 
 

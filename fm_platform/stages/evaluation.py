@@ -15,7 +15,6 @@ from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import evaluation_recipe
 from fm_platform.spec.load import LoadedProject
-from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
 from fm_platform.stages.common import (
     CheckResult,
@@ -25,8 +24,9 @@ from fm_platform.stages.common import (
     summary,
 )
 from fm_platform.stages.decision import decide, previous_champion
+from fm_platform.stages.held_out import HeldOut, held_out
 from fm_platform.stages.models import load_plot, required, rows_of, save_plot, training_days
-from fm_platform.stages.window import in_classes_of_today, last_built_day, window
+from fm_platform.stages.window import last_built_day, window
 from fm_platform.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -60,11 +60,12 @@ def build_evaluation(
     width = spec.training.window_days
     labels = window(ws, spec, "weak_labels", "weak_labels", last, width)
     raws = window(ws, spec, "raw", "raw", last, width)
-    trained = training_days(ws, spec) if spec.evaluation.router else []
+    trained = training_days(ws, spec)
     recipe = evaluation_recipe(spec, merged, start, adapters, champion, labels, raws, trained)
 
     def compute(lease: Lease) -> Produced:
-        return _Evaluation(ws, project, merged, start, adapters, champion, labels, raws, log).write(
+        rows = held_out(ws, spec, labels, raws, trained, f"evaluation-{recipe.hash[:16]}")
+        return _Evaluation(ws, project, merged, start, adapters, champion, labels, rows, log).write(
             recipe, lease
         )
 
@@ -85,14 +86,14 @@ class _Evaluation:
         adapters: list[ArtifactVersion],
         champion: ArtifactVersion | None,
         labels: list[ArtifactVersion],
-        raws: list[ArtifactVersion],
+        held: HeldOut,
         log: Reporter,
     ) -> None:
         self.ws, self.project, self.spec = ws, project, project.spec
         self.merged, self.start, self.adapters, self.champion = merged, start, adapters, champion
         self.labels, self.log = labels, log
         self.classes = list(self.spec.taxonomy.classes)
-        self.rows = _test_rows(ws, self.spec, labels, raws)
+        self.rows, self.held = held.rows, held
         if self.rows.num_rows == 0:
             raise EvaluationError(
                 "there are no gold test rows to evaluate on",
@@ -233,11 +234,22 @@ class _Evaluation:
             self.spec.gate,
             self._requirements(behaviour, systems["merged_model"]),
         )
-        shown = {"behaviour": [found.to_json() for found in behaviour]} if behaviour else {}
+        shown: dict[str, Any] = {}
+        if behaviour:
+            shown["behaviour"] = [found.to_json() for found in behaviour]
         data = self._predictions(systems, recipe)
-        ref = tables.write(
-            self.ws, recipe, lease, "predictions", data, column="part", value=recipe.hash[:16]
-        )
+        refs = {
+            "predictions": tables.write(
+                self.ws, recipe, lease, "predictions", data, column="part", value=recipe.hash[:16]
+            )
+        }
+        if self.held.aside.num_rows:
+            refs["quarantine"] = tables.write(
+                self.ws, recipe, lease, "quarantine", self.held.aside, column="part",
+                value=f"evaluation-{recipe.hash[:16]}",
+            )  # fmt: skip
+            shown["set_aside"] = refs["quarantine"].content_hash
+        ref = refs["predictions"]
         content = fingerprint(
             {
                 "table": table.to_json(self.spec.name, ""),
@@ -250,11 +262,11 @@ class _Evaluation:
         self._report(content, systems["merged_model"])
         return Produced(
             content_hash=content,
-            location=tables.location({"predictions": ref}),
+            location=tables.location(refs),
             rows=ref.rows,
-            bytes=sum(file.bytes for file in ref.files),
+            bytes=sum(file.bytes for each in refs.values() for file in each.files),
             metrics={
-                **_summary(table, decision, behaviour),
+                **_summary(table, decision, behaviour, self.held),
                 "evaluation": table.to_json(self.spec.name, content),
                 "gate": decision.to_json(),
                 **shown,
@@ -346,33 +358,11 @@ def _sample(rows: pa.Table, most: int, seed: int) -> pa.Table:
     return rows.take(pa.array(np.sort(chosen)))
 
 
-def _test_rows(
-    ws: Workspace, spec: ProjectSpec, labels: list[ArtifactVersion], raws: list[ArtifactVersion]
-) -> pa.Table:
-    """Return weak labels joined with gold on the test rows that people labeled."""
-    by_day = {raw.partition: raw for raw in raws}
-    found = []
-    for version in labels:
-        raw = by_day.get(version.partition)
-        if raw is None or "test" not in version.parts:
-            continue
-        weak = tables.read(ws, version, "weak_labels")
-        weak = weak.filter(pc.equal(weak["split"], "test"))
-        gold = tables.read(ws, raw, "gold", ["row_id", "label", "rater_labels"])
-        gold = in_classes_of_today(gold, spec, "label")
-        position = pc.index_in(weak["row_id"], value_set=gold["row_id"].combine_chunks())
-        weak = weak.filter(pc.is_valid(position))
-        picked = gold.take(position.drop_null())
-        found.append(
-            weak.append_column("gold", picked["label"]).append_column(
-                "rater_labels", picked["rater_labels"]
-            )
-        )
-    return tables.combine(found, tables.WEAK_LABELS)
-
-
 def _summary(
-    table: EvaluationTable, decision: GateDecision, behaviour: tuple[BehaviourResult, ...]
+    table: EvaluationTable,
+    decision: GateDecision,
+    behaviour: tuple[BehaviourResult, ...],
+    held: HeldOut,
 ) -> dict[str, Any]:
     numbers = {f"merged_{k}": v for k, v in table.metrics("merged_model").items()}
     shown: dict[str, Any] = {
@@ -380,6 +370,8 @@ def _summary(
     }  # fmt: skip
     if decision.requirements:
         shown["requirements"] = [requirement.to_json() for requirement in decision.requirements]
+    if held.by_source:
+        shown["test rows that were trained on"] = held.by_source
     if behaviour:
         shown["behaviour"] = [found.record() for found in behaviour]
         numbers |= {f"behaviour_{found.name}": found.share for found in behaviour}
@@ -391,5 +383,6 @@ def _summary(
             CheckResult(
                 "non_empty", True, f"{table.rows[0].n} gold test rows.", {"rows": table.rows[0].n}
             ),
+            CheckResult("leaks", held.fair, held.told, held.numbers, blocking=False),
         ),
     )

@@ -125,7 +125,7 @@ class FakeStages:
             "cleaned": ("nothing_lost",),
             "watch": ("drift",),
             "merged_model": ("merge_is_exact",),
-            "evaluation": ("gate", "non_empty"),
+            "evaluation": ("gate", "leaks", "non_empty"),
         }.get(name, ("finite_loss",))
         return stage_result(
             name, day, reused=self.reused, blocking=self.blocking,

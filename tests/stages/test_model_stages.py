@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fm_platform.stages import tables
 from fm_platform.stages.predict import classifier
 from fm_platform.training.predict import predict_probabilities
 from tests.stages.small import Built, build_models
@@ -22,7 +23,7 @@ def test_the_chain_learns_what_the_words_say(built: Built) -> None:
     }  # fmt: skip
     assert scores["label_model"] > 0.95
     assert scores["merged_model"] > 0.8
-    assert all(check.passed for result in results.values() for check in result.checks)
+    assert all(c.passed or not c.blocking for result in results.values() for c in result.checks)
 
 
 def test_the_first_model_becomes_champion_and_answers(built: Built) -> None:
@@ -68,13 +69,14 @@ def test_a_damaged_model_is_built_again_bit_for_bit(built: Built, name: str) -> 
     ws.models.verify(version.content_hash)
 
 
-def test_a_model_that_fails_a_required_behaviour_is_refused_by_name(built: Built) -> None:
+def test_an_evaluation_names_what_it_refuses_and_what_it_leaves_out(built: Built) -> None:
     from dataclasses import replace
 
     from pydantic import TypeAdapter
 
     from fm_platform.lineage import RunContext
     from fm_platform.spec.behaviour import Behaviour
+    from fm_platform.spec.evaluation import Leaks
     from fm_platform.stages import SilentReporter
     from fm_platform.stages.evaluation import build_evaluation
 
@@ -91,18 +93,27 @@ def test_a_model_that_fails_a_required_behaviour_is_refused_by_name(built: Built
         },
     ]  # fmt: skip
     tests = tuple(TypeAdapter(Behaviour).validate_python(test) for test in declared)
-    evaluation = loaded.spec.evaluation.model_copy(update={"behaviour": tests})
+    alike = Leaks(action="set_aside", similarity=0.4)
+    changes = {"behaviour": tests, "leaks": alike}
+    evaluation = loaded.spec.evaluation.model_copy(update=changes)
     spec = loaded.spec.model_copy(update={"evaluation": evaluation})
 
     result = build_evaluation(ws, replace(loaded, spec=spec), RunContext(), SilentReporter())
 
     found = {record["name"]: record for record in result.tables["behaviour"]}
     assert (found["praise"]["ok"], found["backwards"]["ok"]) == (True, False)
-    assert found["blame_hurts"]["share"] > 0.7
+    assert found["blame_hurts"]["share"] > 0.6
     (gate,) = [check for check in result.checks if check.name == "gate"]
     assert not gate.passed
     assert "ehaviour test 'backwards' passes in 0 of 1 cases" in gate.description
     assert ws.ledger.decisions("small")[-1]["kind"] == "refusal"
+    (leaks,) = [check for check in result.checks if check.name == "leaks"]
+    aside = tables.read(ws, result.version, "quarantine")
+    told = tables.read(ws, result.version, "predictions", ["row_id"])["row_id"].to_pylist()
+    assert leaks.passed
+    assert aside.num_rows == leaks.metadata["leaked"] > 0
+    assert len(set(told)) == leaks.metadata["test_rows"] - aside.num_rows
+    assert not set(told) & set(aside["row_id"].to_pylist())
     stored = str(result.version.metrics["behaviour"])
     assert "chat2026" not in stored  # rows by id only
     assert "mail2026" not in stored

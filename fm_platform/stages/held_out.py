@@ -1,0 +1,233 @@
+"""The gold test rows that models are evaluated on, and which of them were there to train on.
+
+Cleaning keeps the texts of test rows out of the days that come after them, where the project
+declares a rule of duplicates. A test row whose text came earlier, in a row of train, is found
+only here: by then models have been trained on it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fm_platform.cleaning.near import Inverted, near_known
+from fm_platform.cleaning.shingles import shingles
+from fm_platform.errors import LeakError
+from fm_platform.lineage import ArtifactVersion
+from fm_platform.sources.ingest import text_key
+from fm_platform.spec.evaluation import Leaks
+from fm_platform.spec.models import ProjectSpec
+from fm_platform.stages import tables
+from fm_platform.stages.window import in_classes_of_today
+from fm_platform.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A test row that a training row repeats.
+
+    Attributes:
+        row: Position among the test rows.
+        row_id: Of the training row.
+        day: Of the training row.
+        similarity: Jaccard similarity of their shingles; 1 where the text is the same.
+        exact: Whether the texts differ in case, width and white space only.
+    """
+
+    row: int
+    row_id: str
+    day: str
+    similarity: float
+    exact: bool
+
+    def told(self) -> str:
+        """Return why the row is no fair test, without text."""
+        alike = "the same text as" if self.exact else f"{self.similarity:.2f} alike with"
+        return f"{alike} train row {self.row_id} of {self.day}"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a model is evaluated on.
+
+    Attributes:
+        rows: Gold test rows, without those that are set aside.
+        aside: Rows of the quarantine: test rows that are not evaluated on.
+        fair: Whether no row that counts was trained on.
+        told: How many were, in a sentence.
+        numbers: The same as numbers.
+        by_source: How many rows of each source leaked, as a table.
+    """
+
+    rows: pa.Table
+    aside: pa.Table
+    fair: bool
+    told: str
+    numbers: dict[str, Any]
+    by_source: list[dict[str, Any]]
+
+
+def held_out(
+    ws: Workspace,
+    spec: ProjectSpec,
+    labels: Sequence[ArtifactVersion],
+    raws: Sequence[ArtifactVersion],
+    trained: Sequence[ArtifactVersion],
+    part: str,
+) -> HeldOut:
+    """Return the gold test rows of some days, held against the rows that were trained on.
+
+    Args:
+        ws: Where they are.
+        spec: The project; `evaluation.leaks` says what is alike and what becomes of it.
+        labels: `weak_labels` of the days.
+        raws: `raw` of the days.
+        trained: `cleaned` of the training window; one day is in memory at a time.
+        part: Of the quarantine, for the rows that are set aside.
+
+    Raises:
+        LeakError: If more rows leaked than the project allows.
+    """
+    declared = spec.evaluation.leaks
+    rows = test_rows(ws, spec, labels, raws)
+    leaks = find_leaks(ws, declared, rows, trained)
+    count = rows.num_rows
+    by_source = _by_source(rows, leaks)
+    if count and len(leaks) / count > declared.max_share:
+        raise LeakError(
+            "too many test rows repeat rows that models were trained on",
+            where=f"gold test rows of {spec.name}, {len(trained)} days of training",
+            expected=f"at most {declared.max_share:.1%}",
+            found=f"{_told(leaks, count)}; by source: "
+            + ", ".join(f"{r['source']} {r['leaked']} of {r['test rows']}" for r in by_source),
+            next_step="cleaning rule near_duplicates (or exact_duplicates) with the window of the"
+            " training keeps later repeats out; evaluation.leaks.action: set_aside leaves these"
+            " test rows out",
+        )
+    aside = declared.action == "set_aside"
+    told = f"{_told(leaks, count)}."
+    if leaks:
+        told += (
+            " They are set aside, in quarantine." if aside else
+            " The scores count them: evaluation.leaks.action: set_aside leaves them out."
+        )  # fmt: skip
+    exact = sum(leak.exact for leak in leaks)
+    numbers = {"leaked": len(leaks), "exact": exact, "test_rows": count, "set_aside": aside}
+    gone = leaks if aside else []
+    kept = [True] * count
+    for leak in gone:
+        kept[leak.row] = False
+    return HeldOut(
+        rows.filter(pa.array(kept, pa.bool_())), _quarantine(rows, gone, part),
+        aside or not leaks, told, numbers, by_source,
+    )  # fmt: skip
+
+
+def find_leaks(
+    ws: Workspace, declared: Leaks, rows: pa.Table, trained: Sequence[ArtifactVersion]
+) -> list[Leak]:
+    """Return the rows that a train row of some days repeats, exactly or nearly, in their order.
+
+    Of several, the same text is named before one that is alike, then the earliest.
+    """
+    texts = rows["text"].to_pylist() if rows.num_rows else []
+    documents = shingles(texts, declared.size, declared.unit)
+    keys: dict[str, list[int]] = {}
+    for row, text in enumerate(texts):
+        keys.setdefault(text_key(text), []).append(row)
+    found: dict[int, Leak] = {}
+    for day in trained:
+        if not day.rows or not texts:
+            continue
+        known = tables.read(ws, day, "cleaned", ["row_id", "text", "split"])
+        known = known.filter(pc.equal(known["split"], "train")).sort_by("row_id")
+        ids, others, name = known["row_id"].to_pylist(), known["text"].to_pylist(), day.partition
+        for row_id, other in zip(ids, others, strict=True):
+            for row in keys.get(text_key(other), ()):
+                if row not in found or not found[row].exact:
+                    found[row] = Leak(row, row_id, str(name), 1.0, True)
+        index = Inverted.of(shingles(others, declared.size, declared.unit))
+        pairs = near_known(documents, index, declared.similarity)
+        for left, right, alike in zip(
+            pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist(), strict=True
+        ):
+            found.setdefault(right, Leak(right, ids[left], str(name), alike, False))
+    return [found[row] for row in sorted(found)]
+
+
+def test_rows(
+    ws: Workspace,
+    spec: ProjectSpec,
+    labels: Sequence[ArtifactVersion],
+    raws: Sequence[ArtifactVersion],
+) -> pa.Table:
+    """Return weak labels joined with gold on the test rows that people labeled."""
+    by_day = {raw.partition: raw for raw in raws}
+    found = []
+    for version in labels:
+        raw = by_day.get(version.partition)
+        if raw is None or "test" not in version.parts:
+            continue
+        weak = tables.read(ws, version, "weak_labels")
+        weak = weak.filter(pc.equal(weak["split"], "test"))
+        gold = tables.read(ws, raw, "gold", ["row_id", "label", "rater_labels"])
+        gold = in_classes_of_today(gold, spec, "label")
+        position = pc.index_in(weak["row_id"], value_set=gold["row_id"].combine_chunks())
+        weak = weak.filter(pc.is_valid(position))
+        picked = gold.take(position.drop_null())
+        found.append(
+            weak.append_column("gold", picked["label"]).append_column(
+                "rater_labels", picked["rater_labels"]
+            )
+        )
+    return tables.combine(found, tables.WEAK_LABELS)
+
+
+def _told(leaks: Sequence[Leak], count: int) -> str:
+    exact = sum(leak.exact for leak in leaks)
+    return (
+        f"{len(leaks):,} of {count:,} gold test rows repeat a row that was trained on"
+        f" ({exact:,} exactly, {len(leaks) - exact:,} nearly)"
+    )
+
+
+def _by_source(rows: pa.Table, leaks: Sequence[Leak]) -> list[dict[str, Any]]:
+    if not leaks:
+        return []
+    sources = rows["source"].to_pylist()
+    every, exact = Counter(sources), Counter(sources[leak.row] for leak in leaks if leak.exact)
+    leaked = Counter(sources[leak.row] for leak in leaks)
+    return [
+        {
+            "source": source,
+            "test rows": every[source],
+            "leaked": leaked[source],
+            "exact": exact[source],
+        }
+        for source in sorted(leaked)
+    ]
+
+
+def _quarantine(rows: pa.Table, leaks: Sequence[Leak], part: str) -> pa.Table:
+    listed = []
+    for leak in leaks:
+        row = rows.select(["row_id", "day", "source", "text"]).slice(leak.row, 1).to_pylist()[0]
+        listed.append(
+            {
+                **{name: row[name] for name in ("row_id", "day", "source")},
+                "stage": "evaluation",
+                "rule": "leak",
+                "reason": leak.told(),
+                "column": "text",
+                "before": row["text"],
+                "after": None,
+                "removed": True,
+                "part": part,
+            }
+        )
+    return pa.Table.from_pylist(listed, tables.QUARANTINE)
