@@ -11,6 +11,7 @@ from fm_platform.lineage.fingerprints import (
     environment_fingerprint,
 )
 from fm_platform.lineage.records import Input, Readable, Recipe
+from fm_platform.spec.evaluation import Leaks
 from fm_platform.spec.models import Expert, ProjectSpec
 
 CODE = {
@@ -50,6 +51,7 @@ def merged(spec: ProjectSpec) -> Config:
 def evaluated(spec: ProjectSpec) -> Config:
     """Return what matters to an evaluation and its gate."""
     named = {"bootstrap_samples", "confidence_level", "seed"}
+    named |= {"leaks"} if spec.evaluation.leaks != Leaks() else set()
     return {
         "task": "causal",
         "evaluation": spec.evaluation.model_dump(mode="json", include=named),

@@ -7,11 +7,13 @@ log likelihood of a token, nats) and by the share of answers that it generates w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fm_platform.errors import EvaluationError
 from fm_platform.hashing import fingerprint
@@ -19,10 +21,12 @@ from fm_platform.lineage import ArtifactVersion, Produced, RunContext
 from fm_platform.lineage.causal_recipes import evaluation_recipe, sources_of
 from fm_platform.lineage.ledger import Lease
 from fm_platform.spec.load import LoadedProject
+from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
 from fm_platform.stages.causal import base_of, chat_of, encoded, of_split, pairs_of, raw_days
 from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
 from fm_platform.stages.decision import previous_champion
+from fm_platform.stages.held_out import HeldOut, held_against
 from fm_platform.stages.models import required
 from fm_platform.workspace import Workspace
 
@@ -55,9 +59,10 @@ def build_causal_evaluation(
         spec, merged, adapters, champion, days, base.content_hash, chat_of(project)
     )
 
-    def compute(_lease: Lease) -> Produced:
-        tested = of_split(pairs_of(ws, spec, days, sources_of(spec)), "test")
-        found = _Measured(ws, project, tested, log)
+    def compute(lease: Lease) -> Produced:
+        part = f"evaluation-{recipe.hash[:16]}"
+        held = held_pairs(spec, pairs_of(ws, spec, days, sources_of(spec)), part)
+        found = _Measured(ws, project, held.rows, log)
         found.measure("merged_model", merged)
         if champion is not None:
             found.measure("champion", champion)
@@ -65,12 +70,18 @@ def build_causal_evaluation(
             found.measure(f"expert:{adapter.name}", adapter)
         found.measure("base", None)
         gate, rows = found.gate(), found.rows()
-        shown = {"rows": rows, "gate": gate}
+        shown: dict[str, Any] = {"rows": rows, "gate": gate}
+        refs = {}
+        if held.aside.num_rows:
+            refs["quarantine"] = tables.write(
+                ws, recipe, lease, "quarantine", held.aside, column="part", value=part
+            )
+            shown["set_aside"] = refs["quarantine"].content_hash
         return Produced(
             content_hash=fingerprint(shown),
-            location={},
+            location=tables.location(refs) if refs else {},
             rows=len(found.pairs),
-            metrics={**_summary(rows, gate, len(found.pairs)), **shown},
+            metrics={**_summary(rows, gate, len(found.pairs), held), **shown},
         )
 
     built = tables.build(ws, recipe, compute, run)
@@ -196,7 +207,20 @@ class _Measured:
         return {"promote": not worse, "reason": reason, "value": value, "differences": found}
 
 
-def _summary(rows: list[dict[str, Any]], gate: Mapping[str, Any], pairs: int) -> dict[str, Any]:
+def held_pairs(spec: ProjectSpec, pairs: pa.Table, part: str) -> HeldOut:
+    """Return the test pairs, held against the train pairs by the text of the prompts."""
+    columns = [pairs[name].cast(pa.string()) for name in spec.instruction.columns]
+    text = pc.binary_join_element_wise(*columns, "\n", null_handling="skip")
+    asked = pairs.select(["row_id", "day", "source", "split"]).append_column("text", text)
+    held = held_against(spec, of_split(asked, "test"), [of_split(asked, "train")], part)
+    tested = of_split(pairs, "test")
+    kept = pc.is_in(tested["row_id"], held.rows["row_id"].combine_chunks())
+    return replace(held, rows=tested.filter(kept))
+
+
+def _summary(
+    rows: list[dict[str, Any]], gate: Mapping[str, Any], pairs: int, held: HeldOut
+) -> dict[str, Any]:
     overall = {row["system"]: row for row in rows if row["source"] == ALL}
     return summary(
         {"test_pairs": pairs, "answer_loss": overall["merged_model"]["answer_loss"],
@@ -204,6 +228,7 @@ def _summary(rows: list[dict[str, Any]], gate: Mapping[str, Any], pairs: int) ->
         {"answers": rows, **({"gate": gate["differences"]} if gate["differences"] else {})},
         (
             CheckResult("non_empty", True, f"{pairs} test pairs."),
+            CheckResult("leaks", held.fair, held.told, held.numbers, blocking=False),
             CheckResult("gate", bool(gate["promote"]), str(gate["reason"])),
         ),
     )  # fmt: skip

@@ -8,7 +8,7 @@ only here: by then models have been trained on it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,70 +93,90 @@ def held_out(
     Raises:
         LeakError: If more rows leaked than the project allows.
     """
-    declared = spec.evaluation.leaks
     rows = test_rows(ws, spec, labels, raws)
-    leaks = find_leaks(ws, declared, rows, trained)
-    count = rows.num_rows
+    days = (
+        tables.read(ws, day, "cleaned", ["row_id", "day", "text", "split"])
+        for day in trained
+        if day.rows
+    )
+    train = (rows.filter(pc.equal(rows["split"], "train")).sort_by("row_id") for rows in days)
+    return held_against(spec, rows, train, part)
+
+
+def held_against(
+    spec: ProjectSpec, rows: pa.Table, trained: Iterable[pa.Table], part: str
+) -> HeldOut:
+    """Return test rows, held against the rows that were trained on.
+
+    Args:
+        spec: The project; `evaluation.leaks` says what is alike and what becomes of it.
+        rows: Test rows: row_id, day, source, text and others.
+        trained: Train rows of a day, or of more: row_id, day, text.
+        part: Of the quarantine, for the rows that are set aside.
+
+    Raises:
+        LeakError: If more rows leaked than the project allows.
+    """
+    declared = spec.evaluation.leaks
+    leaks = find_leaks(declared, rows["text"].to_pylist() if rows.num_rows else [], trained)
+    count, exact = rows.num_rows, sum(leak.exact for leak in leaks)
     by_source = _by_source(rows, leaks)
+    told = (
+        f"{len(leaks):,} of {count:,} test rows repeat a row that was trained on"
+        f" ({exact:,} exactly, {len(leaks) - exact:,} nearly)"
+    )
     if count and len(leaks) / count > declared.max_share:
         raise LeakError(
             "too many test rows repeat rows that models were trained on",
-            where=f"gold test rows of {spec.name}, {len(trained)} days of training",
+            where=f"test rows of {spec.name}",
             expected=f"at most {declared.max_share:.1%}",
-            found=f"{_told(leaks, count)}; by source: "
+            found=f"{told}; by source: "
             + ", ".join(f"{r['source']} {r['leaked']} of {r['test rows']}" for r in by_source),
             next_step="cleaning rule near_duplicates (or exact_duplicates) with the window of the"
             " training keeps later repeats out; evaluation.leaks.action: set_aside leaves these"
             " test rows out",
         )
     aside = declared.action == "set_aside"
-    told = f"{_told(leaks, count)}."
     if leaks:
         told += (
-            " They are set aside, in quarantine." if aside else
-            " The scores count them: evaluation.leaks.action: set_aside leaves them out."
+            ". They are set aside, in quarantine" if aside else
+            ". The scores count them: evaluation.leaks.action: set_aside leaves them out"
         )  # fmt: skip
-    exact = sum(leak.exact for leak in leaks)
-    numbers = {"leaked": len(leaks), "exact": exact, "test_rows": count, "set_aside": aside}
     gone = leaks if aside else []
-    kept = [True] * count
-    for leak in gone:
-        kept[leak.row] = False
-    return HeldOut(
-        rows.filter(pa.array(kept, pa.bool_())), _quarantine(rows, gone, part),
-        aside or not leaks, told, numbers, by_source,
-    )  # fmt: skip
+    out = {leak.row for leak in gone}
+    kept = rows.filter(pa.array([row not in out for row in range(count)], pa.bool_()))
+    numbers = {"leaked": len(leaks), "exact": exact, "test_rows": count, "set_aside": aside}
+    fair = aside or not leaks
+    return HeldOut(kept, _quarantine(rows, gone, part), fair, f"{told}.", numbers, by_source)
 
 
-def find_leaks(
-    ws: Workspace, declared: Leaks, rows: pa.Table, trained: Sequence[ArtifactVersion]
-) -> list[Leak]:
-    """Return the rows that a train row of some days repeats, exactly or nearly, in their order.
+def find_leaks(declared: Leaks, texts: Sequence[str], trained: Iterable[pa.Table]) -> list[Leak]:
+    """Return which of some texts a train row repeats, exactly or nearly, in their order.
 
     Of several, the same text is named before one that is alike, then the earliest.
+
+    Args:
+        declared: What is alike.
+        texts: n texts of test rows.
+        trained: Train rows, some at a time: row_id, day, text.
     """
-    texts = rows["text"].to_pylist() if rows.num_rows else []
     documents = shingles(texts, declared.size, declared.unit)
     keys: dict[str, list[int]] = {}
     for row, text in enumerate(texts):
         keys.setdefault(text_key(text), []).append(row)
     found: dict[int, Leak] = {}
-    for day in trained:
-        if not day.rows or not texts:
-            continue
-        known = tables.read(ws, day, "cleaned", ["row_id", "text", "split"])
-        known = known.filter(pc.equal(known["split"], "train")).sort_by("row_id")
-        ids, others, name = known["row_id"].to_pylist(), known["text"].to_pylist(), day.partition
-        for row_id, other in zip(ids, others, strict=True):
+    for known in trained if texts else ():
+        ids, days, others = (known[name].to_pylist() for name in ("row_id", "day", "text"))
+        for row_id, day, other in zip(ids, days, others, strict=True):
             for row in keys.get(text_key(other), ()):
                 if row not in found or not found[row].exact:
-                    found[row] = Leak(row, row_id, str(name), 1.0, True)
+                    found[row] = Leak(row, row_id, day, 1.0, True)
         index = Inverted.of(shingles(others, declared.size, declared.unit))
         pairs = near_known(documents, index, declared.similarity)
         for left, right, alike in zip(
             pairs.left.tolist(), pairs.right.tolist(), pairs.similarity.tolist(), strict=True
         ):
-            found.setdefault(right, Leak(right, ids[left], str(name), alike, False))
+            found.setdefault(right, Leak(right, ids[left], days[left], alike, False))
     return [found[row] for row in sorted(found)]
 
 
@@ -186,14 +206,6 @@ def test_rows(
             )
         )
     return tables.combine(found, tables.WEAK_LABELS)
-
-
-def _told(leaks: Sequence[Leak], count: int) -> str:
-    exact = sum(leak.exact for leak in leaks)
-    return (
-        f"{len(leaks):,} of {count:,} gold test rows repeat a row that was trained on"
-        f" ({exact:,} exactly, {len(leaks) - exact:,} nearly)"
-    )
 
 
 def _by_source(rows: pa.Table, leaks: Sequence[Leak]) -> list[dict[str, Any]]:

@@ -6,16 +6,18 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 from fm_platform.errors import SpecError
 from fm_platform.home import Home
 from fm_platform.lineage import RunContext
 from fm_platform.lineage.status import status
+from fm_platform.spec.evaluation import Leaks
 from fm_platform.spec.load import LoadedProject, load_spec
 from fm_platform.stages import SilentReporter, tables
-from fm_platform.stages.causal import build_causal_adapter
-from fm_platform.stages.causal_evaluation import build_causal_evaluation
+from fm_platform.stages.causal import build_causal_adapter, pairs_of, raw_days
+from fm_platform.stages.causal_evaluation import build_causal_evaluation, held_pairs
 from fm_platform.stages.causal_model import build_causal_model
 from fm_platform.stages.common import StageResult
 from fm_platform.stages.definition import record_definition
@@ -153,3 +155,21 @@ def test_what_a_causal_project_cannot_declare_is_named(
 
     with pytest.raises(SpecError, match=message):
         load_spec(tmp_path / "defs.yaml")
+
+
+def test_test_pairs_whose_prompt_was_trained_on_are_counted_or_set_aside(built: Built) -> None:
+    ws, loaded, results = built
+    spec = loaded.spec
+    evaluation = spec.evaluation.model_copy(update={"leaks": Leaks(action="set_aside", size=2)})
+    declared = spec.model_copy(update={"evaluation": evaluation})
+    pairs = pairs_of(ws, spec, raw_days(ws, spec), ["chat", "mail"])
+
+    counted, aside = (held_pairs(each, pairs, "part") for each in (spec, declared))
+
+    given = {check.name: check for check in results["evaluation"].checks}
+    assert given["leaks"].metadata == counted.numbers
+    assert not given["leaks"].blocking
+    tested = pairs.filter(pc.equal(pairs["split"], "test"))
+    assert counted.rows.num_rows == tested.num_rows
+    assert aside.numbers["leaked"] == aside.aside.num_rows
+    assert aside.rows.num_rows + aside.aside.num_rows == tested.num_rows
