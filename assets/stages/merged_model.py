@@ -27,13 +27,14 @@ def merged_model_asset(project: LoadedProject) -> dg.AssetsDefinition:
         A folder with weights, tokenizer, labels, model card and signed manifest, registered in
         MLflow as `challenger`. Read by evaluation and by whoever serves the model.
         """
+        from fm_platform.stages.choice import settled
         from fm_platform.stages.merged_model import build_merged_model
 
         return build_one(
             context,
             workspace,
             project,
-            lambda ws, run, log: build_merged_model(ws, project, run, log),
+            lambda ws, run, log: build_merged_model(ws, settled(ws, project), run, log),
         )
 
     return merged_model

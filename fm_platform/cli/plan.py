@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fm_platform.cli import render
 from fm_platform.lineage.forecast import Forecast, StageForecast
 from fm_platform.spec.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from fm_platform.spec.load import LoadedProject
+    from fm_platform.workspace import Workspace
 
 
 def plan(
@@ -34,10 +38,34 @@ def plan(
         typer.echo(json.dumps(told))
         return
     typer.echo(render.plan_text(loaded, planned))
+    if chosen := choice_text(ws, loaded):
+        typer.echo(f"\n{chosen}")
     if changes := taxonomy_text(loaded.spec.taxonomy):
         typer.echo(f"\n{changes}")
     if planned:
         typer.echo(f"\n{forecast_text(counted)}")
+
+
+def choice_text(ws: Workspace, project: LoadedProject) -> str:
+    """Return what a search of training settings would try, and what the last one found."""
+    from fm_platform.stages.choice import last_choice
+
+    training = project.spec.training
+    if training.method != "auto":
+        return ""
+    auto = training.auto
+    head = (
+        f"training is chosen: {', '.join(auto.methods)}; {auto.trials} trials and {auto.minutes:g} "
+        f"minutes at most, on {auto.rows_per_source} rows a source, every {auto.every} days"
+    )
+    version = last_choice(ws, project.spec)
+    if version is None:
+        return f"{head}\nnothing was chosen yet"
+    rows = version.metrics["tables"]["trials"]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    told = render.table([["" if row.get(n) is None else row[n] for n in names] for row in rows],
+                        names)  # fmt: skip
+    return f"{head}\n{version.metrics['told']} (from data up to {version.partition})\n{told}"
 
 
 def taxonomy_text(taxonomy: Taxonomy) -> str:

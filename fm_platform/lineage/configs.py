@@ -181,7 +181,8 @@ def answers(spec: ProjectSpec, raw: Iterable[Readable], parts: Iterable[Readable
 def training(spec: ProjectSpec) -> Config:
     """Return the training settings that alter a model: which days count is in the inputs."""
     return spec.training.model_dump(
-        mode="json", exclude={"window_days", "checkpoint_every_steps"} | _usual_training(spec)
+        mode="json",
+        exclude={"window_days", "checkpoint_every_steps", "auto"} | _usual_training(spec),
     )
 
 

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from fm_platform.lineage import schema
 from fm_platform.lineage.causes import input_name, label, sentence, some
+from fm_platform.lineage.choosing import choice_day
 from fm_platform.lineage.continuing import anchor_day
 from fm_platform.lineage.declarations import Declarations, Declared
 from fm_platform.lineage.heads import Reading
@@ -215,6 +216,9 @@ def _before_anchor(
     declared: Declared | None, kind: str, days: Mapping[str, int]
 ) -> Mapping[str, int]:
     """Leave out days that a shared start waits with until the next full retrain."""
+    if declared is not None and kind == "choice":
+        last = choice_day(declared.spec, max(days))
+        return {day: version_id for day, version_id in days.items() if day <= last} or days
     if declared is None or declared.spec.training.continuing is None or kind != "start":
         return days
     last = anchor_day(declared.spec, max(days))

@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from itertools import chain
 
 from fm_platform.lineage import recipes
+from fm_platform.lineage.choosing import choice_of, settled
 from fm_platform.lineage.continuing import Past, no_past
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
 from fm_platform.lineage.reviews import Standing
@@ -47,6 +48,9 @@ class Wants(ModelWants):
         self._complete: dict[tuple[str, bool], Sequence[Head]] = {}
         self._slots: dict[str, Sequence[Slot]] = {}
         self._gold_keys: dict[str, str] = {}
+        self.choice = choice_of(self)
+        if self.choice is not None and (head := heads.get(self.choice.slot)) is not None:
+            self.spec = settled(spec, probe.chosen(head.id))
 
     def __iter__(self) -> Iterator[Wanted]:
         if self.spec.task == "causal":
@@ -67,6 +71,8 @@ class Wants(ModelWants):
             yield self._cleaned(day)
             yield from self._activations(day)
             yield from self._replay(day)
+        if self.choice is not None:
+            yield self.choice
         yield self._start()
         for index, _expert in enumerate(self.spec.experts):
             yield self._adapter(index)

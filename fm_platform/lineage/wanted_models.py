@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
 from fm_platform.lineage import recipes
+from fm_platform.lineage.choosing import chosen_by
 from fm_platform.lineage.continuing import Past, anchor_day, continued_recipe
 from fm_platform.lineage.records import Head, Readable, Slot
 from fm_platform.lineage.training_recipes import activations_name, activations_recipe, replay_recipe
@@ -21,6 +22,7 @@ class ModelWants:
     probe: Probe
     days: list[str]
     past: Past
+    choice: Wanted | None
     champion: Callable[[Head], Readable | None]
 
     def _window(self, last: str, width: int) -> list[str]:
@@ -86,7 +88,11 @@ class ModelWants:
         if len(own) < len(days):  # what came after the last full retrain is not waited for
             target = tuple(day.slot for day in own)
         recipe = recipes.start_recipe(self.spec, own, self.probe.base())
-        return Wanted(slot, lambda: target, recipe)
+        if self.choice is None:
+            return Wanted(slot, lambda: target, recipe)
+        chosen, head = self.choice.slot, self.heads.get(self.choice.slot)
+        recipe_then = None if head is None else chosen_by(recipe, head)
+        return Wanted(slot, lambda: (chosen, *target), recipe_then)
 
     def _adapter(self, index: int) -> Wanted:
         expert = self.spec.experts[index]

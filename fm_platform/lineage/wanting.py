@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from fm_platform.lineage.causes import Where, nowhere
 from fm_platform.lineage.records import Recipe, Slot
@@ -35,6 +35,7 @@ class Probe:
         source_ids: Day -> source name -> id of what it holds.
         functions: The labeling functions, in order.
         base: Content hash of the base model.
+        chosen: Id of a choice of training settings -> what was chosen.
         chat: Hash of the chat template in the folder of the base model; empty where none is used.
         where: Where a change of the project, or of the code, was made; see `causes.Where`.
     """
@@ -43,6 +44,7 @@ class Probe:
     source_ids: Callable[[str], Mapping[str, str]]
     functions: Callable[[], Sequence[Function]]
     base: Callable[[], str]
+    chosen: Callable[[int], Mapping[str, Any]] = lambda _version_id: {}
     chat: Callable[[], str] = str
     where: Where = nowhere
 

@@ -13,6 +13,8 @@ from fm_platform.errors import MergeRefusedError
 _PREFIX = "base_model.model."
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 ADAPTER_FACTS = "fm_adapter.json"
+# Parts that every expert has of its own, made fresh: they are no updates of a base.
+_HEADS = ("classifier", "score", "pre_classifier")
 
 # What the dense form is made of, and what does not touch it. A setting that is not named here
 # must be unset: of one that we do not know, we cannot say that the merge is exact.
@@ -57,6 +59,16 @@ class Adapter:
         return (self.tensors[module + _B].float() @ self.tensors[module + _A].float()) * (
             self.scaling
         )
+
+    def body(self) -> list[str]:
+        """Return the names of the dense weights that were fine-tuned whole, sorted.
+
+        With LoRA only the head is; with full fine-tuning the layers of the base are, too.
+        """
+        if self.delta_names():
+            return []
+        heads = set(_HEADS)
+        return [name for name in self.head() if not heads & set(name.split("."))]
 
     def head(self) -> dict[str, Any]:
         """Return the tensors that were trained in full, by their dense names."""

@@ -9,7 +9,7 @@ from typing import Any
 from fm_platform.errors import MergeRefusedError
 from fm_platform.merging.adapters import Adapter
 from fm_platform.merging.examine import Score
-from fm_platform.merging.knowledge import knowledge_of
+from fm_platform.merging.knowledge import knowledge_of, linear_tensors
 from fm_platform.merging.methods import NEEDS
 from fm_platform.merging.search import Candidate, DevSample, best, mean_loss, search_weights
 from fm_platform.spec.models import Merge
@@ -155,9 +155,10 @@ class Choosing:
     def _measured(self, kind: str, expert: Adapter, sample: DevSample) -> dict[str, Any]:
         names = [*expert.delta_names(), *expert.head()]
         own = self.sources.get(expert.name) or sorted(set(sample.sources.tolist()))
-        found = knowledge_of(
-            kind, self._one(expert), sample.batches_of(own), names, self.seed
-        )  # fmt: skip
+        model = self._one(expert)
+        # embeddings and norms, which full fine-tuning changes as well, are averaged
+        known = linear_tensors(model, names)
+        found = knowledge_of(kind, model, sample.batches_of(own), known, self.seed)
         # the bias of a layer has no Gram matrix: it is averaged
         return {name: found.get(name) for name in names}
 

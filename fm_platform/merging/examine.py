@@ -66,7 +66,9 @@ class Pairs:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each pair, the most alike first."""
-        found = []
+        found: list[dict[str, Any]] = []
+        if not self._dots:  # only heads were trained
+            return found
         for one, two in combinations(sorted(self.names), 2):
             size = (self._dots[one, one] * self._dots[two, two]) ** 0.5
             cosine = self._dots[one, two] / size if size else 0.0

@@ -55,6 +55,16 @@ def knowledge_of(
     return collector.means(count)
 
 
+def linear_tensors(model: Any, names: Iterable[str]) -> list[str]:
+    """Return those of some tensor names that belong to linear layers of a model, sorted."""
+    import torch
+
+    modules = dict(model.named_modules())
+    return sorted(
+        name for name in names if isinstance(modules.get(name.rpartition(".")[0]), torch.nn.Linear)
+    )
+
+
 def _linear_layers(model: Any, names: Iterable[str]) -> dict[str, tuple[Any, list[str]]]:
     """Return module name -> module and which of its tensors are wanted."""
     import torch

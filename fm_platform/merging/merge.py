@@ -154,7 +154,8 @@ def merged_state(
 
     With an origin: origin + method(expert - origin). Without: base + method(expert - base), and
     heads as their weighted mean, for a fresh head is no origin. Heads are merged by the method
-    where it weighs by what experts know, linearly otherwise. Tensors are made one after another,
+    where it weighs by what experts know, linearly otherwise; layers that were fine-tuned whole are
+    merged by the method. Tensors are made one after another,
     so the work memory is bounded by the largest one.
 
     Args:
@@ -182,25 +183,34 @@ def merged_state(
         begun = dense[name] if origin is None else dense[name] + origin.delta(name)
         state[name] = begun + combine(name, _updates(name, adapters, origin), compute)
     heads = [adapter.head() for adapter in adapters]
+    body = set(adapters[0].body())
+    begins = {name: dense[name] for name in body} if origin is None else origin.head()
+    known = knowledge[adapters[0].name] if knowledge is not None else {}
+    for name, begun in begins.items():
+        updates = [head[name].float() - begun.float() for head in heads]
+        informed = known.get(name) is not None or (name in body and knowledge is None)
+        state[name] = begun.float() + (
+            combine(name, updates, compute) if informed
+            else weighted_sum(Layer(name, updates), weights)
+        )  # fmt: skip
     if origin is not None:
-        for name, begun in origin.head().items():
-            updates = [head[name].float() - begun.float() for head in heads]
-            informed = knowledge is not None and name in knowledge[adapters[0].name]
-            state[name] = begun.float() + (
-                combine(name, updates, compute) if informed
-                else weighted_sum(Layer(name, updates), weights)
-            )  # fmt: skip
         return state
     total = sum(weights)
     if total == 0:
         raise MergeRefusedError("the merge weights sum to zero: the head would have no value")
     shares = [weight / total for weight in weights]
-    for name in sorted(heads[0]):
+    for name in sorted(set(heads[0]) - body):
         state[name] = weighted_sum(Layer(name, [head[name].float() for head in heads]), shares)
     return state
 
 
 def _updates(name: str, adapters: Sequence[Adapter], origin: Adapter | None) -> list[Any]:
+    if not adapters[0].delta_names():  # fine-tuned whole
+        wholes = [adapter.head()[name].float() for adapter in adapters]
+        if origin is None:  # how far they are from their mean: the base is not at hand
+            mean = weighted_sum(Layer(name, wholes), [1.0 / len(wholes)] * len(wholes))
+            return [whole - mean for whole in wholes]
+        return [whole - origin.head()[name].float() for whole in wholes]
     if origin is None:
         return [adapter.delta(name) for adapter in adapters]
     begun = origin.delta(name)
@@ -273,7 +283,7 @@ def _write(model: Any, base: Base, out_dir: Path) -> None:
 def _layers(experts: Sequence[Adapter], origin: Adapter | None) -> dict[str, Any]:
     """Return what pulls where; updates are what is merged."""
     rows, pairs = [], Pairs([expert.name for expert in experts])
-    for name in experts[0].delta_names():
+    for name in [*experts[0].delta_names(), *experts[0].body()]:
         values = _updates(name, experts, origin)
         updates = {expert.name: value for expert, value in zip(experts, values, strict=True)}
         rows.append(layer_row(name, updates))

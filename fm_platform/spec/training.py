@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from fm_platform.spec.part import Part
 
 MethodName = Literal[
-    "lora", "rslora", "dora", "ia3", "adalora", "prompt", "bitfit", "full",
+    "lora", "rslora", "dora", "ia3", "adalora", "prompt", "bitfit", "full", "head",
 ]  # fmt: skip
 """What of the base model is trained, and how."""
+AutoName = Literal["lora", "rslora", "full", "head"]
 WHOLE_DEPTH = ("adalora", "bitfit", "prompt")
 """Methods that work on all layers together: no lower ones can be frozen."""
 
@@ -33,12 +34,49 @@ class Continue(Part):
     )  # fmt: skip
 
 
+class Auto(Part):
+    """What is tried where `method` is `auto`: short trainings, judged by weak dev labels.
+
+    Attributes:
+        methods: Ways of training; `head` is a linear probe of the frozen base.
+        ranks: Ranks of LoRA; alpha keeps its declared ratio to the rank.
+        rates: Factors of the declared learning rates.
+        frozen_layers: Numbers of lower layers that are not trained.
+        trials: Trainings at most; each method is tried first as it is declared.
+        rows_per_source: Training rows of a trial, of each source at most.
+        epochs: Of a trial.
+        minutes: After so long no further trial begins; what was not tried is said.
+        every: Days between two searches; between them the choice stays.
+    """
+
+    methods: tuple[AutoName, ...] = Field(default=("lora", "rslora", "full", "head"), min_length=1)
+    ranks: tuple[int, ...] = Field(default=(4, 8, 16), min_length=1)
+    rates: tuple[float, ...] = Field(default=(0.5, 1.0, 2.0), min_length=1)
+    frozen_layers: tuple[int, ...] = Field(default=(0,), min_length=1)
+    trials: int = Field(default=8, ge=1, le=200)
+    rows_per_source: int = Field(default=500, ge=1)
+    epochs: int = Field(default=1, ge=1, le=100)
+    minutes: float = Field(default=20.0, gt=0)
+    every: int = Field(default=28, ge=1)
+
+    @field_validator("ranks", "rates", "frozen_layers")
+    @classmethod
+    def _usable(cls, value: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        least = 0 if info.field_name == "frozen_layers" else 1e-6
+        if min(value) < least or max(value) > 1000 or len(set(value)) < len(value):
+            raise ValueError("different numbers above 0 are expected, 1000 at most")
+        return value
+
+
 class Training(Part):
     """How each expert is trained."""
 
     model_config = ConfigDict(populate_by_name=True)
 
-    method: MethodName = Field(default="lora", description="what of the base model is trained")
+    method: MethodName | Literal["auto"] = Field(
+        default="lora", description="what of the base model is trained; auto: what trials say"
+    )
+    auto: Auto = Auto()
     frozen_layers: int = Field(
         default=0, ge=0, le=1000,
         description="lower layers that are not trained; what they give for a text is kept",
@@ -85,4 +123,7 @@ class Training(Part):
     def _layers_can_be_frozen(self) -> Training:
         if self.frozen_layers and self.method in WHOLE_DEPTH:
             raise ValueError(f"{self.method} works on all layers: frozen_layers must be 0")
+        if self.frozen_layers and self.method in ("auto", "head"):
+            told = "auto tries auto.frozen_layers" if self.method == "auto" else "head freezes all"
+            raise ValueError(f"{told}: frozen_layers must be 0")
         return self

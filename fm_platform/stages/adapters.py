@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from fm_platform.errors import FMError, TrainingError
 from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
+from fm_platform.lineage.choosing import chosen_by
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import adapter_recipe, start_recipe
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
+from fm_platform.stages.choice import build_choice, settled, with_choice
 from fm_platform.stages.common import (
     CheckResult,
     Reporter,
@@ -47,11 +49,15 @@ def build_start(
         CoverageError: If a declared class or slice has too few of them.
         TrainingError: If there are no rows, or the loss is not finite.
     """
+    choice = build_choice(ws, project, run, log)
+    project = settled(ws, project)
     spec = project.spec
     in_window = training_days(ws, spec)
     base = resolve_base_model(spec.base_model, project.directory)
     days = start_days(ws, spec, in_window)
     recipe = start_recipe(spec, days, base.content_hash)
+    if choice is not None:
+        recipe = chosen_by(recipe, choice)
 
     def compute(lease: Lease) -> Produced:
         require_coverage(ws, spec, in_window)
@@ -70,7 +76,7 @@ def build_start(
             return _publish(ws, recipe, lease, trained, train.num_rows)
 
     built = tables.build(ws, recipe, compute, run)
-    return stage_result(built, load_plot(ws, built.version))
+    return with_choice(stage_result(built, load_plot(ws, built.version)), choice)
 
 
 def build_adapter(
@@ -83,6 +89,7 @@ def build_adapter(
         CoverageError: If a declared class or slice has too few of them.
         TrainingError: If there are no rows, or the loss is not finite.
     """
+    project = settled(ws, project)
     spec = project.spec
     expert = next((e for e in spec.experts if e.name == expert_name), None)
     if expert is None:

@@ -53,5 +53,5 @@ def probe(ws: Workspace, project: LoadedProject) -> Probe:
 
     return Probe(
         days=lambda: project_days(project), source_ids=source_ids, functions=functions, base=base,
-        chat=chat, where=where,
+        chosen=lambda i: ws.ledger.get(i).location["chosen"], chat=chat, where=where,
     )  # fmt: skip

@@ -1,9 +1,9 @@
-"""What of a base model is trained: LoRA and its kin, scalings, prompts, biases, or everything.
+"""What of a base model is trained: LoRA and its kin, scalings, prompts, biases, head, or all.
 
 All are PEFT adapters in one folder of safetensors, so that all are saved, loaded, checked and
 signed alike. Full fine-tuning is one too: an adapter without low-rank parts whose trained modules
-are kept whole. Merging takes what has an exact dense form (LoRA, rsLoRA, full) and refuses the
-rest by name.
+are kept whole, and a linear probe one whose head alone is. Merging takes what has an exact dense
+form (LoRA, rsLoRA, full, head) and refuses the rest by name.
 
 LoRA: Hu et al. 2021, arXiv 2106.09685. rsLoRA: Kalajdzievski 2023, arXiv 2312.03732.
 DoRA: Liu et al. 2024, arXiv 2402.09353. IA3: Liu et al. 2022, arXiv 2205.05638.
@@ -24,7 +24,7 @@ from fm_platform.training.adapter import ADAPTER_FACTS, CONFIG, head_modules, lo
 from fm_platform.training.base_model import BaseModel
 from fm_platform.training.prefix import layer_stack, require_layers
 
-MERGEABLE = ("lora", "rslora", "full")
+MERGEABLE = ("lora", "rslora", "full", "head")
 _PROMPT_TOKENS = 8
 _NO_TARGETS = "dummy-target-modules"  # PEFT's own word for: nothing but modules_to_save
 
@@ -111,6 +111,8 @@ def adapter_config(model: Any, config: Training, steps: int) -> Any:
         )
     if config.method == "bitfit":
         return peft.LoraConfig(**lora, target_modules=_NO_TARGETS, bias="all")
+    if config.method == "head":
+        return peft.LoraConfig(**lora, target_modules=_NO_TARGETS)
     lora["modules_to_save"] = trained_modules(model, config.frozen_layers, heads)
     return peft.LoraConfig(**lora, target_modules=_NO_TARGETS)
 

@@ -29,6 +29,7 @@ from fm_platform.stages.annotations import KIND, save
 from fm_platform.stages.causal import build_causal_adapter
 from fm_platform.stages.causal_evaluation import build_causal_evaluation
 from fm_platform.stages.causal_model import build_causal_model
+from fm_platform.stages.choice import build_choice, settled
 from fm_platform.stages.cleaned import build_cleaned
 from fm_platform.stages.common import Reporter
 from fm_platform.stages.continuing import build_replay
@@ -54,9 +55,10 @@ _BUILD: Mapping[str, Build] = {
     "weak_labels": lambda ws, p, v, log: build_weak_labels(ws, p, str(v.partition), _RUN, log),
     "cleaned": lambda ws, p, v, log: build_cleaned(ws, p, str(v.partition), _RUN, log),
     "replay": lambda ws, p, v, log: _keep_rows(ws, p, v),
+    "choice": lambda ws, p, v, log: build_choice(ws, p, _RUN, log),
     "start": lambda ws, p, v, log: build_start(ws, p, _RUN, log),
     "adapter": lambda ws, p, v, log: build_adapter(ws, p, v.name, _RUN, log),
-    "merged_model": lambda ws, p, v, log: build_merged_model(ws, p, _RUN, log),
+    "merged_model": lambda ws, p, v, log: build_merged_model(ws, settled(ws, p), _RUN, log),
     "evaluation": lambda ws, p, v, log: build_evaluation(ws, p, _RUN, log),
 }
 _BUILD_CAUSAL: Mapping[str, Build] = {

@@ -1,0 +1,311 @@
+"""Choose how to train by short trainings: method, rank, rate and frozen layers.
+
+Every trial sees the same rows in batches of the same order and is judged by the same weak dev
+labels, averaged over sources so that a big one does not decide alone. Each method is tried once
+as it is declared, then what was chosen before; the rest is proposed by the tree-structured Parzen
+estimator (Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization"). A trial that is
+worse than the median of those before it at the same step ends there.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fm_platform.errors import NonFiniteLossError, TrainingError
+from fm_platform.losses import soft_cross_entropy
+from fm_platform.numerics import reproducible
+from fm_platform.spec.training import Training
+from fm_platform.training.base_model import BaseModel
+from fm_platform.training.data import (
+    Encoded,
+    balanced_sample,
+    by_length,
+    cells_of,
+    encode,
+    padded,
+    take,
+    token_batches,
+)
+from fm_platform.training.loop import TrainingLoop
+from fm_platform.training.methods import new_adapter
+from fm_platform.training.start import probe_head
+
+_EVALUATIONS = 4
+_JUDGED_TOKENS = 4096
+_RATES = ("learning_rate", "expert_learning_rate", "full_learning_rate")
+OnTrial = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen, and why.
+
+    Attributes:
+        settings: Fields of `Training` and their values.
+        trials: One row a trial: method, rank, rate, frozen_layers, state (chosen, tried, pruned,
+            failed), dev_loss in nats, dev_accuracy, cpu_seconds, trained_parameters.
+        told: In one sentence.
+        left_out: Trials that the minutes did not allow.
+    """
+
+    settings: dict[str, Any]
+    trials: list[dict[str, Any]]
+    told: str
+    left_out: int
+
+
+class _Pruned(Exception):  # noqa: N818  no error: it ends a trial early
+    pass
+
+
+class _JudgedLoop(TrainingLoop):
+    """The training loop; each dev loss is reported, and may end it."""
+
+    report: Callable[[int, float], None]
+
+    def _evaluate(self) -> None:
+        super()._evaluate()
+        self.report(self.step, float(self.history[-1]["dev_loss"]))
+
+    def _save(self) -> None:
+        """Keep nothing: a trial is short, and an interrupted search begins again."""
+
+
+def choose_training(
+    rows: pa.Table,
+    dev: pa.Table,
+    base: BaseModel,
+    config: Training,
+    classes: Sequence[str],
+    workdir: Path,
+    before: Mapping[str, Any] | None = None,
+    on_trial: OnTrial | None = None,
+) -> Chosen:
+    """Return the settings with the least expected log loss on weak dev labels.
+
+    The same arguments give the same answer, unless the minutes cut the search short.
+
+    Args:
+        rows: Cleaned rows of the train split, of all sources.
+        dev: The same of the dev split.
+        base: The base model.
+        config: What is declared; `auto` says what is tried.
+        classes: Class names, by index.
+        workdir: Belongs to this search alone.
+        before: What was chosen last time.
+        on_trial: Told of every trial.
+
+    Raises:
+        TrainingError: If there is nothing to train on or to judge by, or no trial succeeded.
+        BaseModelError: If the base cannot be used.
+    """
+    if not rows.num_rows or not dev.num_rows:
+        raise TrainingError(
+            "training.method auto needs rows to train on and dev rows to judge by",
+            found=f"{rows.num_rows} train rows, {dev.num_rows} dev rows",
+            next_step="declare training.method: lora, or wait for more rows",
+        )
+    with reproducible(config.threads):
+        search = _Search(rows, dev, base, config, classes, workdir)
+        return search.run(before, on_trial)
+
+
+class _Search:
+    """One search: rows as tokens, trials, answer."""
+
+    def __init__(
+        self, rows: pa.Table, dev: pa.Table, base: BaseModel, config: Training,
+        classes: Sequence[str], workdir: Path,
+    ) -> None:  # fmt: skip
+        self.base, self.config, self.classes, self.workdir = base, config, classes, workdir
+        self.tokenizer = base.tokenizer()
+        encoded = encode(self.tokenizer, rows, config.max_tokens, classes)
+        generator = np.random.default_rng([config.seed, 7])
+        few = balanced_sample(encoded.sources, config.auto.rows_per_source, generator)
+        self.rows: Encoded = take(encoded, few)
+        judged = encode(self.tokenizer, dev, config.max_tokens, classes)
+        few = balanced_sample(judged.sources, config.max_dev_rows, np.random.default_rng(0))
+        self.dev: Encoded = take(judged, few)
+        self.trials: list[dict[str, Any]] = []
+
+    def run(self, before: Mapping[str, Any] | None, on_trial: OnTrial | None) -> Chosen:
+        optuna = _optuna()
+        auto = self.config.auto
+        study = optuna.create_study(
+            sampler=optuna.samplers.TPESampler(seed=self.config.seed),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=2),
+        )
+        for first in self._first(before):
+            study.enqueue_trial(first, skip_if_exists=True)
+        began, left_out = time.perf_counter(), 0
+        for number in range(auto.trials):
+            if number and time.perf_counter() - began > 60 * auto.minutes:
+                left_out = auto.trials - number
+                break
+            trial = study.ask(self._space(optuna))
+            row = self._try(trial)
+            state = {"failed": "FAIL", "pruned": "PRUNED"}.get(row["state"], "COMPLETE")
+            found = row["dev_loss"] if state == "COMPLETE" else None
+            study.tell(trial, found, state=getattr(optuna.trial.TrialState, state))
+            self.trials.append(row)
+            if on_trial is not None:
+                on_trial(row)
+        return self._answer(left_out)
+
+    def _space(self, optuna: Any) -> dict[str, Any]:
+        auto, categorical = self.config.auto, optuna.distributions.CategoricalDistribution
+        return {
+            "method": categorical(auto.methods), "rank": categorical(auto.ranks),
+            "rate": categorical(auto.rates), "frozen_layers": categorical(auto.frozen_layers),
+        }  # fmt: skip
+
+    def _first(self, before: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+        """Return what is tried first: last time's choice, then every method as declared."""
+        auto, config = self.config.auto, self.config
+        rank = min(auto.ranks, key=lambda r: (abs(r - config.rank), r))
+        rate = min(auto.rates, key=lambda r: (abs(r - 1.0), r))
+        found = [
+            {"method": m, "rank": rank, "rate": rate, "frozen_layers": auto.frozen_layers[0]}
+            for m in auto.methods
+        ]
+        if before is not None:
+            last = {
+                "method": before["method"], "rank": before["rank"],
+                "rate": before["learning_rate"] / config.learning_rate,
+                "frozen_layers": before["frozen_layers"],
+            }  # fmt: skip
+            last["rate"] = min(auto.rates, key=lambda r: abs(r - last["rate"]))
+            allowed = {"method": auto.methods, "rank": auto.ranks,
+                       "frozen_layers": auto.frozen_layers}  # fmt: skip
+            if all(last[name] in values for name, values in allowed.items()):
+                found.insert(0, last)
+        return found
+
+    def settings(self, trial: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of `Training` that a trial stands for."""
+        config, by_rank = self.config, trial["method"] in ("lora", "rslora")
+        rank = trial["rank"] if by_rank else config.rank
+        return {
+            "method": trial["method"], "rank": rank, "alpha": config.alpha * rank / config.rank,
+            "frozen_layers": 0 if trial["method"] == "head" else trial["frozen_layers"],
+            **{name: getattr(config, name) * trial["rate"] for name in _RATES},
+        }  # fmt: skip
+
+    def _try(self, trial: Any) -> dict[str, Any]:
+        settings = self.settings(trial.params)
+        shown = {"rank": settings["rank"]} if settings["method"] in ("lora", "rslora") else {}
+        row: dict[str, Any] = {
+            "method": settings["method"], "rank": shown.get("rank"), "rate": trial.params["rate"],
+            "frozen_layers": settings["frozen_layers"], "state": "tried", "dev_loss": None,
+            "dev_accuracy": None, "trained_parameters": None, "cpu_seconds": None,
+        }  # fmt: skip
+        began = time.process_time()
+        same = next((t for t in self.trials if _way(t) == _way(row)), None)
+        if same is not None:  # a rank of what has none: the same training
+            return {**same, "cpu_seconds": 0.0}
+        try:
+            row |= self._train(trial, settings)
+        except _Pruned:
+            row["state"] = "pruned"
+        except NonFiniteLossError as error:  # a reject, told with the others
+            row["state"], row["why"] = "failed", error.message
+        row["cpu_seconds"] = round(time.process_time() - began, 1)
+        return row
+
+    def _train(self, trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+        auto = self.config.auto
+        config = self.config.model_copy(update={
+            **settings, "epochs": auto.epochs, "patience": _EVALUATIONS * auto.epochs + 1,
+            "evaluations_per_epoch": _EVALUATIONS, "max_dev_rows": len(self.dev),
+        })  # fmt: skip
+        model = new_adapter(self.base, config, self.classes, 1)
+        pad = self.tokenizer.pad_token_id or 0
+        if config.probe_epochs:
+            probe_head(model, self.rows, config, pad)
+        loop = _JudgedLoop(
+            model, self.rows, self.dev, config, learning_rate=config.rate(start=True),
+            pad_id=pad, workdir=self.workdir / f"trial-{trial.number}",
+        )  # fmt: skip
+
+        def report(step: int, loss: float) -> None:
+            trial.report(loss, step)
+            if trial.should_prune():
+                raise _Pruned
+
+        loop.report = report
+        loop.run()
+        loss, accuracy = self._judge(loop)
+        return {
+            "dev_loss": round(loss, 6), "dev_accuracy": round(accuracy, 6),
+            "trained_parameters": sum(p.numel() for p in loop.parameters.values()),
+        }  # fmt: skip
+
+    def _judge(self, loop: TrainingLoop) -> tuple[float, float]:
+        """Return expected log loss and accuracy on weak dev labels, the means over sources."""
+        import torch
+
+        losses = np.zeros(len(self.dev), np.float32)
+        right = np.zeros_like(losses)
+        lengths = [len(tokens) for tokens in self.dev.tokens]
+        pad = self.tokenizer.pad_token_id or 0
+        with torch.inference_mode():
+            for batch in token_batches(by_length(lengths), lengths, _JUDGED_TOKENS):
+                ids, mask = padded([self.dev.tokens[i] for i in batch], pad)
+                device = next(loop.model.parameters()).device
+                told = loop.model(input_ids=ids.to(device), attention_mask=mask.to(device))
+                logits, targets = told.logits.float().cpu(), self.dev.targets[batch]
+                cells = cells_of(self.dev, batch)
+                losses[batch] = soft_cross_entropy(logits, torch.from_numpy(targets), cells)
+                right[batch] = targets[np.arange(len(batch)), logits.argmax(dim=1).numpy()]
+        sources = np.array(self.dev.sources)
+        each = [
+            (losses[sources == name].mean(), right[sources == name].mean())
+            for name in sorted(set(self.dev.sources))
+        ]
+        return float(np.mean([one for one, _ in each])), float(np.mean([one for _, one in each]))
+
+    def _answer(self, left_out: int) -> Chosen:
+        done = [row for row in self.trials if row["state"] == "tried"]
+        if not done:
+            raise TrainingError(
+                "no way to train succeeded",
+                found="; ".join(str(row.get("why", row["state"])) for row in self.trials)[:300],
+                next_step="look at the rows, or declare smaller learning rates",
+            )
+        best = min(done, key=lambda row: row["dev_loss"])
+        best["state"] = "chosen"
+        settings = self.settings({**best, "rank": best["rank"] or self.config.rank})
+        others = {row["method"]: row["dev_loss"] for row in sorted(
+            done, key=lambda row: -row["dev_loss"]) if row["method"] != best["method"]}  # fmt: skip
+        against = ", ".join(f"{name} {loss:.4f}" for name, loss in sorted(others.items()))
+        told = f"{_named(best)} was chosen: log loss on weak dev labels {best['dev_loss']:.4f}"
+        told += f"; best of the others: {against}" if against else ""
+        told += f"; {left_out} trials were left out for want of time" if left_out else ""
+        return Chosen(settings, self.trials, told, left_out)
+
+
+def _way(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["method"], row["rank"], row["rate"], row["frozen_layers"]
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    rank = f" of rank {row['rank']}" if row["rank"] else ""
+    frozen = f" above {row['frozen_layers']} frozen layers" if row["frozen_layers"] else ""
+    return f"{row['method']}{rank}{frozen} at {row['rate']:g} times the declared rate"
+
+
+def _optuna() -> Any:
+    """Return optuna without its log lines and its notices of what is new in it."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    return optuna
