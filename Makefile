@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 PORT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format types ui clean
+.PHONY: help install demo demo-drift test test-slow check format types ui clean
 
 help: ## Explain every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -23,6 +23,9 @@ install: $(STAMP) ## Make .venv with the tested versions, nothing else
 
 demo: $(STAMP) ## The whole chain on real data: six stages, a table of results
 	@$(BIN)/fm demo
+
+demo-drift: $(STAMP) ## A new source arrives: one alert, one backfill, a new champion
+	@$(BIN)/fm demo-drift
 
 test: $(STAMP) check types ## Lint, types and the test suite
 	@$(BIN)/pytest -n 2 --dist loadfile

@@ -176,12 +176,14 @@ def follow(instance: dg.DagsterInstance, desk: Desk, lives: Sequence[Life]) -> N
 
 
 def last_ticks(instance: dg.DagsterInstance, names: Sequence[str]) -> dict[str, float | None]:
-    """Return when sensors last ticked, seconds since 1970; those that Dagster knows of."""
+    """Return when sensors last ticked, or began to where they did not yet, seconds since 1970."""
     found: dict[str, float | None] = {}
     for state in instance.all_instigator_state():
         if state.instigator_name in names:
             data = state.instigator_data
-            found[state.instigator_name] = getattr(data, "last_tick_timestamp", None)
+            ticked = getattr(data, "last_tick_timestamp", None)
+            began = getattr(data, "last_sensor_start_timestamp", None)
+            found[state.instigator_name] = ticked or began
     return found
 
 

@@ -16,7 +16,6 @@ import argparse
 import json
 import resource
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,6 +24,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks import monitoring_world as world
+from benchmarks.monitoring_peers import evidently, tfdv_like
+from benchmarks.monitoring_scale import scale
 from fm_platform.monitoring import (
     Alert,
     Evidence,
@@ -44,8 +45,10 @@ from fm_platform.monitoring import (
 
 FIRST_SEED = 100
 SIZES = {"small": 300, "medium": 1_000, "large": 3_000}
-REFERENCE_DAYS, QUIET_DAYS, SHIFT_DAYS = 14, 4, 3
-TFDV_CATEGORIES, TFDV_NUMBERS, TFDV_MISSING = 0.1, 0.1, 0.05
+REFERENCE_DAYS, QUIET_DAYS, SHIFT_DAYS, FURTHER_DAYS = 14, 4, 3, 4
+"""Further days tell what a shift costs on average; one day has luck of its own."""
+LABEL_CAUSES = ("value", "range", "nulls", "function")
+"""What these cost is paid by the next model, in its labels."""
 
 
 class Bench:
@@ -123,54 +126,6 @@ def frame(table: pa.Table) -> Any:
     return table.select([*world.COLUMNS, "source", "chars", "label", "confidence"]).to_pandas()
 
 
-def evidently(known: Any, now: Any) -> tuple[bool, bool, str]:
-    """Return whether the data set drifted, whether any column did, and the column most so."""
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset
-
-    numbers = [name for name in known if known[name].dtype.kind == "f"]
-    definition = DataDefinition(
-        numerical_columns=numbers, categorical_columns=[n for n in known if n not in numbers]
-    )
-    sides = [Dataset.from_pandas(side, data_definition=definition) for side in (now, known)]
-    drifted: dict[str, float] = {}
-    share = 0.0
-    for metric in Report([DataDriftPreset()]).run(*sides).dict()["metrics"]:
-        config, value = metric["config"], metric["value"]
-        if "column" in config:
-            by_p = "p_value" in str(config.get("method", ""))
-            limit = float(config["threshold"])
-            score = (limit - value) / limit if by_p else value / limit - 1
-            if score > 0:
-                drifted[config["column"]] = score
-        elif isinstance(value, dict) and "share" in value:
-            share = float(value["share"])
-    top = max(sorted(drifted), key=lambda name: drifted[name], default="")
-    return share >= 0.5, bool(drifted), top
-
-
-def tfdv_like(known: Any, now: Any) -> tuple[bool, str]:
-    """Return whether a threshold was passed, and by which column most."""
-    from scipy.spatial.distance import jensenshannon
-
-    passed: dict[str, float] = {}
-    for name in known:
-        before, after = known[name], now[name]
-        missing = abs(after.isna().mean() - before.isna().mean()) / TFDV_MISSING
-        if before.dtype.kind == "f":
-            edges = np.histogram_bin_edges(np.concatenate([before.dropna(), after.dropna()]), 20)
-            sides = [np.histogram(side.dropna(), edges)[0] + 1e-9 for side in (before, after)]
-            score = float(jensenshannon(*sides)) ** 2 / TFDV_NUMBERS
-        else:
-            shares = [side.value_counts(normalize=True) for side in (before, after)]
-            gap = shares[0].sub(shares[1], fill_value=0).abs()
-            score = float(gap.max()) / TFDV_CATEGORIES if len(gap) else 0.0
-        score = max(score, missing)
-        if score > 1:
-            passed[name] = score
-    return bool(passed), max(sorted(passed), key=lambda name: passed[name], default="")
-
-
 @dataclass
 class Case:
     """One planted shift, and what was said of it."""
@@ -186,6 +141,9 @@ class Case:
     alerts: int = 0
     impact: float | None = None
     impact_error: float | None = None
+    impact_error_of_shift: float | None = None
+    luck: float | None = None
+    held: bool | None = None
     blind_error: float | None = None
     worst: float = 0.0
     repaired: bool | None = None
@@ -213,7 +171,7 @@ def run_case(bench: Bench, planted: world.Planted, size: str, peers: bool) -> Ca
             first = alerts[0]
             case.alerts, case.worst = len(alerts), first.impact.worst
             case.top = first.cause.name in planted.names or first.cause.kind in planted.kinds
-            _impact(case, first)
+            _impact(case, first, _further(bench, planted, generator) - usual)
             case.repaired = _repaired(bench, first, plain[-1], rows, shifted[-1])
         if any(alert.sends for alert in alerts):
             case.sent = number
@@ -224,15 +182,27 @@ def run_case(bench: Bench, planted: world.Planted, size: str, peers: bool) -> Ca
     return case
 
 
-def _impact(case: Case, alert: Alert) -> None:
-    """Compare the estimate with what was measured on all gold of the day."""
-    labels = alert.cause.kind in ("value", "range", "nulls", "function")
+def _further(bench: Bench, planted: world.Planted, generator: np.random.Generator) -> Any:
+    """Return both scores on further days of the same shift, on average, float64[2]."""
+    first = REFERENCE_DAYS + QUIET_DAYS + SHIFT_DAYS
+    days = [bench.rows(first + i) for i in range(FURTHER_DAYS)]
+    return np.mean(
+        [bench.scores(planted.shift(bench.pool, rows, generator, 1.0)) for rows in days], axis=0
+    )
+
+
+def _impact(case: Case, alert: Alert, shift: Any) -> None:
+    """Compare the estimate with what was measured on all gold of the day, and of further days."""
+    labels = alert.cause.kind in LABEL_CAUSES
     truth = case.change[1] if labels else case.change[0]
     told = alert.impact.labels if labels else alert.impact.change
     if told is None or not np.isfinite(truth) or alert.cause.kind in ("volume", "source_gone"):
         return
     case.impact = told.points
     case.impact_error = abs(told.points - truth)
+    case.impact_error_of_shift = abs(told.points - float(shift[1 if labels else 0]))
+    case.luck = abs(truth - float(shift[1 if labels else 0]))
+    case.held = bool(told.low <= truth <= told.high)
     blind = [one.points for one in alert.impact.estimates if one.method != "gold"]
     if not labels and blind:
         case.blind_error = abs(float(np.mean(blind)) - truth)
@@ -317,6 +287,19 @@ def report(cases: list[Case], silent: dict[str, int], peers: bool) -> dict[str, 
             "one_alert": share([c.alerts == 1 for c in cases if c.detected]),
             "impact_error_median": round(float(np.median(errors)), 2) if errors else None,
             "impact_within_2": share([e <= 2 for e in errors]),
+            "impact_within_2_of_the_shift": share(
+                [e <= 2 for c in cases if (e := c.impact_error_of_shift) is not None]
+            ),
+            "one_day_within_2_of_the_shift": share(
+                [c.luck <= 2 for c in cases if c.luck is not None]
+            ),
+            "impact_interval_holds": share([c.held for c in cases if c.held is not None]),
+            "impact_within_2_by_size": {
+                size: share(
+                    [e <= 2 for c in cases if c.size == size and (e := c.impact_error) is not None]
+                )
+                for size in SIZES
+            },
             "without_gold_error_median": round(float(np.median(blind)), 2) if blind else None,
             "without_gold_within_2": share([e <= 2 for e in blind]),
             "spearman_severity_loss": round(float(np.nanmean(ranks)), 3),
@@ -347,67 +330,6 @@ def report(cases: list[Case], silent: dict[str, int], peers: bool) -> dict[str, 
                 "top_1": share([c.others[name][1] for c in cases]),
             }
     return told
-
-
-def scale(rows: int) -> dict[str, Any]:
-    """Measure a day of `rows` x 20 columns, and Evidently's preset on four of the columns."""
-    from scipy.stats import ks_2samp
-
-    from fm_platform.monitoring.sketches import NumericSketch, ks_distance, merge
-
-    generator = np.random.default_rng(0)
-    numbers = {f"n{i}": generator.normal(size=rows) for i in range(12)}
-    words = {f"c{i}": generator.choice(np.array(list("abcde")), rows) for i in range(7)}
-    texts = np.array([f"word{i} on the way to number{i % 977} and back" for i in range(50_000)])
-    table = pa.table(
-        {
-            "row_id": [f"{i:032x}" for i in generator.permutation(rows)],
-            "source": generator.choice(np.array(["x", "y", "z"]), rows),
-            **numbers, **words, "text": texts[generator.integers(0, len(texts), rows)],
-        }
-    )  # fmt: skip
-    watch = Watch((*numbers, *words))
-    started, cpu = time.perf_counter(), time.process_time()
-    profile = measure_day("scale", "2026-01-01", table, watch)
-    whole = {"wall_s": time.perf_counter() - started, "cpu_s": time.process_time() - cpu}
-    kept = profile.to_table().nbytes / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    # the same four columns for both; the reference is the merge of two earlier days
-    pair = [generator.normal(0.05, 1.02, rows) for _ in range(3)]
-    known = [
-        merge([NumericSketch.of(numbers[f"n{i}"]), NumericSketch.of(numbers[f"n{i + 3}"])])
-        for i in range(3)
-    ]
-    cpu = time.process_time()
-    found = []
-    for i, column in enumerate(pair):
-        sketch = NumericSketch.of(column)
-        assert isinstance(known[i], NumericSketch)
-        found.append(ks_distance(known[i], sketch))
-    categories = measure_day(
-        "scale", "2026-01-02", table.select(["row_id", "source", "c0"]), Watch(("c0",))
-    )
-    ours = time.process_time() - cpu
-    exact = [
-        float(ks_2samp(np.concatenate([numbers[f"n{i}"], numbers[f"n{i + 3}"]]), pair[i]).statistic)
-        for i in range(3)
-    ]
-    import pandas as pd
-
-    before = pd.DataFrame({f"n{i}": numbers[f"n{i}"] for i in range(3)} | {"c0": words["c0"]})
-    after = pd.DataFrame({f"n{i}": pair[i] for i in range(3)} | {"c0": words["c0"]})
-    evidently(before.head(100), after.head(100))  # imports are not counted
-    cpu = time.process_time()
-    evidently(before, after)
-    theirs = time.process_time() - cpu
-    assert categories.rows["all"] == rows
-    return {
-        "rows": rows, "columns": 20, **{k: round(v, 2) for k, v in whole.items()},
-        "peak_gb": round(peak, 2), "profile_mb": round(kept, 1),
-        "four_columns_cpu_s": round(ours, 3), "evidently_cpu_s": round(theirs, 2),
-        "evidently_over_ours": round(theirs / ours, 1),
-        "ks_error": max(abs(a - b) for a, b in zip(found, exact, strict=True)),
-    }  # fmt: skip
 
 
 def main() -> int:

@@ -155,6 +155,17 @@ def demo() -> None:
     sys.exit(code)
 
 
+@app.command("demo-drift")
+def demo_drift(
+    again: Annotated[bool, typer.Option("--again", help="Start over in a fresh home.")] = False,
+    minutes: Annotated[float, typer.Option(help="Wait for the daemon at most.")] = 60.0,
+) -> None:
+    """Let a new source arrive: one alert, one backfill, a new champion, and did it help?"""
+    words = [sys.executable, "-m", "assets.demos.drift_demo", "--minutes", str(minutes)]
+    done = subprocess.run([*words, "--again"] if again else words, check=False)
+    sys.exit(done.returncode)
+
+
 @app.command()
 def results(project: Project, as_json: AsJson = False) -> None:
     """Print the evaluation table of the latest evaluation."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fm_platform.monitoring import importance
 from fm_platform.monitoring.cause import Group, causes_of
-from fm_platform.monitoring.impact import Answered, Scores, answered, estimate, spread
-from fm_platform.monitoring.records import ALL, Alert, Estimate, Finding, Impact, Severity
+from fm_platform.monitoring.impact import Answered, Scores, answered, estimate, mix_effect
+from fm_platform.monitoring.records import ALL, Alert, Cause, Estimate, Finding, Impact, Severity
 from fm_platform.monitoring.repairs import Costs, repairs_of
 from fm_platform.monitoring.segments import Evidence
 from fm_platform.monitoring.words import evidence_words, impact_words, title_of
@@ -104,37 +103,60 @@ def _impact(group: Group, evidence: Evidence, rule: Judging) -> Impact:
     total = max(day.rows.get(ALL, 0), 1)
     share = sum(day.rows[name] for name in slices) / total
     weight = _importance(group, evidence, rule)
-    models = rule.models if cause.kind in _OF_TEXT else ()
+    of_text = _of_text(cause)
+    models = rule.models if of_text else ()
     if cause.kind in ("volume", "source_gone") or not slices:
         return Impact(NOTHING, share=share, importance=weight, models=rule.models)
     scores = _scores(slices, evidence, rule.seed, new=cause.kind == "source_came")
     if scores is None:
         return Impact(NOTHING, share=share, importance=weight, models=models)
-    change = _scaled(scores.best, share)
-    gold = _scaled(scores.gold, share)
-    if cause.kind not in _OF_TEXT:
+    mixed = _mixed(group, evidence)
+    change = _scaled(scores.best, share, mixed)
+    gold = _scaled(scores.gold, share, mixed)
+    if not of_text:
         # the live model reads none of it: only gold that surely fell may say otherwise
         change = None
         gold = None
     labels = None
-    if cause.kind in _OF_LABELS and (weight is None or weight > 0.0):
-        labels = _scaled(_label_change(slices, evidence) or scores.labels, share)
+    if (cause.kind in _OF_LABELS or not of_text) and (weight is None or weight > 0.0):
+        labels = _scaled(scores.labels, share)
     estimates = tuple(
         one
-        for one in (_scaled(s, share) for s in (scores.confidence, scores.weighting, scores.gold))
+        for one in (
+            _scaled(s, share, mixed) for s in (scores.confidence, scores.weighting, scores.gold)
+        )
         if one
     )
     return Impact(change or NOTHING, estimates, gold, labels, weight, share, models or rule.models)
 
 
-def _scaled(change: Estimate | None, share: float) -> Estimate | None:
-    """Return a change of some rows as a change of all rows of the day."""
+def _of_text(cause: Cause) -> bool:
+    """Whether the live model reads what moved; how sure weak labels are it learns only later."""
+    return cause.kind in _OF_TEXT and (cause.kind, cause.name) != ("confidence", "weak")
+
+
+def _scaled(change: Estimate | None, share: float, mixed: float = 0.0) -> Estimate | None:
+    """Return a change of some rows as a change of all rows of the day, `mixed` points added."""
     if change is None:
         return None
-    return replace(
-        change, points=round(change.points * share, 3), low=round(change.low * share, 3),
-        high=round(change.high * share, 3),
-    )  # fmt: skip
+    points, low, high = (
+        round(one * share + mixed, 3) for one in (change.points, change.low, change.high)
+    )
+    return replace(change, points=points, low=low, high=high)
+
+
+def _mixed(group: Group, evidence: Evidence) -> float:
+    """Return the points that it costs that a cause brought or took so many rows of its sources."""
+    day, reference = evidence.day, evidence.reference.profile
+    moved = any(finding.metric == "rows:source" for finding in group.findings)
+    before = answered(reference.sample, day.classes)
+    if before is None or not moved or group.cause.kind == "source_came":
+        return 0.0  # a new source is compared with all others as they were
+    return mix_effect(
+        before,
+        {name: rows for name, rows in day.rows.items() if name != ALL},
+        {name: float(rows) for name, rows in reference.rows.items() if name != ALL},
+    )
 
 
 def _scores(slices: Sequence[str], evidence: Evidence, seed: int, *, new: bool) -> Scores | None:
@@ -142,45 +164,21 @@ def _scores(slices: Sequence[str], evidence: Evidence, seed: int, *, new: bool) 
     day, reference = evidence.day, evidence.reference.profile
     classes = day.classes
     today = _of(day.sample, slices)
-    if today is not None:
-        today = spread(today, {name: day.rows[name] for name in slices}, seed)
     known = reference.sample if new else _of(reference.sample, slices)
     now, before = answered(today, classes), answered(known, classes)
     if now is None or before is None or not len(now) or not len(before):
         return None
-    usual = {name: float(reference.rows[name]) for name in set(before.sources.tolist())}
-    weight = sum(usual.values())
-    expected = {name: rows / weight for name, rows in usual.items()}
+    expected = {name: float(reference.rows[name]) for name in set(before.sources.tolist())}
     if not new:  # the mix of today's sources, so that only what is inside them counts
-        rows = {name: day.rows[name] for name in usual}
-        expected = {name: count / max(sum(rows.values()), 1) for name, count in rows.items()}
-    return estimate(now, before, expected=expected, seed=seed)
+        expected = {name: float(day.rows.get(name, 0)) for name in expected}
+    rows = {name: day.rows[name] for name in slices}
+    return estimate(now, before, day=rows, expected=expected, seed=seed)
 
 
 def _of(sample: pa.Table | None, slices: Sequence[str]) -> pa.Table | None:
     if sample is None:
         return None
     return sample.filter(pc.is_in(sample["source"], value_set=pa.array(list(slices))))
-
-
-def _label_change(slices: Sequence[str], evidence: Evidence) -> Estimate | None:
-    """Return the change of the share of right weak labels on gold, where both sides have enough."""
-    sides = []
-    for sample in (evidence.day.sample, evidence.reference.profile.sample):
-        rows = _of(sample, slices)
-        if rows is None or "gold" not in rows.column_names or "label" not in rows.column_names:
-            return None
-        rows = rows.filter(pc.is_valid(rows["gold"]))
-        same = pc.fill_null(pc.equal(rows["gold"], rows["label"]), False)
-        sides.append(np.asarray(same.combine_chunks().cast(pa.float64()), np.float64))
-    now, before = sides
-    if min(len(now), len(before)) < 30:
-        return None
-    point = 100 * (now.mean() - before.mean())
-    spread_ = 164 * float(np.sqrt(now.var() / len(now) + before.var() / len(before)))
-    return Estimate(
-        round(point, 3), round(point - spread_, 3), round(point + spread_, 3), "gold", len(now)
-    )
 
 
 def _importance(group: Group, evidence: Evidence, rule: Judging) -> float | None:

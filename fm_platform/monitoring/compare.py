@@ -27,6 +27,8 @@ from fm_platform.monitoring.sketches import (
 
 POOLED = ("accuracy:champion",)
 """Metrics with so few rows that all sources are looked at together, too."""
+CONFIDENCE = "confidence:"
+"""Metrics between 0 and 1 whose effect is how far they moved, not how many rows moved at all."""
 LEAST_ROWS = 20
 """A side with fewer rows is not compared: the tests would not hold."""
 LEAST_EXPECTED = 5.0
@@ -42,7 +44,8 @@ class Comparison:
     Attributes:
         kind: `shares`, `nulls`, `range`, `vectors`, `terms` or `rows`.
         before, after: Share of the value that moved most, median, or rows.
-        distance: Effect size: largest change of a share, KS, or length in standard deviations.
+        distance: Effect size: largest change of a share, KS, how far a confidence moved, or length
+            in standard deviations.
         surprise: See above; the larger the less probable.
         statistic: Name and value of the test.
         rows: Rows of the day.
@@ -93,7 +96,7 @@ def rows_by_source(day: Profile) -> dict[Key, Comparison]:
 def _compared(metric: str, day: Sketch, known: Sketch, inside: bool) -> dict[str, Comparison]:
     found: dict[str, Comparison | None] = {}
     if isinstance(day, NumericSketch) and isinstance(known, NumericSketch):
-        found[metric] = _range(day, known, inside)
+        found[metric] = _range(day, known, inside, metric.startswith(CONFIDENCE))
         nulls = CategorySketch({"yes": day.nulls, "no": day.rows}, day.rows + day.nulls)
         before = CategorySketch({"yes": known.nulls, "no": known.rows}, known.rows + known.nulls)
         found[metric.replace(":", "_nulls:")] = _shares(nulls, before, inside, "nulls")
@@ -107,11 +110,14 @@ def _compared(metric: str, day: Sketch, known: Sketch, inside: bool) -> dict[str
     return {name: item for name, item in found.items() if item is not None}
 
 
-def _range(day: NumericSketch, known: NumericSketch, inside: bool) -> Comparison | None:
+def _range(
+    day: NumericSketch, known: NumericSketch, inside: bool, bounded: bool
+) -> Comparison | None:
     rest = known.rows - (day.rows if inside else 0)
     if min(day.rows, rest) < LEAST_ROWS:
         return None
-    distance = ks_distance(day, known) * (known.rows / rest if inside else 1.0)
+    without = known.rows / rest if inside else 1.0
+    distance = ks_distance(day, known) * without
     effective = day.rows * rest / (day.rows + rest)
     root = math.sqrt(effective)
     # Stephens' correction makes the asymptotic law hold from a few rows on
@@ -123,9 +129,19 @@ def _range(day: NumericSketch, known: NumericSketch, inside: bool) -> Comparison
         Move("median", before, after),
         Move("95 %", low[1], high[1]),
     )
+    # A label model that was fitted again gives the same few patterns of votes other confidences:
+    # every row moves (KS), none of them far.
+    effect = _moved(day, known) * without if bounded else distance
     return Comparison(
-        "range", before, after, min(distance, 1.0), surprise, ("KS", distance), day.rows, moves
+        "range", before, after, min(effect, 1.0), surprise, ("KS", distance), day.rows, moves
     )
+
+
+def _moved(first: NumericSketch, second: NumericSketch) -> float:
+    """Return how far the numbers moved on average: the first Wasserstein distance."""
+    at = np.union1d(first.values, second.values)
+    apart = np.abs(first.cdf(at) - second.cdf(at))
+    return float(apart[:-1] @ np.diff(at))
 
 
 def _shares(

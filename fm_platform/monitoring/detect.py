@@ -25,16 +25,19 @@ _PRIOR_DAYS = 20.0
 _OUTLIER = 25.0
 """Surprise of one past day counts as this at most: a past shift must not widen the band."""
 _SAME_WEEKDAYS = 2
+_REFITTED = ("confidence:weak", "confidence_nulls:weak", "label:weak", "conflict:")
+"""What a label model says that is fitted again each day: how restless that is, days must show."""
+_LEAST_DAYS = 3
 _GOES_ON = 0.01
 """Chance below which an earlier day belongs to the run that a finding ends."""
 
 LEAST_EFFECT: Mapping[str, float] = {
     "column": 0.05, "column_nulls": 0.03, "length": 0.08, "length_nulls": 0.03, "terms": 0.04,
     "language": 0.05, "duplicates": 0.05, "embedding": 0.5, "function": 0.05, "conflict": 0.10,
-    "label": 0.06, "confidence": 0.10, "confidence_nulls": 0.05, "answer": 0.06,
+    "label": 0.06, "confidence": 0.03, "confidence_nulls": 0.05, "answer": 0.06,
     "agreement": 0.06, "accuracy": 0.06, "rows": 0.3,
 }  # fmt: skip
-"""Smallest effect that is a finding, by family: KS, change of a share, standard deviations."""
+"""Smallest effect that is a finding, by family: KS, change of a share or confidence, deviations."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,8 @@ def detect(
             tests += _volume(key, comparison, day.day, known, rule, reference)
         else:
             chance, band = _chance(key, comparison, day.day, known)
+            if band.days < _LEAST_DAYS and key[0].startswith(_REFITTED):
+                continue
             tests.append((key, comparison, chance, band))
     tests += _gone(day, known, rule, reference)
     corrected = _corrected([(key, chance) for key, _, chance, _ in tests])

@@ -2,99 +2,47 @@
 
 Two estimates are made of the share of right answers on the rows of a day:
 
-* confidence: how sure the model is, calibrated on the reference, is how often it is right
-  (average thresholded confidence's simplest relative; Guillory et al. 2021, "Predicting with
-  confidence on unseen distributions", arXiv 2107.03315);
+* confidence: how sure the model is, and whether it agrees with the weak label of the row, tell how
+  often it is right: calibrated on the gold of the reference (Guillory et al. 2021, "Predicting with
+  confidence on unseen distributions", arXiv 2107.03315; for agreement Jiang et al. 2022, "Assessing
+  generalization of SGD via disagreement", arXiv 2106.13799);
 * importance weighting: right and wrong answers of the reference, each weighted by how much more
   often rows like it come today; the weight is the odds of a classifier that tells the two samples
   apart by their embeddings (Shimodaira 2000; Sugiyama et al. 2007, JMLR 8).
 
+Where people labeled some rows of the day, only what the first leaves unexplained there has to be
+learned from so few rows (prediction-powered inference: Angelopoulos et al. 2023, Science 382,
+arXiv 2311.01453). A change of what people mean is seen on gold and on nothing else.
+
+The share of right weak labels, what the next model learns from, is estimated like the first.
 Each has an interval by a seeded bootstrap over the rows of both samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from fm_platform.monitoring.measure import project
+from fm_platform.monitoring.answered import Answered, answered, calibrated, logit, signs, weights
 from fm_platform.monitoring.records import Estimate
 
 Floats = npt.NDArray[np.float64]
 
-BOOTSTRAPS = 200
 LEAST_GOLD = 30
 """Gold rows of a sample below which nothing is measured on them."""
+BOOTSTRAPS = 200
 _MAX_WEIGHT = 20.0
 _LEVEL = 0.9
 _Z = 1.645
 """Half the width of a 90 % interval, in standard deviations."""
 _MODEL_ERROR = 4.0
 """Points by which an estimate without gold may be wrong however many rows there are."""
-
-
-@dataclass(frozen=True)
-class Answered:
-    """The rows of a sample as the model answered them.
-
-    Attributes:
-        sure: Largest probability, float64[n].
-        right: 1 and 0 where people labeled, NaN elsewhere, float64[n].
-        weak: Probability that the model gives the weak label, NaN where there is none.
-        vectors: Projected embeddings with the probabilities beside them, float64[n, d].
-        sources: Source of each row.
-    """
-
-    sure: Floats
-    right: Floats
-    weak: Floats
-    vectors: Floats
-    sources: npt.NDArray[Any]
-
-    def __len__(self) -> int:
-        return len(self.sure)
-
-    def take(self, rows: npt.NDArray[Any]) -> Answered:
-        """Return some of the rows."""
-        return Answered(
-            self.sure[rows], self.right[rows], self.weak[rows], self.vectors[rows],
-            self.sources[rows],
-        )  # fmt: skip
-
-
-def answered(sample: pa.Table | None, classes: Sequence[str]) -> Answered | None:
-    """Return the model's answers on a sample, or None where it holds none.
-
-    Args:
-        sample: Columns `source`, `champion` list<float> and of these what there is: `gold`,
-            `label`, `embedding` list<float32>.
-        classes: Names of the classes.
-    """
-    if sample is None or "champion" not in sample.column_names or sample.num_rows == 0:
-        return None
-    n = sample.num_rows
-    told = np.asarray(sample["champion"].combine_chunks().flatten(), np.float64).reshape(n, -1)
-    index = {name: i for i, name in enumerate(classes)}
-
-    def spots(column: str) -> npt.NDArray[np.int64]:
-        if column not in sample.column_names:
-            return np.full(n, -1)
-        return np.array([index.get(value, -1) for value in sample[column].to_pylist()], np.int64)
-
-    gold, label = spots("gold"), spots("label")
-    right = np.where(gold >= 0, (told.argmax(axis=1) == gold).astype(float), np.nan)
-    weak = np.where(label >= 0, told[np.arange(n), np.maximum(label, 0)], np.nan)
-    parts = [np.log(np.clip(told, 1e-4, 1.0))]
-    if "embedding" in sample.column_names:
-        flat = np.asarray(sample["embedding"].combine_chunks().flatten(), np.float32)
-        parts.append(project(flat.reshape(n, -1)).astype(np.float64))
-    sources = np.array(sample["source"].to_pylist(), object)
-    return Answered(told.max(axis=1), right, weak, np.concatenate(parts, axis=1), sources)
+_LABEL_ERROR = 10.0
+"""The same for weak labels: what breaks them breaks what agreement with them means."""
 
 
 @dataclass(frozen=True)
@@ -105,82 +53,209 @@ class Scores:
     weighting: Estimate | None
     gold: Estimate | None
     labels: Estimate | None
+    assisted: Estimate | None = None
 
     @property
     def best(self) -> Estimate | None:
-        """Gold and the estimate without it, each by how sure it is; or what there is."""
-        guess, gold = self.without_gold, self.gold
-        if guess is None or gold is None:
-            return gold or guess
-        widths = [max(one.high - one.low, 0.1) / (2 * _Z) for one in (gold, guess)]
-        precision = [1 / widths[0] ** 2, 1 / (widths[1] ** 2 + _MODEL_ERROR**2)]
-        total = sum(precision)
-        points = (precision[0] * gold.points + precision[1] * guess.points) / total
-        reach = _Z / total**0.5
-        return Estimate(
-            round(points, 3), round(points - reach, 3), round(points + reach, 3),
-            "gold and confidence", gold.rows,
-        )  # fmt: skip
+        """The estimate that gold of the day put right; else gold, or what there is without it."""
+        return self.assisted or self.gold or self.without_gold
 
     @property
     def without_gold(self) -> Estimate | None:
-        """The mean of the two estimates, with the wider interval."""
+        """Both estimates, each by how sure it is, with the wider interval."""
         both = [one for one in (self.confidence, self.weighting) if one is not None]
         if not both:
             return None
-        points = float(np.mean([one.points for one in both]))
+        precise = [1 / (_deviation(one) ** 2 + _MODEL_ERROR**2) for one in both]
+        points = float(np.average([one.points for one in both], weights=precise))
         return Estimate(
-            points, min(points, *(one.low for one in both)), max(points, *(o.high for o in both)),
-            " and ".join(one.method for one in both), both[0].rows,
+            round(points, 3), min(points, *(one.low for one in both)),
+            max(points, *(o.high for o in both)), " and ".join(one.method for one in both),
+            both[0].rows,
         )  # fmt: skip
 
 
 def estimate(
-    today: Answered, before: Answered, *, expected: dict[str, float] | None = None, seed: int = 0
-) -> Scores:
+    today: Answered, before: Answered, *, day: Mapping[str, int] | None = None,
+    expected: Mapping[str, float] | None = None, seed: int = 0,
+) -> Scores:  # fmt: skip
     """Return the estimated changes from the reference to the day.
 
     Args:
-        today: Sample of the day, as many rows of each source as the day has shares, or weighted
-            by `weights_of` before.
+        today: Sample of the day.
         before: Sample of the reference.
-        expected: Source -> share of rows that was usual; None: the shares of `before`.
+        day: Source -> rows of the day; None: `today` holds them all.
+        expected: Source -> rows or share of rows that was usual; None: the shares of `before`.
         seed: Of the bootstrap.
     """
     generator = np.random.default_rng(seed)
-    known = np.flatnonzero(~np.isnan(before.right))
-    usual = _usual(before, expected)
-    confidence = weighting = None
-    if len(known) >= LEAST_GOLD:
-        odds = _odds(today, before)
-        drawn = [
-            _both(today, before, odds, usual, rows, others)
-            for rows, others in _resamples(generator, len(today), known)
-        ]
-        point = _both(today, before, odds, usual, np.arange(len(today)), known)
-        confidence, weighting = (
-            _interval(point[i], [one[i] for one in drawn], name, len(today))
-            for i, name in enumerate(("confidence", "importance weighting"))
+    now, then = weights(today, day), weights(before, expected)
+    total = sum((day or {}).values()) or len(today)
+    sides = [
+        Judged(signs(one), np.ones(len(one), bool), one.right, weight)
+        for one, weight in ((today, now), (before, then))
+    ]
+    confidence, helped = _by_signs(sides[0], sides[1], total, generator, "confidence", _MODEL_ERROR)
+    labels = [
+        Judged(
+            np.column_stack([logit(np.nan_to_num(one.weak)), one.agrees]), ~np.isnan(one.weak),
+            one.labeled, weight,
         )
+        for one, weight in ((today, now), (before, then))
+    ]  # fmt: skip
+    guessed, seen = _by_signs(
+        labels[0], labels[1], total, generator, "the model's opinion", _LABEL_ERROR
+    )
     return Scores(
-        confidence, weighting, _measured(today, before, usual, generator),
-        _labels(today, before, usual, generator),
+        confidence, _by_weights(today, now, before, then, generator),
+        _measured(sides[0], sides[1], generator), seen or guessed, helped,
     )  # fmt: skip
 
 
-def _usual(before: Answered, expected: dict[str, float] | None) -> Floats:
-    """Return the weight of each reference row, so that sources have their usual shares."""
-    shares = expected or {}
-    counts = {name: int((before.sources == name).sum()) for name in set(before.sources.tolist())}
-    weights = np.ones(len(before))
-    for name, count in counts.items():
-        share = shares.get(name, 0.0 if shares else count / len(before))
-        weights[before.sources == name] = share / count
-    total = weights.sum()
-    return weights / total if total > 0 else np.full(len(before), 1 / max(len(before), 1))
+@dataclass(frozen=True)
+class Judged:
+    """Answers of which some were judged by people.
+
+    Attributes:
+        signs: What tells that one is right, float64[n, 2].
+        held: Whether there is an answer, bool[n]; none is never right.
+        right: 1 and 0 where people judged, NaN elsewhere, float64[n].
+        weight: Of each row, sum 1.
+    """
+
+    signs: Floats
+    held: npt.NDArray[np.bool_]
+    right: Floats
+    weight: Floats
+
+    @property
+    def known(self) -> npt.NDArray[np.int64]:
+        """The rows that people judged."""
+        return np.flatnonzero(~np.isnan(self.right))
+
+    def expected(self, rows: npt.NDArray[np.int64], asked: Judged) -> Floats:
+        """Return how often `asked` is right, as some judged rows of this side tell, float64[m]."""
+        rows = rows[self.held[rows]]
+        told = calibrated(self.signs[rows], self.right[rows], asked.signs)
+        return np.where(asked.held, told, 0.0)
 
 
-def _odds(today: Answered, before: Answered) -> Floats:
+def _by_signs(
+    now: Judged, then: Judged, total: int, generator: np.random.Generator, name: str, error: float
+) -> tuple[Estimate | None, Estimate | None]:
+    """Return the change of the share of right answers: by signs alone, and with the day's gold."""
+    known = then.known
+    if len(known) < LEAST_GOLD or not len(now.right) or not now.weight.sum():
+        return None, None
+    points = []
+    everything = np.arange(len(now.right))
+    draws = [(everything, known)] + [
+        (
+            generator.choice(everything, len(everything), p=now.weight),
+            generator.choice(known, len(known)),
+        )
+        for _ in range(BOOTSTRAPS)
+    ]
+    for number, (rows, others) in enumerate(draws):
+        usual = np.average(then.expected(others, then)[others], weights=then.weight[others] + 1e-12)
+        told = then.expected(others, now)
+        mean = told @ now.weight if number == 0 else told[rows].mean()
+        points.append(100 * float(mean - usual))
+    guess = _interval(points[0], points[1:], name, len(now.right))
+    labeled = now.known
+    if len(labeled) < LEAST_GOLD:
+        return guess, None
+    left = now.right[labeled] - then.expected(known, now)[labeled]
+    same = then.right[known] - then.expected(known, then)[known]
+    sides = Left(left, now.weight[labeled], total), Left(same, then.weight[known], len(then.right))
+    return guess, assisted(guess, *sides, error)
+
+
+@dataclass(frozen=True)
+class Left:
+    """What an estimate leaves unexplained on the rows that people judged.
+
+    Attributes:
+        errors: Right (1 or 0) less expected, float64[n].
+        weight: Of each row, float64[n].
+        total: Rows of which these are a part.
+    """
+
+    errors: Floats
+    weight: Floats
+    total: int
+
+    @property
+    def mean(self) -> float:
+        """Their mean in points."""
+        return 100 * float(np.average(self.errors, weights=self.weight + 1e-12))
+
+    @property
+    def chance(self) -> float:
+        """Standard deviation of that mean, in points."""
+        weight = (self.weight + 1e-12) / (self.weight + 1e-12).sum()
+        return 100 * float(self.errors.std() * np.sqrt((weight**2).sum()))
+
+    @property
+    def part(self) -> float:
+        """Share of all rows that people judged."""
+        return min(len(self.errors) / max(self.total, 1), 1.0)
+
+
+def assisted(guess: Estimate, now: Left, then: Left, usual_error: float = _MODEL_ERROR) -> Estimate:
+    """Return an estimate that what it leaves unexplained on the day's gold has put right.
+
+    What is left is the error of the estimate and chance. That error is some `usual_error` points
+    as a rule; where what is left is more than both would give, as when people mean something else
+    by their labels, gold is believed (empirical Bayes, positive part: Efron & Morris 1973). What
+    was measured on the labeled part of the day needs no belief.
+
+    Args:
+        guess: The change without gold, in points.
+        now: What it leaves on the gold rows of the day.
+        then: The same on the reference, where it was calibrated.
+        usual_error: Points by which such an estimate is wrong as a rule.
+    """
+    seen, chance = now.mean - then.mean, float(np.hypot(now.chance, then.chance))
+    error = max(usual_error**2, seen**2 - chance**2)
+    believed = error / (error + chance**2)
+    believed = now.part + (1 - now.part) * believed
+    points = guess.points + believed * seen
+    spread = float(np.hypot(believed * chance, (1 - believed) * _deviation(guess)))
+    return Estimate(
+        round(points, 3), round(points - _Z * spread, 3), round(points + _Z * spread, 3),
+        f"gold and {guess.method}", len(now.errors),
+    )  # fmt: skip
+
+
+def mix_effect(before: Answered, day: Mapping[str, int], expected: Mapping[str, float]) -> float:
+    """Return the change in points because sources have other shares of the rows than usual.
+
+    Args:
+        before: Sample of the reference.
+        day: Source -> rows of the day; sources that `before` does not hold are left out.
+        expected: Source -> share of rows that was usual.
+    """
+    known = np.flatnonzero(~np.isnan(before.right))
+    if len(known) < LEAST_GOLD:
+        return 0.0
+    level = float(np.average(before.right[known], weights=weights(before, expected)[known] + 1e-12))
+    names = sorted(set(before.sources.tolist()))
+    came = np.array([float(day.get(name, 0)) for name in names])
+    usual = np.array([float(expected.get(name, 0.0)) for name in names])
+    if came.sum() <= 0 or usual.sum() <= 0:
+        return 0.0
+    held = [before.right[known[before.sources[known] == name]] for name in names]
+    # a source with few judged rows counts as half known
+    levels = [(one.sum() + LEAST_GOLD * level) / (len(one) + LEAST_GOLD) for one in held]
+    return 100 * float((came / came.sum() - usual / usual.sum()) @ np.array(levels))
+
+
+def _deviation(one: Estimate) -> float:
+    return max(one.high - one.low, 0.1) / (2 * _Z)
+
+
+def _odds(today: Answered, before: Answered, now: Floats) -> Floats:
     """Return how much more often rows like each of the reference come today, float64[n]."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
@@ -188,100 +263,47 @@ def _odds(today: Answered, before: Answered) -> Floats:
     rows = np.concatenate([before.vectors, today.vectors])
     side = np.repeat([0, 1], [len(before), len(today)])
     scaled = StandardScaler().fit_transform(rows)
-    model = LogisticRegression(C=0.05, max_iter=300, class_weight="balanced").fit(scaled, side)
+    weight = np.concatenate([np.full(len(before), 1 / len(before)), now]) * len(rows) / 2
+    model = LogisticRegression(C=0.05, max_iter=300).fit(scaled, side, sample_weight=weight)
     chance = model.predict_proba(scaled[: len(before)])[:, 1]
     odds = np.clip(chance / np.maximum(1 - chance, 1e-6), 1 / _MAX_WEIGHT, _MAX_WEIGHT)
     return np.asarray(odds, np.float64)
 
 
-def _both(
-    today: Answered, before: Answered, odds: Floats, usual: Floats,
-    rows: npt.NDArray[Any], known: npt.NDArray[Any],
-) -> tuple[float, float]:  # fmt: skip
-    """Return both estimates of the change, on resampled rows."""
-    right, sure = before.right[known], before.sure[known]
-    level = float(np.average(right, weights=np.maximum(usual[known], 1e-12)))
-    told = calibrated(sure, right, today.sure[rows])
-    same = calibrated(sure, right, sure)
-    # the calibration's own mean on the reference is taken off: only the change counts
-    by_confidence = float(told.mean()) - float(np.average(same, weights=usual[known] + 1e-12))
-    weights = odds[known]
-    by_weight = float(np.average(right, weights=weights)) - level
-    return 100 * by_confidence, 100 * by_weight
-
-
-def calibrated(sure: Floats, right: Floats, asked: Floats) -> Floats:
-    """Return how often answers so sure are right: a line in the logit, by two Newton steps each.
-
-    Platt's scaling with a little ridge; a few steps are enough for two parameters.
-    """
-    x, z = _logit(sure), _logit(asked)
-    slope, offset = 1.0, 0.0
-    for _ in range(8):
-        p = _logistic(slope * x + offset)
-        w = np.maximum(p * (1 - p), 1e-6)
-        gradient = np.array([((right - p) * x).sum() - (slope - 1.0), (right - p).sum()])
-        hessian = np.array(
-            [[(w * x * x).sum() + 1.0, (w * x).sum()], [(w * x).sum(), w.sum() + 1e-3]]
-        )
-        step = np.linalg.solve(hessian, gradient)
-        slope, offset = slope + step[0], offset + step[1]
-    return _logistic(slope * z + offset)
-
-
-def _logistic(x: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-np.clip(x, -30.0, 30.0))), np.float64)
-
-
-def _logit(share: Floats) -> Floats:
-    kept = np.clip(share, 1e-4, 1 - 1e-4)
-    return np.asarray(np.log(kept / (1 - kept)), np.float64)
-
-
-def _measured(
-    today: Answered, before: Answered, usual: Floats, generator: np.random.Generator
+def _by_weights(
+    today: Answered, now: Floats, before: Answered, then: Floats, generator: np.random.Generator
 ) -> Estimate | None:
+    """Return the change if the reference's rows came as often as rows like them come today."""
+    known = np.flatnonzero(~np.isnan(before.right))
+    if len(known) < LEAST_GOLD or not len(today):
+        return None
+    odds = _odds(today, before, now)
+
+    def change(rows: npt.NDArray[Any]) -> float:
+        right = before.right[rows]
+        usual = np.average(right, weights=then[rows] + 1e-12)
+        return 100 * float(np.average(right, weights=odds[rows]) - usual)
+
+    drawn = [change(generator.choice(known, len(known))) for _ in range(BOOTSTRAPS)]
+    return _interval(change(known), drawn, "importance weighting", len(today))
+
+
+def _measured(now: Judged, then: Judged, generator: np.random.Generator) -> Estimate | None:
     """Return the change on gold, where both sides have enough."""
-    now = today.right[~np.isnan(today.right)]
-    known = ~np.isnan(before.right)
-    if len(now) < LEAST_GOLD or known.sum() < LEAST_GOLD:
+    rows, others = now.known, then.known
+    if min(len(rows), len(others)) < LEAST_GOLD:
         return None
-    then, weights = before.right[known], usual[known] + 1e-12
-    weights = weights / weights.sum()
-    point = now.mean() - then @ weights
+
+    def mean(side: Judged, spots: npt.NDArray[np.int64]) -> float:
+        return float(np.average(side.right[spots], weights=side.weight[spots] + 1e-12))
+
     drawn = [
-        generator.choice(now, len(now)).mean() - generator.choice(then, len(then), p=weights).mean()
+        mean(now, generator.choice(rows, len(rows)))
+        - mean(then, generator.choice(others, len(others)))
         for _ in range(BOOTSTRAPS)
     ]
-    return _interval(100 * point, [100 * one for one in drawn], "gold", len(now))
-
-
-def _labels(
-    today: Answered, before: Answered, usual: Floats, generator: np.random.Generator
-) -> Estimate | None:
-    """Return the change of the share of right weak labels, as the live model judges them.
-
-    On the reference the model's opinion of a weak label is calibrated by itself: only its change
-    counts. Rows without a weak label count as wrong: the next model does not learn from them.
-    """
-    if np.isnan(before.weak).all():
-        return None
-    now, then = np.nan_to_num(today.weak), np.nan_to_num(before.weak)
-    point = now.mean() - then @ usual
-    drawn = [
-        generator.choice(now, len(now)).mean() - generator.choice(then, len(then), p=usual).mean()
-        for _ in range(BOOTSTRAPS)
-    ]
-    return _interval(100 * point, [100 * one for one in drawn], "the model's opinion", len(now))
-
-
-def _resamples(
-    generator: np.random.Generator, rows: int, known: npt.NDArray[Any]
-) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-    return [
-        (generator.integers(0, rows, rows), generator.choice(known, len(known)))
-        for _ in range(BOOTSTRAPS)
-    ]
+    point = mean(now, rows) - mean(then, others)
+    return _interval(100 * point, [100 * one for one in drawn], "gold", len(rows))
 
 
 def _interval(point: float, drawn: Sequence[float], method: str, rows: int) -> Estimate:
@@ -291,30 +313,4 @@ def _interval(point: float, drawn: Sequence[float], method: str, rows: int) -> E
     )
 
 
-def spread(sample: pa.Table, rows: dict[str, int], seed: int = 0) -> pa.Table:
-    """Return a sample in which sources have the shares of the day, drawn again where too few.
-
-    Args:
-        sample: As many rows of each source as were kept.
-        rows: Source -> rows of the day.
-        seed: Of the drawing.
-    """
-    total = sum(rows.values())
-    if not total or sample.num_rows == 0:
-        return sample.slice(0, 0)
-    generator = np.random.default_rng(seed)
-    sources = np.array(sample["source"].to_pylist(), object)
-    size = sample.num_rows
-    chosen = []
-    for name in sorted(rows):
-        own = np.flatnonzero(sources == name)
-        wanted = round(size * rows[name] / total)
-        if len(own) and wanted:
-            chosen.append(
-                own[:wanted] if wanted <= len(own)
-                else np.concatenate([own, generator.choice(own, wanted - len(own))])
-            )  # fmt: skip
-    return sample.take(pa.array(np.concatenate(chosen))) if chosen else sample.slice(0, 0)
-
-
-__all__ = ["Answered", "Scores", "answered", "estimate", "spread"]
+__all__ = ["Answered", "Scores", "answered", "estimate", "mix_effect"]

@@ -111,7 +111,9 @@ def _life(events: Sequence[AlertEvent]) -> Life:
     life = Life(Alert.from_json(first.body["alert"]), events=tuple(events))
     for event in events:
         if event.what == "seen":
-            life = replace(life, alert=Alert.from_json(event.body["alert"]))
+            # its findings may begin on another day by now; it is the alert it was
+            again = Alert.from_json(event.body["alert"])
+            life = replace(life, alert=replace(again, since=life.alert.since))
         elif event.what == "accepted":
             life = replace(life, state="accepted")
         elif event.what in _STATES:

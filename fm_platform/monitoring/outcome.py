@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fm_platform.monitoring.impact import BOOTSTRAPS, LEAST_GOLD, Answered, calibrated
+from fm_platform.monitoring.answered import Answered, calibrated, signs
+from fm_platform.monitoring.impact import BOOTSTRAPS, LEAST_GOLD
 from fm_platform.monitoring.records import Alert
 
 Closing = Literal["repaired", "not_repaired", "made_worse"]
@@ -152,7 +153,7 @@ def estimated(
         known = np.flatnonzero(~np.isnan(reference.right))
         if len(known) < LEAST_GOLD or not len(today):
             return None
-        sides.append((today.sure, reference.sure[known], reference.right[known]))
+        sides.append((signs(today), signs(reference)[known], reference.right[known]))
     rows = len(sides[0][0])
     points = [float(calibrated(sure, right, now).mean()) for now, sure, right in sides]
     drawn = np.empty((BOOTSTRAPS, 2))

@@ -144,7 +144,7 @@ def on_gold(
         )
         gold = np.array([index[v] for v in own["gold"].to_pylist()], np.int64)
     # one stratum: the alert is about these rows together
-    one, k, rule = [ALL] * len(gold), len(classes), desk.project.spec.evaluation
+    one, k, rule = ["rows"] * len(gold), len(classes), desk.project.spec.evaluation
     metric = desk.project.spec.gate.metric
     change = differences(
         systems["merged_model"], systems["champion"], gold, one, k, rule, metric

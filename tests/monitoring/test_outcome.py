@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fm_platform.monitoring.impact import Answered
+from fm_platform.monitoring.answered import Answered
 from fm_platform.monitoring.outcome import Score, Span, estimated, judged
 from fm_platform.monitoring.records import Alert, Cause, Estimate, Impact
 
@@ -66,7 +66,7 @@ def _answered(sure: np.ndarray, right: np.ndarray | None = None) -> Answered:
     n = len(sure)
     nothing = np.full(n, np.nan)
     return Answered(
-        sure, nothing if right is None else right, nothing, sure[:, None],
+        sure, nothing if right is None else right, nothing, np.zeros(n), nothing, sure[:, None],
         np.full(n, "amazon", object),
     )  # fmt: skip
 

@@ -64,9 +64,11 @@ def test_one_cause_is_one_alert_however_often_it_is_seen(ws: Workspace) -> None:
     assert desk.open([alert()], 1) == []
     assert desk.open([alert("2026-01-04", since="2026-01-04")], 2) == []
 
-    (life,) = desk.lives().values()
-    assert life.alert.day == "2026-01-04"
-    assert [event.what for event in life.events] == ["opened", "seen", "seen"]
+    assert desk.open([alert("2026-01-05", since="2026-01-04")], 3) == []
+
+    ((name, life),) = desk.lives().items()  # since another day by its findings, and still that one
+    assert (life.alert.day, life.alert.id) == ("2026-01-05", name)
+    assert [event.what for event in life.events] == ["opened", "seen", "seen", "seen"]
 
 
 def repaired(desk: Desk) -> Life:

@@ -1,0 +1,1 @@
+"""Demonstrations: each one command, in a home of its own."""
