@@ -99,11 +99,12 @@ def near_known(documents: Shingles, index: Inverted, similarity: float) -> Pairs
     low[order] = np.searchsorted(index.tokens, needles, "left")
     high[order] = np.searchsorted(index.tokens, needles, "right")
     count = high - low
-    places = _prefix(documents, np.minimum(count, 255).astype(np.uint8), similarity, absent=0)
+    places, right = _prefix(
+        documents, np.minimum(count, 255).astype(np.uint8), similarity, absent=0
+    )
     if not len(places):
         return _ordered([])
     posted = index.documents.astype(np.int64)
-    right = np.searchsorted(documents.offsets, places, "right") - 1
     return _Candidates(
         index.forward, documents, similarity, right, low[places], count[places], posted
     ).first_of_each()
@@ -114,8 +115,10 @@ def near_known(documents: Shingles, index: Inverted, similarity: float) -> Pairs
 
 def _prefix(
     documents: Shingles, count: npt.NDArray[np.uint8], similarity: float, absent: int
-) -> Rows:
+) -> tuple[Rows, Rows]:
     """Return the places in `tokens` of each document's rarest shingles, as many as must be seen.
+
+    They come by document, and whose each is comes beside them.
 
     Args:
         documents: n documents.
@@ -125,7 +128,7 @@ def _prefix(
     """
     sizes = documents.sizes
     needed = sizes - np.ceil(similarity * sizes - 1e-9).astype(np.int64) + 1
-    found = [np.zeros(0, np.int64)]
+    found, owners = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for begin in range(0, len(documents), _SORTED):
         end = min(begin + _SORTED, len(documents))
         low, high = documents.offsets[begin], documents.offsets[end]
@@ -134,18 +137,21 @@ def _prefix(
         wanted = needed[begin:end] - np.bincount(nth[here <= absent], minlength=end - begin)
         places = np.flatnonzero((here > absent) & (wanted[nth] > 0))
         whose = nth[places]
-        # by document, then rarest first (by powers of two), then by hash: one order for all
-        keys = (whose.astype(np.uint64) << np.uint64(52)) | (
-            _RARITY[here[places]] | documents.tokens[low:high][places]
-        )
-        order = np.argsort(keys)
+        # by document, then rarest first (by powers of two), then by hash, in which order they
+        # stand: one order for all
+        keys = (whose.astype(np.uint64) << np.uint64(52)) | _RARITY[here[places]]
+        keys |= places.view(np.uint64)
+        keys.sort()
         lengths = np.bincount(whose, minlength=end - begin)
         began = np.cumsum(lengths) - lengths
         rank = np.arange(len(places)) - began[whose]  # sorting leaves `whose` as it is
-        found.append(places[order][rank < wanted[whose]] + low)
-    return np.concatenate(found)
+        seen = rank < wanted[whose]
+        found.append((keys[seen] & _PLACE).view(np.int64) + low)
+        owners.append(whose[seen].astype(np.int64) + begin)
+    return np.concatenate(found), np.concatenate(owners)
 
 
+_PLACE = np.uint64((1 << TOKEN_BITS) - 1)
 _RARITY = np.minimum(np.frexp(np.arange(256))[1], 15).astype(np.uint64) << np.uint64(TOKEN_BITS)
 
 
@@ -175,11 +181,20 @@ class _Candidates:
             return left, left
         return left, np.ascontiguousarray(self.rights.sketch(bits).T)
 
+    @cached_property
+    def folds(self) -> tuple[Tokens, Tokens]:
+        """uint64[n] of both sides: sketches of 64 bits, which rule most pairs out at once."""
+        left, right = self.sketches
+        folded = np.bitwise_xor.reduce(left, axis=0)
+        return folded, folded if right is left else np.bitwise_xor.reduce(right, axis=0)
+
     def able(self, a: Rows, b: Rows) -> tuple[Rows, Rows]:
         """Return the pairs that may be as similar as wanted, as far as sizes and bits tell."""
         share = (1 - self.similarity) / (1 + self.similarity)
         # so many shingles may stand in one of the two only
         most = (self.lefts.sizes[a] + self.rights.sizes[b]) * share + 1e-9
+        left_over = np.flatnonzero(np.bitwise_count(self.folds[0][a] ^ self.folds[1][b]) <= most)
+        a, b, most = a[left_over], b[left_over], most[left_over]
         differing = np.zeros(len(a), np.int32)
         for nth, (left, right) in enumerate(zip(*self.sketches, strict=True)):
             differing += np.bitwise_count(left[a] ^ right[b])
@@ -220,17 +235,33 @@ class _Candidates:
 
 def _within(documents: Shingles, similarity: float) -> _Candidates:
     """Return each document with the earlier ones that share a rare shingle with it."""
-    bits = int(np.clip(len(documents.tokens).bit_length() + 1, 8, 25))
+    # about a slot for each shingle: more would be memory to fill, fewer would rule out less
+    bits = int(np.clip(len(documents.tokens).bit_length() - 1, 8, 25))
     slots = (documents.tokens & np.uint64((1 << bits) - 1)).view(np.int64)
-    filled = np.minimum(np.bincount(slots, minlength=1 << bits), 255).astype(np.uint8)
-    places = _prefix(documents, filled[slots], similarity, absent=1)  # the true count, or more
-    places = places[np.argsort(documents.tokens[places], kind="stable")]  # they are by document
-    tokens = documents.tokens[places]
-    began = np.flatnonzero(np.concatenate([[True], tokens[1:] != tokens[:-1]])[: len(tokens)])
-    start = np.repeat(began, np.diff([*began, len(tokens)]))
-    posted = np.searchsorted(documents.offsets, places, "right") - 1
-    rank = np.arange(len(tokens)) - start
+    counted = np.bincount(slots, minlength=1 << bits)
+    filled = np.minimum(counted, 255, out=counted).astype(np.uint8)
+    # the true count, or more
+    places, whose = _prefix(documents, filled[slots], similarity, absent=1)
+    order, began = _grouped(documents.tokens[places])
+    start = np.repeat(began, np.diff(np.append(began, len(order))))
+    posted = whose[order]
+    rank = np.arange(len(order)) - start
     return _Candidates(documents, documents, similarity, posted, start, rank, posted)
+
+
+def _grouped(tokens: Tokens) -> tuple[Rows, Rows]:
+    """Return an order in which equal tokens stand together, as they came, and where runs begin.
+
+    One sort of tokens and places in one number; where both do not fit, the last bits of a token
+    are left out: then a few runs hold two tokens, which counting tells apart.
+    """
+    width = max(len(tokens) - 1, 1).bit_length()
+    keys = tokens << np.uint64(64 - TOKEN_BITS) >> np.uint64(width) << np.uint64(width)
+    keys |= np.arange(len(tokens), dtype=np.uint64)
+    keys.sort()
+    heads = keys >> np.uint64(width)
+    began = np.flatnonzero(np.concatenate([[True], heads[1:] != heads[:-1]])[: len(heads)])
+    return (keys & np.uint64((1 << width) - 1)).view(np.int64), began
 
 
 def _blocks(start: Rows, count: Rows, low: int, high: int | None) -> Iterator[tuple[Rows, Rows]]:

@@ -25,6 +25,9 @@ from fm_platform.labeling.vocabulary import answers, members
 if TYPE_CHECKING:
     import polars as pl
 
+Ints = npt.NDArray[np.int64]
+Said = tuple[Ints, Ints]
+
 _READERS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 
@@ -41,22 +44,33 @@ def lookup(declared: Any, directory: Path) -> LabelingFunction:
     keys = known["key"].unique().sort()
     phrases = Phrases(keys.to_list()) if declared.match == "words" else None
 
+    cached: dict[str, tuple[pl.DataFrame, Said]] = {}
+
+    def things_of(classes: Sequence[str]) -> tuple[pl.DataFrame, Said]:
+        meaning = repr(answers(classes))
+        if meaning not in cached:
+            things = _of_classes(known, classes, declared)
+            cached[meaning] = things, _said(things, keys)
+        return cached[meaning]
+
     def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
         import polars as pl
 
         frame = frame_of(batch, declared, context)
-        things = _of_classes(known, classes, declared)
+        things, said = things_of(classes)
         try:
             if phrases is not None:
                 rows, places = phrases.find(context.tokens(frame[declared.column]))
-                named = pl.DataFrame({"row": rows, "key": keys[places]})
+                pairs = np.unique(rows * len(keys) + places)  # each thing counts once a row
+                rows, labels = _labels(*np.divmod(pairs, max(len(keys), 1)), said)
             else:
                 key = pl.col(declared.column).cast(pl.String).alias("key")
                 named = frame.select(key).with_row_index("row")
-            found = named.unique().join(things, on="key", how="inner").select("row", "label")
+                found = named.join(things, on="key", how="inner")
+                rows, labels = found["row"].to_numpy().astype(np.int64), found["label"].to_numpy()
         except pl.exceptions.PolarsError as error:
             raise unfit(declared, frame, type(error).__name__) from None
-        return _outcome(found, batch.num_rows, len(classes))
+        return _outcome(rows, labels, batch.num_rows, len(classes))
 
     definition = {
         **declared.model_dump(mode="json", exclude={"name"}), "sha256": sha256_file(path),
@@ -133,12 +147,26 @@ def _of_classes(known: pl.DataFrame, classes: Sequence[str], declared: Any) -> p
     return found.unique().sort("key", "label")
 
 
-def _outcome(found: pl.DataFrame, rows: int, classes: int) -> Outcome:
+def _said(things: pl.DataFrame, keys: pl.Series) -> Said:
+    """Return where the labels of each key begin, and the labels: those of keys in their order."""
+    place = keys.search_sorted(things["key"]).to_numpy().astype(np.int64)
+    begins = np.searchsorted(place, np.arange(len(keys) + 1))  # `things` is sorted by key
+    return begins.astype(np.int64), things["label"].to_numpy().astype(np.int64)
+
+
+def _labels(rows: Ints, places: Ints, said: Said) -> tuple[Ints, Ints]:
+    """Return each row with each label of each key that is named there."""
+    begins, labels = said
+    many = begins[places + 1] - begins[places]
+    first = np.repeat(begins[places] - np.cumsum(many) + many, many)
+    return np.repeat(rows, many), labels[first + np.arange(len(first))]
+
+
+def _outcome(found: Ints, labels: Ints, rows: int, classes: int) -> Outcome:
     """Return the most frequent class of each row; equally frequent ones are a set."""
-    counts: npt.NDArray[np.int64] = np.bincount(
-        found["row"].to_numpy().astype(np.int64) * classes + found["label"].to_numpy(),
-        minlength=rows * classes,
-    ).reshape(rows, classes)
+    counts: Ints = np.bincount(found * classes + labels, minlength=rows * classes).reshape(
+        rows, classes
+    )
     most = counts.max(axis=1, initial=0)
     best = (counts == most[:, None]) & (most > 0)[:, None]
     votes = np.where(most > 0, best.argmax(axis=1), ABSTAIN).astype(np.int8)

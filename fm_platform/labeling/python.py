@@ -36,6 +36,7 @@ def row_runner(name: str, function: FunctionType, resources: Mapping[str, Any]) 
     def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
         index = answers_of(classes)
         columns, rows, places = _distinct(batch, used)
+        only = columns[0] if len(columns) == 1 else None
         answers: list[Answer] = []
         failing: dict[int, str] = {}
         call, watch = context.watch.call, context.watch
@@ -45,7 +46,10 @@ def row_runner(name: str, function: FunctionType, resources: Mapping[str, Any]) 
                 if watch.late >= watch.patience:
                     failing[len(answers)] = NOT_ASKED
                 else:
-                    row = SimpleNamespace(**dict(zip(columns, values, strict=True)))
+                    row = (
+                        SimpleNamespace(**{only: values[0]}) if only is not None
+                        else SimpleNamespace(**dict(zip(columns, values, strict=True)))
+                    )  # fmt: skip
                     try:
                         answer = call(function, row, **resources)
                     except Exception as error:  # a row must not stop a day: it abstains, counted

@@ -10,8 +10,9 @@ A word is a run of letters, digits, `_` and `'`, in lower case (`WORD`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,9 @@ _IS_WORD = np.array(
 )
 _MASKS = np.array([(1 << (8 * n)) - 1 for n in range(_BLOCK + 1)], np.uint64)
 _SEED = 0x9E3779B97F4A7C15
+_PIECE = 1 << 14
+_KNOWN_BITS = 18
+_KNOWN_SHIFT = np.uint64(64 - _KNOWN_BITS)
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,25 @@ class Tokens:
         """Return int64[rows], the words of each text."""
         return np.bincount(self.row, minlength=self.rows)
 
-    def block(self, number: int, which: Ints) -> Words:
+    @cached_property
+    def hashes(self) -> Words:
+        """uint64[t], of the bytes of each word: lists of phrases look for these first."""
+        found = np.zeros(len(self.row), np.uint64)
+        for some in self.pieces():
+            found[some] = _mixed(self.block(0, some), 0)
+            longer, number = np.flatnonzero(self.length[some] > _BLOCK) + some.start, 1
+            while len(longer):
+                found[longer] ^= _mixed(self.block(number, longer), number)
+                number += 1
+                longer = longer[self.length[longer] > _BLOCK * number]
+        return found
+
+    def pieces(self) -> Iterator[slice]:
+        """Yield all words, some at a time: what is made of these stays in a cache."""
+        for begin in range(0, len(self.row), _PIECE):
+            yield slice(begin, min(begin + _PIECE, len(self.row)))
+
+    def block(self, number: int, which: Ints | slice) -> Words:
         """Return uint64: eight bytes of each word from byte 8 * number on, zero past its end."""
         at = np.ndarray((len(self.data) - _BLOCK + 1,), "<u8", self.data, strides=(1,))
         start = self.start[which] + _BLOCK * number
@@ -113,30 +135,21 @@ class Phrases:
 
         tokens = tokens_of(pl.Series(list(phrases), dtype=pl.String))
         everyone = np.arange(len(tokens.row))
-        self._longest = int(tokens.length.max(initial=1))
-        blocks = [tokens.block(b, everyone) for b in range(-(-self._longest // _BLOCK))]
-        self._words, ids = np.unique(np.stack(blocks, axis=1), axis=0, return_inverse=True)
-        self._seed = _SEED
-        while len(np.unique(self._hashes())) < len(self._words):
-            self._seed += 2
-        hashes = self._hashes()
-        self._order = np.argsort(hashes)
-        self._hashed = hashes[self._order]
-        self._known = np.zeros(1 << 16, np.bool_)
-        self._known[hashes >> np.uint64(48)] = True
-        self._build(ids.reshape(-1), tokens, len(phrases))
-
-    def _hashes(self) -> Words:
-        found = np.zeros(len(self._words), np.uint64)
-        for number in range(self._words.shape[1]):
-            found ^= self._mixed(self._words[:, number], number)
-        return found
-
-    def _mixed(self, block: Words, number: int) -> Words:
-        mixed: Words = (block ^ (block >> np.uint64(29))) * np.uint64(
-            (self._seed + 2 * number * _SEED) & (2**64 - 1)
+        longest = int(tokens.length.max(initial=1))
+        blocks = [tokens.block(b, everyone) for b in range(-(-longest // _BLOCK))]
+        self._words, first, ids = np.unique(
+            np.stack(blocks, axis=1), axis=0, return_index=True, return_inverse=True
         )
-        return mixed
+        hashes = tokens.hashes[first]
+        self._order = np.argsort(hashes, kind="stable")
+        self._hashed = hashes[self._order]
+        self._lengths = tokens.length[first]
+        heads = (self._hashed >> _KNOWN_SHIFT).astype(np.int64)
+        held = np.bincount(heads, minlength=1 << _KNOWN_BITS)
+        self._known = held > 0
+        self._begins = (np.cumsum(held) - held).astype(np.int32)
+        self._most = int(held.max(initial=0))
+        self._build(ids.reshape(-1), tokens, len(phrases))
 
     def _build(self, ids: Ints, tokens: Tokens, phrases: int) -> None:
         """Make a tree of word ids: state 0 is the root, an edge is state * words + id."""
@@ -157,8 +170,13 @@ class Phrases:
             if len(told):  # a phrase without words is nowhere
                 self._ends.setdefault(state, []).append(phrase)
         codes = np.array(sorted(edges), np.int64)
-        self._codes = codes
-        self._targets = np.array([edges[code] for code in codes.tolist()], np.int64)
+        targets = np.array([edges[code] for code in codes.tolist()], np.int64)
+        begins = len(codes[codes < len(self._words)])  # edges from the root
+        self._root = np.full(len(self._words), -1, np.int64)
+        self._root[codes[:begins]] = targets[:begins]
+        self._codes, self._targets = codes[begins:], targets[begins:]
+        self._goes_on = np.zeros(len(edges) + 1, np.bool_)
+        self._goes_on[self._codes // max(len(self._words), 1)] = True
         counts = np.zeros(len(edges) + 1, np.int64)
         for state, ended in self._ends.items():
             counts[state] = len(ended)
@@ -172,48 +190,69 @@ class Phrases:
 
         The places of one-word phrases are in the order of the text.
         """
-        ids = self._ids(tokens)
-        at = np.flatnonzero(ids >= 0)
-        states = np.zeros(len(at), np.int64)
-        rows: list[Ints] = []
-        found: list[Ints] = []
-        place = at
-        while len(place):
-            if not len(self._codes):
-                break
-            code = states * len(self._words) + ids[place]
-            edge = np.minimum(np.searchsorted(self._codes, code), len(self._codes) - 1)
-            fits = self._codes[edge] == code
-            place, states = place[fits], self._targets[edge[fits]]
+        place, ids = self._known_words(tokens)
+        empty = np.zeros(0, np.int64)
+        rows, found = [empty], [empty]
+        if not len(place):
+            return empty, empty
+        row = tokens.row[place]
+        # whether the next word is known as well, and of the same text
+        follows = np.zeros(len(place), np.bool_)
+        follows[:-1] = (place[1:] == place[:-1] + 1) & (row[1:] == row[:-1])
+        states, at = self._root[ids], np.arange(len(place))
+        states, at = _where(states >= 0, states, at)
+        while len(at):
             many = self._first[states + 1] - self._first[states]
-            rows.append(np.repeat(tokens.row[place], many))
+            rows.append(np.repeat(row[at], many))
             begins = np.repeat(self._first[states] - np.cumsum(many) + many, many)
             found.append(self._ended[begins + np.arange(int(many.sum()))])
-            on = (place + 1 < len(ids)) & (many >= 0)
-            place, states = place[on] + 1, states[on]
-            on = (tokens.row[place] == tokens.row[place - 1]) & (ids[place] >= 0)
-            place, states = place[on], states[on]
-        empty = np.zeros(0, np.int64)
-        return np.concatenate([empty, *rows]), np.concatenate([empty, *found])
+            states, at = _where(self._goes_on[states] & follows[at], states, at + 1)
+            if not len(at):
+                break
+            code = states * len(self._words) + ids[at]
+            edge = np.minimum(np.searchsorted(self._codes, code), len(self._codes) - 1)
+            states, at = _where(self._codes[edge] == code, self._targets[edge], at)
+        return np.concatenate(rows), np.concatenate(found)
 
-    def _ids(self, tokens: Tokens) -> Ints:
-        """Return int64[t]: which known word each word is, -1 if none."""
-        ids = np.full(len(tokens.row), -1, np.int64)
+    def _known_words(self, tokens: Tokens) -> tuple[Ints, Ints]:
+        """Return int64[p] places of known words, in order, and int64[p], which words they are."""
+        empty = np.zeros(0, np.int64)
         if not len(self._words):
-            return ids
-        which = np.flatnonzero(tokens.length <= self._longest)
-        first = tokens.block(0, which)
-        hashes = self._mixed(first, 0)
+            return empty, empty
+        seen = [
+            np.flatnonzero(self._known[tokens.hashes[some] >> _KNOWN_SHIFT]) + some.start
+            for some in tokens.pieces()
+        ]
+        maybe = np.concatenate([empty, *seen])
+        hashes = tokens.hashes[maybe]
+        begin = self._begins[hashes >> _KNOWN_SHIFT]
+        words = np.full(len(maybe), -1, np.int64)
+        open_ = np.arange(len(maybe))
+        for nth in range(self._most):
+            slot = np.minimum(begin[open_] + nth, len(self._hashed) - 1)
+            same = self._hashed[slot] == hashes[open_]
+            told, at = _where(same, self._order[slot], open_)
+            words[at] = np.where(self._are(tokens, maybe[at], told), told, -1)
+            open_ = open_[words[open_] < 0]
+        return _where(words >= 0, maybe, words)
+
+    def _are(self, tokens: Tokens, place: Ints, words: Ints) -> npt.NDArray[np.bool_]:
+        """Return whether words of texts are these known ones, byte by byte."""
+        exact: npt.NDArray[np.bool_] = tokens.length[place] == self._lengths[words]
+        exact &= tokens.block(0, place) == self._words[words, 0]
         for number in range(1, self._words.shape[1]):
-            # every word has this block, mostly a zero, which adds nothing
-            longer = np.flatnonzero(tokens.length[which] > _BLOCK * number)
-            hashes[longer] ^= self._mixed(tokens.block(number, which[longer]), number)
-        maybe = np.flatnonzero(self._known[hashes >> np.uint64(48)])
-        place = np.minimum(np.searchsorted(self._hashed, hashes[maybe]), len(self._hashed) - 1)
-        same = self._hashed[place] == hashes[maybe]
-        which, words = which[maybe[same]], self._order[place[same]]
-        exact = np.ones(len(which), np.bool_)
-        for number in range(self._words.shape[1]):
-            exact &= tokens.block(number, which) == self._words[words, number]
-        ids[which[exact]] = words[exact]
-        return ids
+            longer = np.flatnonzero(exact & (self._lengths[words] > _BLOCK * number))
+            told = tokens.block(number, place[longer])
+            exact[longer] = told == self._words[words[longer], number]
+        return exact
+
+
+def _where(chosen: npt.NDArray[np.bool_], one: Ints, other: Ints) -> tuple[Ints, Ints]:
+    return one[chosen], other[chosen]
+
+
+def _mixed(block: Words, number: int) -> Words:
+    mixed: Words = (block ^ (block >> np.uint64(29))) * np.uint64(
+        (_SEED + 2 * number * _SEED) & (2**64 - 1)
+    )
+    return mixed

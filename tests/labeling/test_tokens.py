@@ -55,3 +55,13 @@ def test_a_word_that_only_begins_alike_is_another() -> None:
     )
 
     assert rows.tolist() == [2]
+
+
+def test_of_very_many_words_each_is_found_and_no_other() -> None:
+    listed = [f"word{n}" for n in range(20_000)]  # many begin with the same bits of their hash
+    texts = pl.Series([" ".join(listed[::2]), " ".join(f"{word}x" for word in listed[:100])])
+
+    rows, found = Phrases(listed).find(tokens_of(texts))
+
+    assert set(rows.tolist()) == {0}
+    assert found.tolist() == list(range(0, 20_000, 2))
