@@ -34,6 +34,7 @@ _IS_WORD = np.array(
 _MASKS = np.array([(1 << (8 * n)) - 1 for n in range(_BLOCK + 1)], np.uint64)
 _SEED = 0x9E3779B97F4A7C15
 _PIECE = 1 << 14
+_ROWS = 1 << 10
 _KNOWN_BITS = 18
 _KNOWN_SHIFT = np.uint64(64 - _KNOWN_BITS)
 
@@ -103,21 +104,28 @@ def tokens_of(texts: pl.Series) -> Tokens:
     _, offsets_buffer, data_buffer = array.buffers()
     offsets = np.frombuffer(offsets_buffer, np.int64)[array.offset : array.offset + len(low) + 1]
     found = np.frombuffer(data_buffer, np.uint8) if data_buffer else np.zeros(0, np.uint8)
-    found = found[offsets[0] : offsets[-1]]
-    starts, ends = _borders(found, offsets - offsets[0])
-    row = np.repeat(np.arange(len(low)), np.diff(np.searchsorted(starts, offsets - offsets[0])))
+    found, offsets = found[offsets[0] : offsets[-1]], offsets - offsets[0]
+    empty = np.zeros(0, np.int64)
+    parts = [(empty, empty, empty)]
+    for begin in range(0, len(low), _ROWS):
+        some = offsets[begin : begin + _ROWS + 1]
+        starts, ends, many = _borders(found[some[0] : some[-1]], some - some[0])
+        parts.append((starts + some[0], ends + some[0], many))
+    starts, ends, many = (np.concatenate(listed) for listed in zip(*parts, strict=True))
+    row = np.repeat(np.arange(len(low)), many)
     data = np.concatenate([found, np.zeros(_BLOCK, np.uint8)])
     return Tokens(len(low), row if order is None else order[row], starts, ends - starts, data)
 
 
-def _borders(data: Bytes, offsets: Ints) -> tuple[Ints, Ints]:
-    """Return where words begin and end; no word goes over the end of a text."""
+def _borders(data: Bytes, offsets: Ints) -> tuple[Ints, Ints, Ints]:
+    """Return where words begin and end, and the words of each text; none goes over its end."""
     inside = _IS_WORD[data]
     before, after = np.zeros_like(inside), np.zeros_like(inside)
     before[1:], after[:-1] = inside[:-1], inside[1:]
     before[offsets[:-1][offsets[:-1] < len(data)]] = False
     after[offsets[1:][offsets[1:] > 0] - 1] = False
-    return np.flatnonzero(inside & ~before), np.flatnonzero(inside & ~after) + 1
+    starts, ends = np.flatnonzero(inside & ~before), np.flatnonzero(inside & ~after) + 1
+    return starts, ends, np.diff(np.searchsorted(starts, offsets))
 
 
 class Phrases:

@@ -65,3 +65,14 @@ def test_of_very_many_words_each_is_found_and_no_other() -> None:
 
     assert set(rows.tolist()) == {0}
     assert found.tolist() == list(range(0, 20_000, 2))
+
+
+def test_a_batch_of_many_texts_is_cut_as_a_few_are() -> None:
+    texts = ["it's new", "", None, "größe york", "ab"] * 700
+    tokens = tokens_of(pl.Series(texts, dtype=pl.String))
+
+    cut = [len(words) for words in words_of(texts)]
+    rows, _ = Phrases(["york"]).find(tokens)
+
+    assert tokens.counts().tolist() == cut
+    assert sorted(rows.tolist()) == list(range(3, 3500, 5))
