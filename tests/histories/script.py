@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from collections.abc import Iterable
@@ -236,9 +237,11 @@ def scripted(cache: Path, target: Path, script: Script = SIXTY_DAYS) -> History:
             [(Path(__file__).parent / name).read_text() for name in ("script.py", "world.py")],
         ]
     )[:16]  # fmt: skip
-    if not (kept / _NOTES).is_file():
-        shutil.rmtree(kept, ignore_errors=True)
-        build_history(kept, script)
+    with kept.with_suffix(".lock").open("w") as one_at_a_time:  # tests may run side by side
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        if not (kept / _NOTES).is_file():
+            shutil.rmtree(kept, ignore_errors=True)
+            build_history(kept, script)
     shutil.copytree(kept, target)
     return History.load(target)
 
