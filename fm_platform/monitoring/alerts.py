@@ -14,7 +14,7 @@ from fm_platform.monitoring.impact import Answered, Scores, answered, estimate, 
 from fm_platform.monitoring.records import ALL, Alert, Cause, Estimate, Finding, Impact, Severity
 from fm_platform.monitoring.repairs import Costs, repairs_of
 from fm_platform.monitoring.segments import Evidence
-from fm_platform.monitoring.words import evidence_words, impact_words, title_of
+from fm_platform.monitoring.words import evidence_words, impact_words, terms_words, title_of
 
 NOTHING = Estimate(0.0, 0.0, 0.0, "nothing that the model reads moved")
 _COLUMNS = ("value", "range", "nulls")
@@ -71,7 +71,7 @@ def _alert(group: Group, evidence: Evidence, rule: Judging) -> Alert:
         since=min(finding.since for finding in group.findings),
         cause=group.cause,
         title=title_of(group, impact.share, day.rows.get(ALL, 0)),
-        words=(*evidence_words(group.findings), impact_words(impact)),
+        words=(*terms_words(group.cause), *evidence_words(group.findings), impact_words(impact)),
         findings=group.findings,
         impact=impact,
         severity=_severity(group, impact, rule),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fm_platform.display import plain
 from fm_platform.monitoring.cause import Group
-from fm_platform.monitoring.records import ALL, Finding, Impact
+from fm_platform.monitoring.records import ALL, Cause, Finding, Impact
 
 _CELL = 40
 
@@ -78,7 +78,17 @@ def _lead(group: Group, share: float) -> str:
     if cause.kind == "text":
         came = ", ".join(map(shown, cause.terms))
         return f"`text` reads otherwise{f' (terms that came: {came})' if came else ''}"
+    if cause.kind == "confidence":
+        who = "weak labels are" if cause.name == "weak" else "the live model is"
+        return f"{who} {'surer' if top.after > top.before else 'less sure'}: {_move(top)}"
     return f"{name}: {_move(top)}"
+
+
+def terms_words(cause: Cause) -> list[str]:
+    """Return the terms that came with a source or a language, as a sentence; none: no sentence."""
+    if not cause.terms or cause.kind not in ("source_came", "language"):
+        return []
+    return [f"terms that came: {', '.join(map(shown, cause.terms))}"]
 
 
 def _of_cause(group: Group) -> Finding:
@@ -154,6 +164,8 @@ def sentence(finding: Finding) -> str:
         said = f"right answers on gold{where}: {percent(before)} → {percent(after)}"
     else:
         said = f"`{shown(finding.metric)}`{where}: {_move(finding)}"
+    if finding.kind == "came":
+        return f"rows{where}: {finding.after:.0f} (no row of it before)"
     if family == "rows":
         band = f"band {finding.band.low:.0f} to {finding.band.high:.0f}"
     else:
@@ -169,6 +181,8 @@ def impact_words(impact: Impact) -> str:
         f"estimated change of the live model's {impact.score} on these days: {change.points:+.1f} "
         f"points ({change.low:+.1f} to {change.high:+.1f}, by {change.method})"
     )
+    if change.low == change.high == 0.0:
+        said = f"the live model's {impact.score} stays: {change.method}"
     if impact.gold is not None:
         said += f"; on {impact.gold.rows} gold rows alone {impact.gold.points:+.1f}"
     if impact.labels is not None and abs(impact.labels.points) >= 0.05:

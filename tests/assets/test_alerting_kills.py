@@ -22,7 +22,7 @@ from fm_platform.stages.alerts import Desk
 from fm_platform.stages.raw import build_raw
 from fm_platform.workspace import Workspace, find_project
 from tests.stages.small import DAYS, SPEC, write_rows
-from tests.support.kill import Acks, moments, run_and_kill
+from tests.support.kill import Acks, moments, preload, run_and_kill
 from tests.support.tiny_model import WORDS, build_tiny_base
 
 POLICY = """\
@@ -98,11 +98,13 @@ def alert(number: int) -> Alert:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kills", [int(os.environ.get("FM_SENSOR_KILLS", "8"))])
 def test_each_alert_is_one_backfill_whenever_the_sensor_is_killed(
     desk: Desk, tmp_path: Path, kills: int
 ) -> None:
     home, root = tmp_path / "home", tmp_path / "root"
+    preload(__name__, "assets.definitions", "dagster._core.test_utils", "dagster._daemon.sensor")
     said, dice = Acks(home / "ticks.txt"), random.Random(kills)
     clock = START
     for number, moment in enumerate(moments(5, kills, most_progress=6, longest_s=0.2)):

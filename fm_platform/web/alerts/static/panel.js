@@ -49,6 +49,7 @@ function evidence(alert) {
 }
 
 function interval(one) {
+  if (one && one.low === one.high) return one.method;
   return one && `${one.points.toFixed(1)} points (${one.low.toFixed(1)} to ${one.high.toFixed(1)}), by ${one.method}${one.rows ? `, ${amount(one.rows)} rows` : ""}`;
 }
 
@@ -58,7 +59,7 @@ function impact(alert) {
     ["champion", interval(told.change)], ["on gold", interval(told.gold)], ["weak labels", interval(told.labels)],
     ["rows concerned", percent(told.share)],
     ["importance", told.importance === null ? null : percent(told.importance)],
-    ["compared with", alert.reference],
+    ["compared with", alert.reference && `model ${alert.reference.slice(0, 12)}`],
   ].filter(([, value]) => value);
   return section(`What it costs: ${told.worst.toFixed(1)} points of ${words(told.score)} expected`,
     h("dl", facts.map(([name, value]) => [h("dt", name), h("dd", value)])));
