@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -66,6 +67,7 @@ def add(
             key = ws.columns.put(pa.table({kind[:4]: [seed, seed + 1]}))
             return Produced(key, {"column": key}, rows=2, bytes=10)
         staged = ws.home.work / f"staged-{recipe.hash[:8]}"
+        shutil.rmtree(staged, ignore_errors=True)  # left over by a writer that was killed
         staged.mkdir(parents=True)
         shared = {f"layer.{n}": np.full(50, n, np.float32) for n in range(3)}
         save_file(shared | {"own": np.full(50, 100 + seed, np.float32)}, staged / "m.safetensors")
