@@ -99,6 +99,7 @@ def test_an_evaluation_names_what_it_refuses_and_what_it_leaves_out(built: Built
     spec = loaded.spec.model_copy(update={"evaluation": evaluation})
 
     result = build_evaluation(ws, replace(loaded, spec=spec), RunContext(), SilentReporter())
+    build_evaluation(ws, loaded, RunContext(), SilentReporter())  # the one before is in use again
 
     found = {record["name"]: record for record in result.tables["behaviour"]}
     assert (found["praise"]["ok"], found["backwards"]["ok"]) == (True, False)
