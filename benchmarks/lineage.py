@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ import sqlalchemy as sa
 
 from benchmarks.ledgers import PROJECT, History, postgres, postgres_binaries
 from fm_platform.lineage import schema
-from fm_platform.lineage.graph import Graph, downstream, graph_at, upstream
+from fm_platform.lineage.graph import downstream, graph_at, upstream
 from fm_platform.lineage.history import log_of
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.refs import resolve
@@ -72,25 +71,21 @@ def questions(ledger: Ledger, history: History) -> dict[str, Callable[[], int]]:
     old = history.current["raw", "raw", history.days[len(history.days) // 2]]["version_id"]
     half = history.at(0.5)
     content = history.versions[merged - 1]["content_hash"][:12]
+
+    def stale() -> int:
+        return sum(n.state == "stale" for n in graph_at(ledger, PROJECT).nodes)
+
     return {
         BOUND[0]: lambda: len(upstream(ledger, [merged])),
         BOUND[1]: lambda: len(downstream(ledger, [old])),
-        BOUND[2]: lambda: len(first(ledger, half).nodes),
-        BOUND[3]: lambda: sum(n.state == "stale" for n in first(ledger).nodes),
-        "the same, asked again": lambda: sum(
-            n.state == "stale" for n in graph_at(ledger, PROJECT).nodes
-        ),
+        BOUND[2]: lambda: len(graph_at(ledger, PROJECT, half).nodes),
+        BOUND[3]: stale,
+        "the same, asked again": stale,
         "version by hash": lambda: resolve(ledger, PROJECT, content).id,
         "version by name and time": lambda: resolve(ledger, PROJECT, "merged_model", half).id,
         "last 30 events": lambda: len(log_of(ledger, PROJECT, None, limit=30)),
         "upstream, walked in Python": lambda: in_python(ledger, merged),
     }
-
-
-def first(ledger: Ledger, at: datetime | None = None) -> Graph:
-    """Return the graph as a process finds it that has not asked this ledger before."""
-    ledger.kept_readings.clear()
-    return graph_at(ledger, PROJECT, at)
 
 
 def measure(database: str, ledger: Ledger, history: History) -> Iterator[Measured]:
@@ -101,6 +96,8 @@ def measure(database: str, ledger: Ledger, history: History) -> Iterator[Measure
         repeats = 2 if question.endswith("in Python") else REPEATS
         answer, times = ask(), []
         for _ in range(repeats):
+            if question in BOUND:  # asked by a process that has not asked this ledger before
+                ledger.kept_readings.clear()
             begin = time.perf_counter()
             answer = ask()
             times.append((time.perf_counter() - begin) * 1000)
