@@ -37,13 +37,18 @@ class Graph:
         project: Whose.
         at: The moment; None: now.
         nodes: Versions.
-        edges: (from, to) for every pair of nodes of which one reads the other, each once.
+        made_from: Id -> ids of the nodes it reads, each once; nothing or no id where there is none.
     """
 
     project: str
     at: datetime | None
     nodes: tuple[Node, ...]
-    edges: tuple[Edge, ...]
+    made_from: Mapping[int, Sequence[int]]
+
+    @cached_property
+    def edges(self) -> tuple[Edge, ...]:
+        """(from, to) for every pair of nodes of which one reads the other, each once."""
+        return tuple([(o, reader) for reader, read in self.made_from.items() for o in read])
 
     @cached_property
     def by_id(self) -> dict[int, Node]:
@@ -60,12 +65,15 @@ class Graph:
     @cached_property
     def reads(self) -> dict[int, list[int]]:
         """Id -> ids of the nodes it reads."""
-        return _grouped(self.edges, 1, 0)
+        return {reader: list(read) for reader, read in self.made_from.items() if read}
 
     @cached_property
     def readers(self) -> dict[int, list[int]]:
         """Id -> ids of the nodes that read it."""
-        return _grouped(self.edges, 0, 1)
+        found: dict[int, list[int]] = {}
+        for origin, reader in self.edges:
+            found.setdefault(origin, []).append(reader)
+        return found
 
 
 def graph_at(ledger: Ledger, project: str, at: datetime | None = None) -> Graph:
@@ -78,7 +86,6 @@ def graph_at(ledger: Ledger, project: str, at: datetime | None = None) -> Graph:
         used = heads_at(ledger, project, at)
         nodes = {reading.node.id: reading.node for reading in used}
         found = verdicts(ledger, project, at, nodes, used)
-        edges = tuple([(o, reader) for reader, read in found.reads.items() for o in read])
     for version_id, verdict in found.states.items():
         nodes[version_id] = nodes[version_id]._replace(
             state="stale", why=verdict.why, path=verdict.path
@@ -86,7 +93,7 @@ def graph_at(ledger: Ledger, project: str, at: datetime | None = None) -> Graph:
     for version_id, aliases in _aliases(ledger, project, at).items():
         if version_id in nodes:
             nodes[version_id] = nodes[version_id]._replace(aliases=tuple(aliases))
-    return Graph(project, at, tuple(nodes.values()), edges)
+    return Graph(project, at, tuple(nodes.values()), found.reads)
 
 
 def upstream(ledger: Ledger, ids: Iterable[int], *, without: Sequence[str] = ()) -> list[int]:
@@ -131,7 +138,7 @@ def lineage(
     nodes = [now.by_id[i] for i in wanted if i in now.by_id]
     nodes += [_past_node(row, now.by_slot, aliases.get(row[0], ())) for row in past]
     nodes.sort(key=lambda node: node.id)
-    return Graph(project, at, tuple(nodes), tuple(_edges_among(ledger, [n.id for n in nodes])))
+    return Graph(project, at, tuple(nodes), _reads_among(ledger, [n.id for n in nodes]))
 
 
 def with_status(graph: Graph, rows: Iterable[StatusRow]) -> Graph:
@@ -167,13 +174,6 @@ def _past_node(row: Sequence[Any], in_use: Mapping[Slot, Node], aliases: Sequenc
     return Node._make((*row, "replaced", why, (), tuple(aliases)))
 
 
-def _grouped(edges: Iterable[Edge], key: int, value: int) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for edge in edges:
-        found.setdefault(edge[key], []).append(edge[value])
-    return found
-
-
 def _aliases(ledger: Ledger, project: str, at: datetime | None) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for alias, version_id in ledger.aliases(project, at=at).items():
@@ -193,9 +193,9 @@ def _rows(ledger: Ledger, ids: Sequence[int], at: datetime | None) -> list[Seque
     return found
 
 
-def _edges_among(ledger: Ledger, ids: Sequence[int]) -> list[Edge]:
+def _reads_among(ledger: Ledger, ids: Sequence[int]) -> dict[int, list[int]]:
     i, known = schema.inputs.c, set(ids)
-    found: dict[Edge, None] = {}
+    found: dict[int, dict[int, None]] = {}
     with ledger.reading() as connection:
         for start in range(0, len(ids), _AT_ONCE):
             query = (
@@ -203,8 +203,10 @@ def _edges_among(ledger: Ledger, ids: Sequence[int]) -> list[Edge]:
                 .where(i.version_id.in_(ids[start : start + _AT_ONCE]))
                 .order_by(i.version_id, i.position)
             )
-            found.update((tuple(r), None) for r in connection.execute(query) if r[0] in known)
-    return list(found)
+            for origin, reader in connection.execute(query):
+                if origin in known:
+                    found.setdefault(reader, {})[origin] = None
+    return {reader: list(origins) for reader, origins in found.items()}
 
 
 def _closure(

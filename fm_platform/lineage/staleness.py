@@ -126,8 +126,10 @@ def _changed(
 
     Equal content is no change: the reader then reads what is in use.
     """
-    in_use = {head.slot: head for head in known.values()}
     origins = _origins(ledger, {stray.origin for stray in strays})
+    wanted = {origin[:3] for origin in origins.values()}
+    names = {slot[1] for slot in wanted}
+    in_use = {h.slot: h for h in known.values() if h.name in names and h.slot in wanted}
     with_parts = {stray.origin for stray in strays if stray.part}
     heads = {in_use[slot].id for i in with_parts if (slot := origins[i][:3]) in in_use}
     parts = _parts(ledger, with_parts | heads)

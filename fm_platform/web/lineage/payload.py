@@ -86,7 +86,7 @@ def with_named(ledger: Ledger, graph: Graph) -> Graph:
     the models it was made from. What has equal content by now stands for what it read.
     """
     named = ledger.aliases(graph.project, at=graph.at)
-    nodes, edges = list(graph.nodes), list(graph.edges)
+    nodes, reads = list(graph.nodes), dict(graph.made_from)
     known = set(graph.by_id)
     todo = sorted(set(named.values()) - known)
     while todo:
@@ -97,17 +97,18 @@ def with_named(ledger: Ledger, graph: Graph) -> Graph:
         for version in past:
             aliases = tuple(sorted(alias for alias, i in named.items() if i == version.id))
             nodes.append(_out_of_use(version)._replace(aliases=aliases))
+            read: dict[int, None] = {}
             for origin in {i.version_id: origins[i.version_id] for i in version.inputs
                            if i.version_id in origins}.values():  # fmt: skip
                 head = graph.by_slot.get(origin.slot)
                 if head is not None and head.content_hash == origin.content_hash:
-                    edges.append((head.id, version.id))
+                    read[head.id] = None
                 elif origin.partition is None or origin.id in known:
-                    edges.append((origin.id, version.id))
+                    read[origin.id] = None
                     further.add(origin.id)
+            reads[version.id] = list(read)
         todo = sorted(further - known)
-    edges = list(dict.fromkeys(edge for edge in edges if edge[0] in known))
-    return replace(graph, nodes=tuple(nodes), edges=tuple(edges))
+    return replace(graph, nodes=tuple(nodes), made_from=reads)
 
 
 def _origins(ledger: Ledger, versions: Iterable[ArtifactVersion]) -> dict[int, ArtifactVersion]:
