@@ -7,7 +7,7 @@ sensor) reads a version once: the next moment costs its ids and what is new sinc
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -70,7 +70,7 @@ def columns() -> list[Any]:
 def _query(used: sa.CTE | None = None) -> sa.Select[Any]:
     v = schema.versions.c
     # times are made below: the type's own way takes a third of the whole question
-    made = sa.type_coerce(v.created_at, sa.types.NullType())
+    made = schema.plain_time(v.created_at)
     query = sa.select(*columns()[:9], made, v.reads)
     return query if used is None else query.join(used, used.c.id == v.id)
 
@@ -80,13 +80,6 @@ def _read(connection: Connection, query: sa.Select[Any], kept: dict[int, Reading
     texts = [row[10] or "[]" for row in rows]
     listed = json.loads(f"[{','.join(texts)}]")
     for row, text, items in zip(rows, texts, listed, strict=True):
-        node = Node._make((*row[:9], _instant(row[9]), *_FRESH))
+        node = Node._make((*row[:9], schema.as_utc(row[9]), *_FRESH))
         kept[row[0]] = Reading(node, items, "[" not in text[1:])
     return [row[0] for row in rows]
-
-
-def _instant(at: str | datetime) -> datetime:
-    """Return an instant as the driver gives it, in UTC: SQLite keeps it as text."""
-    if isinstance(at, str):
-        return datetime.fromisoformat(at + "+00:00")
-    return at if at.tzinfo is timezone.utc else schema.as_utc(at)

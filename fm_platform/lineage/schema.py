@@ -46,8 +46,10 @@ class UtcTime(sa.TypeDecorator[datetime]):
         return as_utc(value)
 
 
-def as_utc(at: datetime) -> datetime:
-    """Return an instant that a database gave, in UTC."""
+def as_utc(at: datetime | str) -> datetime:
+    """Return an instant that a database gave, in UTC; SQLite keeps it as text."""
+    if isinstance(at, str):
+        return datetime.fromisoformat(at + "+00:00")
     if at.tzinfo is None:
         return at.replace(tzinfo=timezone.utc)
     return at.astimezone(timezone.utc)
@@ -55,7 +57,7 @@ def as_utc(at: datetime) -> datetime:
 
 def plain_time(column: Any) -> Any:
     """Return a column of times as the driver gives them: for thousands, with `as_utc` after it."""
-    return sa.type_coerce(column, sa.DateTime(timezone=True))
+    return sa.type_coerce(column, sa.types.NullType())
 
 
 def _slot() -> list[sa.Column[Any]]:

@@ -16,8 +16,8 @@ from fm_platform.merging.examine import Pairs, layer_row
 from fm_platform.merging.merge import (
     Base,
     MergeResult,
-    _write,
     merged_state,
+    write_dense,
 )
 from fm_platform.merging.search import Candidate, DevSample, best, search_weights
 from fm_platform.numerics import THREADS, reproducible
@@ -86,7 +86,7 @@ def merge_causal(
 
         method, weights, tried, rows = _choose(load, experts, merge, loss, on_progress)
         load(weights, method)
-        _write(model, base, out_dir)
+        write_dense(model, base, out_dir)
     names = [expert.name for expert in experts]
     report = {"max_logit_difference": gap, **_layers(experts), "methods": rows, "search": tried}
     return MergeResult(out_dir, method, dict(zip(names, weights, strict=True)), report)

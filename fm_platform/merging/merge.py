@@ -135,7 +135,7 @@ def merge_experts(
             **_tasks(choosing, chosen, own, merge),
         }
         load(list(chosen.weights.values()), chosen.method, choosing.knowledge(chosen.method))
-        _write(model, base, out_dir)
+        write_dense(model, base, out_dir)
         return MergeResult(out_dir, chosen.method, chosen.weights, report)
 
 
@@ -265,7 +265,7 @@ def exactness(
     return gap
 
 
-def _write(model: Any, base: Base, out_dir: Path) -> None:
+def write_dense(model: Any, base: Base, out_dir: Path) -> None:
     """Write weights, configuration and the base's own tokenizer files.
 
     No folder of this machine goes into a model that travels.

@@ -131,7 +131,7 @@ def build_adapter(
 
     built = tables.build(ws, recipe, compute, run)
     if not built.reused:
-        _track(ws, project, built.version, run)
+        track(ws, project, built.version, run)
     return stage_result(built, load_plot(ws, built.version))
 
 
@@ -152,7 +152,7 @@ def _publish(
     ws.ledger.check_lease(lease)
     identity = {"project": recipe.project, "name": recipe.name, "recipe_hash": recipe.hash}
     ref = ws.models.publish(trained.directory, identity)
-    save_plot(ws, ref.content_hash, loss_curves_png(_named(trained.history)))
+    save_plot(ws, ref.content_hash, loss_curves_png(named_losses(trained.history)))
     numbers: dict[str, Any] = {
         **{key: value for key, value in trained.metrics.items() if value is not None},
         "train_rows": rows,
@@ -180,7 +180,7 @@ def _publish(
     )
 
 
-def _named(history: list[dict[str, float | int]]) -> dict[str, list[tuple[float, float]]]:
+def named_losses(history: list[dict[str, float | int]]) -> dict[str, list[tuple[float, float]]]:
     """Return the curves under the names that the picture shows."""
     shown = {"train_loss": "train", "dev_loss": "dev"}
     return {
@@ -189,9 +189,7 @@ def _named(history: list[dict[str, float | int]]) -> dict[str, list[tuple[float,
     }
 
 
-def _track(
-    ws: Workspace, project: LoadedProject, version: ArtifactVersion, run: RunContext
-) -> None:
+def track(ws: Workspace, project: LoadedProject, version: ArtifactVersion, run: RunContext) -> None:
     """Log curves and parameters; a tracking server that is away never fails a training."""
     from fm_platform.tracking.records import TrainingRecord
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fm_platform.errors import FMError, MissingArtifactError, TrainingError
+from fm_platform.errors import FMError, TrainingError
 from fm_platform.hashing import sha256_file
 from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
 from fm_platform.lineage.causal_recipes import adapter_recipe
@@ -18,8 +18,13 @@ from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
 from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
-from fm_platform.stages.models import load_plot, save_plot, step_reporter, work_folder
-from fm_platform.stages.window import last_built_day, window
+from fm_platform.stages.models import (
+    days_of_window,
+    load_plot,
+    save_plot,
+    step_reporter,
+    work_folder,
+)
 from fm_platform.training.base_model import resolve_base_model
 from fm_platform.workspace import Workspace
 
@@ -64,9 +69,9 @@ def build_causal_adapter(
 
     built = tables.build(ws, recipe, compute, run)
     if not built.reused:
-        from fm_platform.stages.adapters import _track
+        from fm_platform.stages.adapters import track
 
-        _track(ws, project, built.version, run)
+        track(ws, project, built.version, run)
     return stage_result(built, load_plot(ws, built.version))
 
 
@@ -94,12 +99,7 @@ def raw_days(ws: Workspace, spec: ProjectSpec) -> list[ArtifactVersion]:
     Raises:
         MissingArtifactError: If no day has come.
     """
-    last = last_built_day(ws, spec, "raw", "raw")
-    if last is None:
-        raise MissingArtifactError(
-            f"no day of {spec.name} is there yet", next_step=f"fm run {spec.name}"
-        )
-    return window(ws, spec, "raw", "raw", last, spec.training.window_days)
+    return days_of_window(ws, spec, "raw", f"no day of {spec.name} is there yet")
 
 
 def pairs_of(
@@ -162,7 +162,7 @@ def _publish(
     refused: Sequence[Refused],
 ) -> Produced:
     from fm_platform.evaluation.plot import loss_curves_png
-    from fm_platform.stages.adapters import _named
+    from fm_platform.stages.adapters import named_losses
 
     ref = tables.write(
         ws, recipe, lease, "quarantine", _quarantined(recipe.name, refused), column="part",
@@ -171,7 +171,7 @@ def _publish(
     ws.ledger.check_lease(lease)
     identity = {"project": recipe.project, "name": recipe.name, "recipe_hash": recipe.hash}
     model = ws.models.publish(trained.directory, identity)
-    save_plot(ws, model.content_hash, loss_curves_png(_named(trained.history)))
+    save_plot(ws, model.content_hash, loss_curves_png(named_losses(trained.history)))
     numbers: dict[str, Any] = {
         **{key: value for key, value in trained.metrics.items() if value is not None},
         "train_rows": rows, "refused_pairs": len(refused), "adapter_bytes": model.bytes,

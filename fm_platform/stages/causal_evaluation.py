@@ -25,7 +25,7 @@ from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
 from fm_platform.stages.causal import base_of, chat_of, encoded, of_split, pairs_of, raw_days
 from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
-from fm_platform.stages.decision import previous_champion
+from fm_platform.stages.decision import carry_out, previous_champion
 from fm_platform.stages.held_out import HeldOut, held_against
 from fm_platform.stages.models import required
 from fm_platform.workspace import Workspace
@@ -85,7 +85,7 @@ def build_causal_evaluation(
         )
 
     built = tables.build(ws, recipe, compute, run)
-    _decide(ws, built.version, merged, champion, run)
+    carry_out(ws, built.version, merged, champion, run)
     return stage_result(built)
 
 
@@ -232,26 +232,3 @@ def _summary(
             CheckResult("gate", bool(gate["promote"]), str(gate["reason"])),
         ),
     )  # fmt: skip
-
-
-def _decide(
-    ws: Workspace,
-    version: ArtifactVersion,
-    merged: ArtifactVersion,
-    champion: ArtifactVersion | None,
-    run: RunContext,
-) -> None:
-    """Carry out and record the decision, once for each evaluation; the record comes last."""
-    decision, name = version.metrics["gate"], version.project
-    done = {record["numbers"].get("evaluation") for record in ws.ledger.decisions(name)}
-    if version.content_hash in done:
-        return
-    now = ws.ledger.alias(name, "champion")
-    if decision["promote"] and (now is None or now.id != merged.id):
-        ws.ledger.set_alias(
-            name, "champion", merged.id, expected=champion.id if champion else None,
-            reason=decision["reason"], actor=run.asked_by,
-        )  # fmt: skip
-    kind = "promotion" if decision["promote"] else "refusal"
-    numbers = {**decision, "evaluation": version.content_hash}
-    ws.ledger.record_decision(name, kind, merged.id, numbers, decision["reason"], run.asked_by)

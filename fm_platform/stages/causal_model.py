@@ -10,12 +10,12 @@ from fm_platform.lineage.ledger import Lease
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
 from fm_platform.stages.causal import base_of, chat_of, encoded, of_split, pairs_of, raw_days
-from fm_platform.stages.common import CheckResult, Reporter, StageResult, stage_result, summary
+from fm_platform.stages.common import Reporter, StageResult, stage_result
+from fm_platform.stages.merged_model import merge_metrics, name_challenger
 from fm_platform.stages.models import required, work_folder
 from fm_platform.workspace import Workspace
 
 if TYPE_CHECKING:
-    from fm_platform.merging.merge import MergeResult
     from fm_platform.training.data import Encoded
     from fm_platform.training.instruct import Dialogue
 
@@ -63,15 +63,11 @@ def build_causal_model(
             content_hash=ref.content_hash,
             location={"model": ref.content_hash},
             bytes=ref.bytes,
-            metrics={
-                **_summary(merged, len(adapters), ref.bytes),
-                "weights": dict(sorted(merged.weights.items())),
-                "method": merged.method,
-            },
+            metrics=merge_metrics(merged, len(adapters), ref.bytes),
         )
 
     built = tables.build(ws, recipe, compute, run)
-    _name_challenger(ws, built.version, run)
+    name_challenger(ws, built.version, run)
     return stage_result(built)
 
 
@@ -100,38 +96,3 @@ def _judge(
         return float(np.mean([each[sources == name].mean() for name in sorted(set(sources))]))
 
     return loss
-
-
-def _summary(merged: MergeResult, experts: int, size: int) -> dict[str, Any]:
-    gap = float(merged.report["max_logit_difference"])
-    weights = [
-        {"expert": name, "weight": round(weight, 6)}
-        for name, weight in sorted(merged.weights.items())
-    ]
-    told = (
-        "the dense model computes what base + weighted adapters compute: "
-        f"logits differ by {gap:.1e} at most."
-    )
-    return summary(
-        {
-            "experts": experts, "model_bytes": size, "max_logit_difference": gap,
-            "sign_conflict_rate": float(merged.report["sign_conflict_rate"]),
-            "method": merged.method,
-        },
-        {
-            "weights": weights,
-            **{n: merged.report[n] for n in ("methods", "pairs") if merged.report[n]},
-            "layers": merged.report["layers"][:24],
-        },
-        (CheckResult("merge_is_exact", True, told, {"max_logit_difference": gap}),),
-    )  # fmt: skip
-
-
-def _name_challenger(ws: Workspace, version: ArtifactVersion, run: RunContext) -> None:
-    before = ws.ledger.alias(version.project, "challenger")
-    if before is not None and before.id == version.id:
-        return
-    ws.ledger.set_alias(
-        version.project, "challenger", version.id, expected=before.id if before else None,
-        reason="merged", actor=run.asked_by,
-    )  # fmt: skip

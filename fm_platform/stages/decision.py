@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fm_platform.lineage import ArtifactVersion, RunContext
 from fm_platform.lineage.aliases import standing
-from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
 from fm_platform.stages.common import noted
 from fm_platform.workspace import Workspace
@@ -28,18 +29,36 @@ def previous_champion(
 
 def decide(
     ws: Workspace,
-    project: LoadedProject,
     version: ArtifactVersion,
     merged: ArtifactVersion,
     champion: ArtifactVersion | None,
     run: RunContext,
 ) -> None:
+    """Carry out, show in MLflow and record what the gate decided, once for each evaluation."""
+    carry_out(ws, version, merged, champion, run, lambda: _publish(ws, version, merged, run))
+
+
+def carry_out(
+    ws: Workspace,
+    version: ArtifactVersion,
+    merged: ArtifactVersion,
+    champion: ArtifactVersion | None,
+    run: RunContext,
+    show: Callable[[], None] | None = None,
+) -> None:
     """Carry out and record what the gate decided, once for each evaluation.
 
     The record comes last: a run that died before it is finished by the next one.
+
+    Args:
+        ws: Where models are named and decisions recorded.
+        version: The evaluation.
+        merged: The model that it judged.
+        champion: The champion that it was judged against; None: there was none.
+        run: Who asked.
+        show: Called between promotion and record; None: nothing is shown.
     """
-    decision = version.metrics["gate"]
-    name = project.spec.name
+    decision, name = version.metrics["gate"], version.project
     done = {record["numbers"].get("evaluation") for record in ws.ledger.decisions(name)}
     if version.content_hash in done:
         return
@@ -53,7 +72,8 @@ def decide(
             reason=decision["reason"],
             actor=run.asked_by,
         )
-    _publish(ws, version, merged, run)
+    if show is not None:
+        show()
     kind = "promotion" if decision["promote"] else "refusal"
     numbers = {**decision, "evaluation": version.content_hash}
     ws.ledger.record_decision(name, kind, merged.id, numbers, decision["reason"], run.asked_by)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
-import pyarrow.compute as pc
-
 from fm_platform.spec.models import ProjectSpec
-from fm_platform.stages import tables
-from fm_platform.stages.gold_of_people import agreed_classes
-from fm_platform.stages.window import dev_gold, last_built_day, window
+from fm_platform.stages.gold_of_people import agreed_classes, within_budget
+from fm_platform.stages.window import dev_gold, last_built_day
 from fm_platform.workspace import Workspace
 
 
@@ -45,24 +41,12 @@ def gold_wanted(ws: Workspace, spec: ProjectSpec) -> list[GoldRow]:
     if last is None:
         return []
     given = dev_gold(ws, spec, last)
-    counts = Counter(given["source"].to_pylist())
-    known, seen = set(given["row_id"].to_pylist()), set()
     settled = agreed_classes(ws, spec)
     budget = spec.gold.dev_rows_per_source
-    found: list[GoldRow] = []
-    for raw in window(ws, spec, "raw", "raw", last, spec.labeling.label_model.window_days):
-        if all(counts[source.name] >= budget for source in spec.sources):
-            break
-        names = ["row_id", "day", "source", "split", "text", "text_key"]
-        rows = tables.read(ws, raw, "raw", names)
-        rows = rows.filter(pc.equal(rows["split"], "dev")).sort_by("row_id")
-        for row in rows.to_pylist():
-            key, source = row["text_key"], row["source"]
-            if counts[source] >= budget or row["row_id"] in known or key in seen:
-                continue
-            seen.add(key)
-            counts[source] += 1
-            if key not in settled:
-                named = {name: row[name] for name in names if name != "split"}
-                found.append(GoldRow(**named, nth=counts[source], budget=budget))
+    names = ["row_id", "day", "source", "split", "text", "text_key"]
+    found = []
+    for row, nth in within_budget(ws, spec, last, given, names):
+        if row["text_key"] not in settled:
+            named = {name: row[name] for name in names if name != "split"}
+            found.append(GoldRow(**named, nth=nth, budget=budget))
     return sorted(found, key=lambda row: (row.nth, row.source))

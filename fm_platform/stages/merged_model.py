@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from fm_platform.display import as_markdown
 from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
@@ -69,52 +70,75 @@ def build_merged_model(
                 "project": spec.name, "name": "merged_model", "recipe_hash": recipe.hash,
             }  # fmt: skip
             ref = ws.models.publish(merged.directory, identity)
-        weights = [
-            {"expert": name, "weight": round(weight, 6)}
-            for name, weight in sorted(merged.weights.items())
-        ]
-        gap = float(merged.report["max_logit_difference"])
         return Produced(
             content_hash=ref.content_hash,
             location={"model": ref.content_hash},
             rows=None,
             bytes=ref.bytes,
-            metrics={
-                **summary(
-                    {
-                        "experts": len(adapters),
-                        "model_bytes": ref.bytes,
-                        "sign_conflict_rate": float(merged.report["sign_conflict_rate"]),
-                        "max_logit_difference": gap,
-                        "method": merged.method,
-                    },
-                    {
-                        "weights": weights,
-                        **{
-                            name: merged.report[name]
-                            for name in ("tasks", "methods", "pairs")
-                            if merged.report[name]
-                        },
-                        "layers": merged.report["layers"][:24],
-                    },
-                    (
-                        CheckResult(
-                            "merge_is_exact",
-                            True,
-                            "the dense model computes what base + weighted adapters compute: "
-                            f"logits differ by {gap:.1e} at most.",
-                            {"max_logit_difference": gap},
-                        ),
-                    ),
-                ),
-                "weights": dict(sorted(merged.weights.items())),
-                "method": merged.method,
-            },
+            metrics=merge_metrics(merged, len(adapters), ref.bytes),
         )
 
     built = tables.build(ws, recipe, compute, run)
-    _register(ws, project, built.version, run)
+    version = built.version
+    name_challenger(ws, version, run, lambda: _register(ws, project, version, run))
     return stage_result(built)
+
+
+def merge_metrics(merged: MergeResult, experts: int, size: int) -> dict[str, Any]:
+    """Return the metrics of a merged model of `size` bytes, with what is shown of the merge."""
+    gap = float(merged.report["max_logit_difference"])
+    weights = dict(sorted(merged.weights.items()))
+    told = (
+        "the dense model computes what base + weighted adapters compute: "
+        f"logits differ by {gap:.1e} at most."
+    )
+    shown = ("tasks", "methods", "pairs")
+    return {
+        **summary(
+            {
+                "experts": experts,
+                "model_bytes": size,
+                "sign_conflict_rate": float(merged.report["sign_conflict_rate"]),
+                "max_logit_difference": gap,
+                "method": merged.method,
+            },
+            {
+                "weights": [
+                    {"expert": name, "weight": round(weight, 6)} for name, weight in weights.items()
+                ],
+                **{name: merged.report[name] for name in shown if merged.report.get(name)},
+                "layers": merged.report["layers"][:24],
+            },
+            (CheckResult("merge_is_exact", True, told, {"max_logit_difference": gap}),),
+        ),
+        "weights": weights,
+        "method": merged.method,
+    }
+
+
+def name_challenger(
+    ws: Workspace,
+    version: ArtifactVersion,
+    run: RunContext,
+    show: Callable[[], None] | None = None,
+) -> None:
+    """Name a merged model challenger where it is not, after `show`.
+
+    The name comes last: a run that died before it is finished by the next one.
+    """
+    before = ws.ledger.alias(version.project, "challenger")
+    if before is not None and before.id == version.id:
+        return
+    if show is not None:
+        show()
+    ws.ledger.set_alias(
+        version.project,
+        "challenger",
+        version.id,
+        expected=before.id if before else None,
+        reason="merged",
+        actor=run.asked_by,
+    )
 
 
 def model_card(
@@ -183,13 +207,9 @@ def model_card(
 def _register(
     ws: Workspace, project: LoadedProject, version: ArtifactVersion, run: RunContext
 ) -> None:
-    """Name the version challenger, in the ledger and in MLflow."""
+    """Register the version in MLflow."""
     from fm_platform.tracking.records import ModelRecord
 
-    name = project.spec.name
-    before = ws.ledger.alias(name, "challenger")
-    if before is not None and before.id == version.id:
-        return
     published = ws.tracker.log_merged_model(
         ModelRecord(
             **tables.tracked(version, run),
@@ -199,12 +219,3 @@ def _register(
         )
     )
     noted(ws.ledger, version, published.run_id)
-    # last: a run that died before it is finished by the next one
-    ws.ledger.set_alias(
-        name,
-        "challenger",
-        version.id,
-        expected=before.id if before else None,
-        reason="merged",
-        actor=run.asked_by,
-    )

@@ -26,12 +26,21 @@ def training_days(ws: Workspace, spec: ProjectSpec) -> list[ArtifactVersion]:
     Raises:
         MissingArtifactError: If no day is cleaned.
     """
-    last = last_built_day(ws, spec, "cleaned", "cleaned")
+    return days_of_window(ws, spec, "cleaned", f"no day of {spec.name} is cleaned yet")
+
+
+def days_of_window(
+    ws: Workspace, spec: ProjectSpec, stage: str, without: str
+) -> list[ArtifactVersion]:
+    """Return a stage's days of the training window, which ends with the last one built.
+
+    Raises:
+        MissingArtifactError: If no day is built: the message is `without`.
+    """
+    last = last_built_day(ws, spec, stage, stage)
     if last is None:
-        raise MissingArtifactError(
-            f"no day of {spec.name} is cleaned yet", next_step=f"fm run {spec.name}"
-        )
-    return window(ws, spec, "cleaned", "cleaned", last, spec.training.window_days)
+        raise MissingArtifactError(without, next_step=f"fm run {spec.name}")
+    return window(ws, spec, stage, stage, last, spec.training.window_days)
 
 
 def rows_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from fm_platform.errors import FMError
 from fm_platform.labeling.partial import ABSTAIN, ClassSets
+from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.records import ArtifactVersion
 from fm_platform.lineage.refs import prediction_id, resolve, version_name
 from fm_platform.stages import tables
@@ -32,8 +33,7 @@ def evaluation_of(
         version = resolve(ledger, project, model, at)
     role = "adapter" if version.kind == "adapter" else "merged_model"
     system = f"expert:{version.name}" if role == "adapter" else "merged_model"
-    made = [v for v in ledger.versions(project, "evaluation") if at is None or v.created_at <= at]
-    for candidate in ledger.get_many([v.id for v in made])[::-1]:
+    for candidate in _evaluations(ledger, project, at):
         for item in candidate.inputs:
             if item.role == role and item.content_hash == version.content_hash:
                 return candidate, system
@@ -43,6 +43,16 @@ def evaluation_of(
             next_step=f"fm run {project}, or name another model",
         )
     return None, system
+
+
+def _evaluations(ledger: Ledger, project: str, at: datetime | None) -> Iterator[ArtifactVersion]:
+    """Yield the evaluation in use, then all made by then, newest first."""
+    used = ledger.latest(project, "evaluation", "evaluation", at=at)
+    if used is not None:
+        yield used
+    for made in reversed(ledger.versions(project, "evaluation")):
+        if at is None or made.created_at <= at:
+            yield ledger.get(made.id)
 
 
 def model_of(evaluation: ArtifactVersion, system: str) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from fm_platform.cli.app import app
 from fm_platform.errors import FMError, RefError
 from fm_platform.hashing import sha256_file
 from fm_platform.home import Home
+from fm_platform.lineage import RunContext
 from fm_platform.lineage.refs import resolve, version_name
-from fm_platform.stages import tables
+from fm_platform.spec.evaluation import Leaks
+from fm_platform.stages import SilentReporter, tables
 from fm_platform.stages.trace import examples, row_finder, trace
 from fm_platform.workspace import Workspace
 from tests.stages.small import DAYS, Built
@@ -23,6 +26,21 @@ def a_row(ws: Workspace, split: str, day: str = DAYS[0]) -> str:
     assert raw is not None
     rows = tables.read(ws, raw, "raw", ["row_id", "split"]).to_pylist()
     return next(str(row["row_id"]) for row in rows if row["split"] == split)
+
+
+def test_the_evaluation_in_use_tells_the_prediction_not_the_newest(built: Built) -> None:
+    from fm_platform.stages.evaluation import build_evaluation
+
+    ws, loaded, _results = built
+    settings = loaded.spec.evaluation.model_copy(update={"leaks": Leaks(size=2)})
+    other = replace(loaded, spec=loaded.spec.model_copy(update={"evaluation": settings}))
+    newest = build_evaluation(ws, other, RunContext(), SilentReporter()).version
+    used = build_evaluation(ws, loaded, RunContext(), SilentReporter()).version
+    assert newest.id > used.id
+
+    told = trace(ws, "small", a_row(ws, "test"))
+
+    assert told["prediction"]["evaluation"]["content_hash"] == used.content_hash
 
 
 def test_a_test_row_is_told_from_prediction_to_source_file(built: Built) -> None:

@@ -147,6 +147,19 @@ class Browser:
             self.seen.errors.append(thrown)
 
 
+def quiet(tab: Browser, width: int, height: int) -> Iterator[Browser]:
+    """Give a light tab of a size, in which a page is quiet.
+
+    No error, no dialog, nothing asked of another machine.
+    """
+    tab.resize(width, height)
+    tab.dark(False)
+    yield tab
+    assert tab.seen.errors == []
+    assert tab.seen.dialogs == []
+    assert tab.seen.foreign() == []
+
+
 @contextmanager
 def chromium(profile: Path) -> Iterator[Browser]:
     """Start Chromium with a fresh profile; skip the test where there is none."""

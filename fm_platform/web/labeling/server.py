@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-import webbrowser
 from collections.abc import Callable
 from urllib.parse import urlencode
 
 from fm_platform.home import Home
 from fm_platform.web.labeling.app import make_app
+from fm_platform.web.opening import LOOPBACK, open_served
 from fm_platform.workspace import Workspace
 
-LOOPBACK = "127.0.0.1"
 PORT = 3004
 """Where `fm ui` serves the page unless it is told another port."""
 
@@ -42,31 +39,10 @@ def open_page(
         say: Tells a person what happens.
         port: Where `fm ui` would serve the page.
     """
-    if _serves(port, ws):
-        there = address(port, project, annotator)
-        say(there)
-        webbrowser.open(there)
-        return
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port = int(probe.getsockname()[1])
-    there = address(port, project, annotator)
-    say(f"{there}\nCtrl-C stops it; every answer is written at once")
-    opening = threading.Timer(1.0, webbrowser.open, [there])
-    opening.daemon = True
-    opening.start()
-    _run(ws, port)
-
-
-def _serves(port: int, ws: Workspace) -> bool:
-    """Whether the page of this very home is served there."""
-    import httpx
-
-    try:
-        told = httpx.get(f"http://{LOOPBACK}:{port}/api/session", timeout=2).json()
-    except (httpx.HTTPError, ValueError):
-        return False
-    return isinstance(told, dict) and told.get("home") == str(ws.home.root)
+    open_served(
+        ws, port, "/api/session", lambda at: address(at, project, annotator), say,
+        "Ctrl-C stops it; every answer is written at once", lambda at: _run(ws, at),
+    )  # fmt: skip
 
 
 def _run(ws: Workspace, port: int) -> None:

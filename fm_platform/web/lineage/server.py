@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-import webbrowser
 from collections.abc import Callable
 from datetime import datetime
 from urllib.parse import urlencode
@@ -14,9 +11,9 @@ from fm_platform.lineage.records import ArtifactVersion
 from fm_platform.lineage.refs import version_name
 from fm_platform.web.lineage.app import make_app
 from fm_platform.web.lineage.links import Links
+from fm_platform.web.opening import LOOPBACK, open_served
 from fm_platform.workspace import Workspace
 
-LOOPBACK = "127.0.0.1"
 PORT = 3002
 """Where `fm ui` serves the page unless it is told another port."""
 
@@ -68,31 +65,10 @@ def open_page(
         say: Tells a person what happens.
         port: Where `fm ui` would serve the page.
     """
-    if _serves(port, ws):
-        there = address(port, project, version, at)
-        say(there)
-        webbrowser.open(there)
-        return
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port = int(probe.getsockname()[1])
-    there = address(port, project, version, at)
-    say(f"{there}\nCtrl-C stops it")
-    opening = threading.Timer(1.0, webbrowser.open, [there])
-    opening.daemon = True
-    opening.start()
-    _run(ws, Links(), port)
-
-
-def _serves(port: int, ws: Workspace) -> bool:
-    """Whether the page of this very home is served there."""
-    import httpx
-
-    try:
-        told = httpx.get(f"http://{LOOPBACK}:{port}/api/about", timeout=2).json()
-    except (httpx.HTTPError, ValueError):
-        return False
-    return isinstance(told, dict) and told.get("home") == str(ws.home.root)
+    open_served(
+        ws, port, "/api/about", lambda to: address(to, project, version, at), say,
+        "Ctrl-C stops it", lambda at: _run(ws, Links(), at),
+    )  # fmt: skip
 
 
 def _run(ws: Workspace, links: Links, port: int) -> None:

@@ -20,7 +20,7 @@ from fm_platform.web.lineage.app import make_app
 from fm_platform.web.lineage.links import Links
 from fm_platform.workspace import Workspace
 from tests.stages.test_label_report import DAYS, write
-from tests.support.browser import Browser, chromium
+from tests.support.browser import Browser, quiet
 from tests.web.lineage.conftest import HOSTILE
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -57,21 +57,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield from serve(ws)
 
 
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("profile")) as found:
-        yield found
-
-
 @pytest.fixture
 def browser(tab: Browser) -> Iterator[Browser]:
-    """The page is quiet: no error, no dialog, nothing asked of another machine."""
-    tab.resize(1280, 900)
-    tab.dark(False)
-    yield tab
-    assert tab.seen.errors == []
-    assert tab.seen.dialogs == []
-    assert tab.seen.foreign() == []
+    yield from quiet(tab, 1280, 900)
 
 
 def names(browser: Browser) -> list[str]:

@@ -20,7 +20,7 @@ from fm_platform.stages.annotations import answers, save
 from fm_platform.stages.review_queue import Pool
 from fm_platform.web.labeling.app import make_app
 from fm_platform.workspace import Workspace
-from tests.support.browser import Browser, chromium
+from tests.support.browser import Browser, quiet
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 READY = "document.body.classList.contains('ready')"
@@ -51,21 +51,9 @@ def base(built: Built) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/?project=small&annotator="
 
 
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("profile")) as found:
-        yield found
-
-
 @pytest.fixture
 def browser(tab: Browser) -> Iterator[Browser]:
-    """The page is quiet: no error, no dialog, nothing asked of another machine."""
-    tab.resize(1280, 860)
-    tab.dark(False)
-    yield tab
-    assert tab.seen.errors == []
-    assert tab.seen.dialogs == []
-    assert tab.seen.foreign() == []
+    yield from quiet(tab, 1280, 860)
 
 
 def said(built: Built, who: str) -> list[tuple[str, str | None]]:

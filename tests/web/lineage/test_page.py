@@ -22,7 +22,7 @@ from fm_platform.web.lineage.app import make_app
 from fm_platform.web.lineage.links import Links
 from fm_platform.workspace import Workspace
 from tests.stages.diff.worlds import DAY, build_day, model, write_project
-from tests.support.browser import Browser, chromium
+from tests.support.browser import Browser, quiet
 from tests.web.lineage.conftest import HOSTILE
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -65,21 +65,9 @@ def base(ws: Workspace) -> Iterator[str]:
     running.join(20)
 
 
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("profile")) as found:
-        yield found
-
-
 @pytest.fixture
 def browser(tab: Browser) -> Iterator[Browser]:
-    """The page is quiet: no error, no dialog, nothing asked of another machine."""
-    tab.resize(1440, 900)
-    tab.dark(False)
-    yield tab
-    assert tab.seen.errors == []
-    assert tab.seen.dialogs == []
-    assert tab.seen.foreign() == []
+    yield from quiet(tab, 1440, 900)
 
 
 def panel(browser: Browser) -> str:
