@@ -1,10 +1,12 @@
 """Labeling functions at work: a million rows, and an edit in a year of days.
 
-    python -m benchmarks.applying [--quick] [--json] [--peers PYTHON] [--only rows|edit]
+    python -m benchmarks.applying [--quick] [--json] [--peers PYTHON] [--only rows|compiled|edit]
 
 * `rows`: ten mixed functions on a million different rows, each side in a process of its own and
   one after the other: ours, a plain loop in Python, and Snorkel's applier for data frames (on a
   sample: its time grows with the rows alone). The votes must be the same.
+* `compiled`: the same without the function that is Python on our side too: what it does costs
+  the same everywhere.
 * `edit`: one of twenty functions is edited in a history of 365 days.
 
 The rows are real sentences (see `fm_platform.sources.corpora`), each with the first words of
@@ -130,10 +132,11 @@ def our_functions(folder: Path, known: dict[str, Any]) -> list[Any]:
     return [*(compile_declared(one, folder) for one in declared), shouting]
 
 
-def ours(path: Path, votes: Path) -> dict[str, Any]:
-    """Label all rows with our functions, streaming from the file."""
+def ours(path: Path, votes: Path, only: str) -> dict[str, Any]:
+    """Label all rows with our functions, streaming from the file; `only` the `compiled` ones?"""
     known = json.loads(path.with_suffix(".json").read_text("utf-8"))
     functions = our_functions(path.parent, known)
+    functions = [one for one in functions if one.compiled or only != "compiled"]
     begun, used = time.perf_counter(), time.process_time()
     batches = pq.ParquetFile(path).iter_batches(BATCH_ROWS)
     columns = apply_functions(functions, batches, plain.CLASSES, timeout_s=10.0)
@@ -148,8 +151,14 @@ def ours(path: Path, votes: Path) -> dict[str, Any]:
     return told
 
 
-def compare_rows(rows: int, peer_rows: int, peers: str, tell: Tell) -> dict[str, Any]:
-    """Return rows a second of each side, and whether the votes are the same."""
+def compare_rows(
+    rows: int, peer_rows: int, peers: str, tell: Tell, only: str = "all"
+) -> dict[str, Any]:
+    """Return rows a second of each side, and whether the votes are the same.
+
+    Args:
+        only: `all` ten functions, or the nine `compiled` ones, without the one in Python.
+    """
     with tempfile.TemporaryDirectory(prefix="fm-applying-") as name:
         path = Path(name) / "rows.parquet"
         tell(f"writing {rows} rows")
@@ -166,7 +175,7 @@ def compare_rows(rows: int, peer_rows: int, peers: str, tell: Tell) -> dict[str,
             limit = peer_rows if who == "snorkel" else rows
             votes = Path(name) / f"{who}.npy"
             done = subprocess.run(
-                [*words, str(votes), str(limit)], capture_output=True, text=True, check=False
+                [*words, str(votes), str(limit), only], capture_output=True, text=True, check=False
             )
             if done.returncode:
                 found[who] = {"error": done.stderr.strip().splitlines()[-1:]}
@@ -213,22 +222,23 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--peers", default=sys.executable)
-    parser.add_argument("--only", choices=("rows", "edit"))
-    parser.add_argument("--worker", nargs=3, metavar=("ROWS", "VOTES", "N"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=("rows", "compiled", "edit"))
+    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.worker:
-        print(json.dumps(ours(Path(asked.worker[0]), Path(asked.worker[1]))))
+        print(json.dumps(ours(Path(asked.worker[0]), Path(asked.worker[1]), asked.worker[3])))
         return
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
     found: dict[str, Any] = {}
-    if asked.only in (None, "rows"):
-        rows, peer = (QUICK_ROWS, QUICK_PEER_ROWS) if asked.quick else (ROWS, PEER_ROWS)
-        found["rows"] = compare_rows(rows, peer, asked.peers, tell)
-        if not asked.json:
-            print(table(found["rows"]))
+    rows, peer = (QUICK_ROWS, QUICK_PEER_ROWS) if asked.quick else (ROWS, PEER_ROWS)
+    for key, only in (("rows", "all"), ("compiled", "compiled")):
+        if asked.only in (None, key):
+            found[key] = compare_rows(rows, peer, asked.peers, tell, only)
+            if not asked.json:
+                print(f"{only} functions\n{table(found[key])}")
     if asked.only in (None, "edit"):
         days, rows = (QUICK_DAYS, QUICK_DAY_ROWS) if asked.quick else (DAYS, DAY_ROWS)
         found["edit"] = applying_history.compare(days, rows, sentences(), tell)

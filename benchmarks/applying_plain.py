@@ -1,6 +1,6 @@
 """The ten functions of `benchmarks.applying` as people write them in Python, and who runs them.
 
-    python -m benchmarks.applying_plain loop|snorkel ROWS.parquet VOTES.npy [ROWS]
+    python -m benchmarks.applying_plain loop|snorkel ROWS.parquet VOTES.npy ROWS all|compiled
 
 Needs nothing of the platform, so that a peer may live in an environment of its own. Prints JSON:
 rows, seconds and CPU seconds of the votes alone, and the peak memory of the process.
@@ -132,10 +132,12 @@ def snorkel(path: Path, functions: dict[str, Plain], limit: int) -> tuple[Any, C
     return frame, lambda: applier.apply(frame, progress_bar=False).astype(np.int8)
 
 
-def main(who: str, rows: str, votes: str, limit: str) -> None:
+def main(who: str, rows: str, votes: str, limit: str, only: str) -> None:
     path = Path(rows)
     made = json.loads(path.with_suffix(".json").read_text("utf-8"))
     functions = plain_functions(made["lexicon"], made["things"])
+    if only == "compiled":
+        del functions["shouting"]  # the one that is Python on every side
     if who == "snorkel":
         _, work = snorkel(path, functions, int(limit))
     else:
@@ -153,4 +155,4 @@ def main(who: str, rows: str, votes: str, limit: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5])
+    main(*sys.argv[1:6])

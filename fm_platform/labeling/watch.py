@@ -10,14 +10,17 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
 PATIENCE = 10
 """Calls of one function on one day that may run into the limit before the rest is not made."""
 
+
+NOT_ASKED = "not asked: too many calls before took too long"
 
 _TICKS = 4
 """Looks of the timer within the limit: a call is interrupted after 1 to 1.25 times the limit."""
@@ -50,7 +53,8 @@ class Watch:
         self.late = 0
         self._inside = False
         self._calls = 0
-        self._seen, self._ticks = 0, 0
+        self._answers: list[Any] = []
+        self._seen, self._ticks = (0, 0), 0
         self._timed = False
 
     @property
@@ -102,10 +106,48 @@ class Watch:
             raise CallTimeoutError
         return answer
 
+    def each(
+        self, function: Callable[..., Any], arguments: Iterable[Any], more: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[int, str]]:
+        """Return `function(argument, **more)` of every argument, None where there is no answer.
+
+        The second part tells why, by position: the type of the error, or that so many calls were
+        late that the rest was not made. It is `call` for many, without its cost for each.
+        """
+        answers: list[Any] = []
+        failing: dict[int, str] = {}
+        number, left = -1, enumerate(arguments)
+        asked = partial(function, **more) if more else function
+        if self.limit_s is not None and not self._timed:
+            asked = partial(self.call, function, **more)
+        while not self.lost:
+            try:
+                self._answers, self._calls = answers, self._calls + 1
+                try:
+                    self._inside = self._timed
+                    for number, argument in left:
+                        answers.append(asked(argument))
+                    return answers, failing
+                finally:
+                    self._inside = False
+            except _Late:
+                if len(answers) > number:
+                    continue  # it answered in the very last moment
+                failing[number] = CallTimeoutError.__name__
+                self.late += 1
+            except Exception as error:
+                failing[number] = type(error).__name__
+            answers.append(None)
+        for number, _ in left:
+            failing[number] = NOT_ASKED
+            answers.append(None)
+        return answers, failing
+
     def _tick(self, _signal: int, _frame: FrameType | None) -> None:
         if not self._inside:
             return
-        self._ticks = self._ticks + 1 if self._seen == self._calls else 0
-        self._seen = self._calls
+        now = (self._calls, len(self._answers))
+        self._ticks = self._ticks + 1 if self._seen == now else 0
+        self._seen = now
         if self._ticks >= _TICKS:
             raise _Late
