@@ -156,8 +156,7 @@ def compare_rows(
 ) -> dict[str, Any]:
     """Return rows a second of each side, and whether the votes are the same.
 
-    Args:
-        only: `all` ten functions, or the nine `compiled` ones, without the one in Python.
+    `only` says whether `all` ten functions are asked, or the nine that are `compiled`.
     """
     with tempfile.TemporaryDirectory(prefix="fm-applying-") as name:
         path = Path(name) / "rows.parquet"

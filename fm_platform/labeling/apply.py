@@ -24,7 +24,7 @@ FIRST_FAILURES = 3
 BATCH_ROWS = 16_384
 MOST_THREADS = 8
 _TRIM, _MAP = (-1, 128 << 20), (-3, 32 << 20)
-"""Parameters of GNU `mallopt` and bytes: what is kept at the end of the heap, what is no part of it."""
+"""Parameters of GNU `mallopt`, bytes: what is kept at the heap's end, and what is mapped apart."""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def _distinct(
     look = _look(tuple(columns))
     if any(pa.types.is_nested(batch.schema.field(name).type) for name in columns):
         return map(look, rows), None
-    different: Iterable[Any] = dict.fromkeys(rows)
+    different = dict.fromkeys(rows)
     if len(different) == batch.num_rows:
         return map(look, different), None
     place = {row: i for i, row in enumerate(different)}
@@ -175,7 +175,8 @@ def votes_of_names(
         FunctionFailureError: If a name is no class.
     """
     index = answers_of(classes) if index is None else index
-    plain = {None: ABSTAIN, **{name: one for name, one in index.items() if isinstance(one, int)}}
+    plain: dict[object, int] = {name: one for name, one in index.items() if isinstance(one, int)}
+    plain[None] = ABSTAIN
     try:
         return np.fromiter(map(plain.__getitem__, names), np.int8, len(names)), NO_SETS
     except (KeyError, TypeError):  # some answer is more than the name of a class

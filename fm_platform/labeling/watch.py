@@ -125,7 +125,7 @@ class Watch:
                 self._answers, self._calls = answers, self._calls + 1
                 try:
                     self._inside = self._timed
-                    for number, argument in left:
+                    for number, argument in left:  # noqa: B007 - how far it came
                         answers.append(asked(argument))
                     return answers, failing
                 finally:
