@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from fm_platform.hashing import sha256_hex
 from fm_platform.lineage import schema
+from fm_platform.lineage.cards import card
 from fm_platform.lineage.ledger import Ledger
 
 PROJECT = "bench"
@@ -121,7 +122,6 @@ class History:
                 "config": {"classes": ["bad", "good"]}, "code": "c" * 64, "environment": "e" * 64,
                 "run_environment": "f" * 64, "seed": 0, "rows": 100, "bytes": 10_000,
                 "created_at": at, "duration_s": 1.0, "asked_by": "schedule:daily",
-                "reads": json.dumps([self.current[read]["version_id"] for read in reads]),
             }
         )  # fmt: skip
         for position, read in enumerate(reads):
@@ -134,6 +134,8 @@ class History:
                 }
             )  # fmt: skip
         use = {**named, "id": version_id, "version_id": version_id, "since": at, "until": None}
+        read_by = [(self.current[read]["version_id"], read[0], None) for read in reads]
+        use["card"] = card(self.versions[-1], read_by)
         if slot in self.current:
             self.uses[self.current[slot]["use_id"] - 1]["until"] = at
         self.uses.append(use)

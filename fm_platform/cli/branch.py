@@ -250,7 +250,7 @@ def _pair(compared: Comparison, slot: Any, sides: Sides) -> str:
             return "-"
         return compared.versions[version_id].content_hash[:12]
 
-    from fm_platform.lineage.refs import slot_name
+    from fm_platform.lineage.records import slot_name
 
     more = f"  (fm diff '#{sides.main}' '#{sides.branch}')" if sides.main and sides.branch else ""
     return plain(f"{slot_name(slot)}: {short(sides.main)} -> {short(sides.branch)}") + more

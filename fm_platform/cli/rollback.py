@@ -188,6 +188,6 @@ def _next_run(done: RolledBack) -> list[str]:
 
 
 def _row(row: StatusRow) -> str:
-    from fm_platform.lineage.refs import slot_name
+    from fm_platform.lineage.records import slot_name
 
     return plain(f"{slot_name((row.kind, row.name, row.partition))}: {row.why}", 300)

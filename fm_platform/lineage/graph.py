@@ -16,9 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from fm_platform.lineage import schema
-from fm_platform.lineage.heads import columns, heads_at
+from fm_platform.lineage.heads import heads_at
 from fm_platform.lineage.ledger import Ledger
-from fm_platform.lineage.nodes import Edge, Node
+from fm_platform.lineage.nodes import RECORDED, Edge, Node
 from fm_platform.lineage.process import without_pauses
 from fm_platform.lineage.records import Slot
 from fm_platform.lineage.staleness import verdicts
@@ -183,10 +183,11 @@ def _aliases(ledger: Ledger, project: str, at: datetime | None) -> dict[int, lis
 
 def _rows(ledger: Ledger, ids: Sequence[int], at: datetime | None) -> list[Sequence[Any]]:
     v = schema.versions.c
+    columns = [sa.func.nullif(v.partition, "") if f == "partition" else v[f] for f in RECORDED]
     found: list[Sequence[Any]] = []
     with ledger.reading() as connection:
         for start in range(0, len(ids), _AT_ONCE):
-            query = sa.select(*columns()).where(v.id.in_(ids[start : start + _AT_ONCE]))
+            query = sa.select(*columns).where(v.id.in_(ids[start : start + _AT_ONCE]))
             if at is not None:
                 query = query.where(v.created_at <= at)
             found += connection.execute(query).all()

@@ -14,6 +14,7 @@ from fm_platform.errors import LedgerError
 from fm_platform.lineage import rows, schema
 from fm_platform.lineage.alert_events import AlertEvents
 from fm_platform.lineage.aliases import standing
+from fm_platform.lineage.cards import fill_cards
 from fm_platform.lineage.database import connect, now
 from fm_platform.lineage.documents import Documents
 from fm_platform.lineage.fingerprints import described, environment_hash
@@ -70,7 +71,7 @@ class Ledger(Universes, AlertEvents, Documents, Leases, Retention, Reviews, Jour
         return ledger
 
     def _fill(self, connection: Connection) -> None:
-        rows.fill_reads(connection)
+        fill_cards(connection)
 
     # --- one version ------------------------------------------------------------------------
 
@@ -185,11 +186,11 @@ class Ledger(Universes, AlertEvents, Documents, Leases, Retention, Reviews, Jour
         with self._read() as connection:
             return {(r[0], r[1], r[2] or None): r[3] for r in connection.execute(query)}
 
-    def used(self, project: str, at: datetime | None = None) -> sa.CTE:
-        """Return a table expression of one column, `id`: the versions in use, for queries."""
-        c = (table := _in_use(at)).c
-        chosen = sa.select(c.version_id.label("id")).select_from(table)
-        return chosen.where(c.project == self.scope(project, at), *_span(at)).cte("used")
+    def spanning(self, project: str, at: datetime | None = None) -> list[sa.ColumnElement[bool]]:
+        """Return the conditions on `uses` under which a version is in use, for queries."""
+        u = schema.uses.c
+        span = _span(at) if at is not None else [u.until.is_(None)]
+        return [u.project == self.scope(project, at), *span]
 
     def heads(self, project: str) -> list[Head]:
         """Return the versions in use of a project without their larger fields."""

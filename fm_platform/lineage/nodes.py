@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from fm_platform.lineage.records import Slot
-from fm_platform.lineage.refs import slot_name
+from fm_platform.lineage.records import Slot, slot_name
 
 NodeState = Literal["fresh", "stale", "unbuilt", "replaced"]
 Edge = tuple[int, int]

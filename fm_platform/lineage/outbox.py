@@ -62,7 +62,11 @@ def image(connection: Connection, table: sa.Table, key: str) -> dict[str, Any] |
     row = connection.execute(sa.select(table).where(column == value)).first()
     if row is None:
         return None
-    found = {name: _plain(item) for name, item in row._mapping.items()}
+    found = {
+        column.name: _plain(row._mapping[column.name])
+        for column in table.columns
+        if not column.info.get("derived")
+    }
     if table is schema.versions:
         i = schema.inputs.c
         query = sa.select(schema.inputs).where(i.version_id == value).order_by(i.position)

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from fm_platform.errors import LedgerError
 from fm_platform.lineage import outbox, schema
+from fm_platform.lineage.cards import fill_cards
 from fm_platform.lineage.journal import Line
 from fm_platform.lineage.ledger import Ledger
 
@@ -64,6 +65,7 @@ def restore(journal: Told, ledger: Ledger) -> int:
                 "there is no history to rebuild from", where=journal.folder,
                 next_step="restore this folder from a copy; it is written beside each ledger",
             )  # fmt: skip
+        fill_cards(connection)
         _derive_current(connection)
         _go_on(connection, last)
     return count

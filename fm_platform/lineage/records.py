@@ -97,6 +97,18 @@ Slot = tuple[str, str, str | None]
 """(kind, name, partition) of an artifact within its project."""
 
 
+def slot_name(slot: Slot) -> str:
+    """Return the reference of what is in use of a slot.
+
+    Example:
+        >>> slot_name(("votes", "vader", "2026-01-05")), slot_name(("raw", "raw", None))
+        ('votes/vader/2026-01-05', 'raw')
+    """
+    kind, name, partition = slot
+    words = [name] if kind == name else [kind, name]
+    return "/".join([*words, partition] if partition else words)
+
+
 @dataclass(frozen=True)
 class Produced:
     """What a computation wrote.

@@ -28,7 +28,7 @@ from fm_platform.display import plain
 from fm_platform.errors import RefError
 from fm_platform.lineage import schema
 from fm_platform.lineage.ledger import Ledger
-from fm_platform.lineage.records import ArtifactVersion, Slot
+from fm_platform.lineage.records import ArtifactVersion, Slot, slot_name
 
 FindRow = Callable[[str, str, datetime | None], ArtifactVersion | None]
 """(project, row id, time or None) -> the raw version that holds the row."""
@@ -58,18 +58,6 @@ class Ref:
     project: str | None
     body: str
     at: datetime | None
-
-
-def slot_name(slot: Slot) -> str:
-    """Return the reference of what is in use of a slot.
-
-    Example:
-        >>> slot_name(("votes", "vader", "2026-01-05")), slot_name(("raw", "raw", None))
-        ('votes/vader/2026-01-05', 'raw')
-    """
-    kind, name, partition = slot
-    words = [name] if kind == name else [kind, name]
-    return "/".join([*words, partition] if partition else words)
 
 
 def version_name(version: ArtifactVersion) -> str:

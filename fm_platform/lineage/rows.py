@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +12,9 @@ from sqlalchemy.engine import Connection, Row
 
 from fm_platform.errors import NonReproducibleError
 from fm_platform.lineage import schema
+from fm_platform.lineage.cards import cards_of
 from fm_platform.lineage.database import now
 from fm_platform.lineage.records import (
-    PINNED_ROLES,
     ArtifactVersion,
     Head,
     Input,
@@ -74,7 +74,6 @@ def insert_version(
             "mlflow_run_id": produced.mlflow_run_id,
             "git_commit": run.git_commit,
             "git_dirty": run.git_dirty,
-            "reads": reads_of((i.version_id, i.role, i.part) for i in recipe.inputs),
         },
     )
     version_id = int(done.inserted_primary_key[0])  # type: ignore[index]
@@ -89,47 +88,6 @@ def insert_version(
     if rows:
         connection.execute(schema.inputs.insert(), rows)
     return version_id
-
-
-def reads_of(inputs: Iterable[tuple[int | None, str, str | None]]) -> str:
-    """Return the versions that a version reads as JSON, to be kept beside it.
-
-    An item is an id where all of a version is read, `[id, part]` where one part is, and
-    `[id, null, role]` where this very version was meant, whatever takes its place later.
-
-    Args:
-        inputs: (version id or None, role, part or None) of every input.
-    """
-    items: dict[Any, None] = {}
-    for version_id, role, part in inputs:
-        if version_id is None:
-            continue
-        if role in PINNED_ROLES:
-            items[version_id, None, role] = None
-        else:
-            items[(version_id, part) if part else version_id] = None
-    return json.dumps(list(items), separators=(",", ":"))
-
-
-def fill_reads(connection: Connection) -> None:
-    """Fill in what versions read where an older platform did not keep it beside them."""
-    v, i = schema.versions.c, schema.inputs.c
-    query = (
-        sa.select(v.id, i.from_version_id, i.role, i.part)
-        .outerjoin(schema.inputs, i.version_id == v.id)
-        .where(v.reads.is_(None))
-        .order_by(v.id, i.position)
-    )
-    found: dict[int, list[tuple[int | None, str, str | None]]] = {}
-    for version_id, *item in connection.execute(query):
-        found.setdefault(version_id, []).append((item[0], item[1], item[2]))
-    if found:
-        connection.execute(
-            schema.versions.update()
-            .where(v.id == sa.bindparam("of"))
-            .values(reads=sa.bindparam("read")),
-            [{"of": version_id, "read": reads_of(items)} for version_id, items in found.items()],
-        )
 
 
 def refresh_location(connection: Connection, version_id: int, produced: Produced) -> int:
@@ -178,7 +136,8 @@ def use_in_slot(connection: Connection, slot: Mapping[str, str], version_id: int
     if version_id is None:
         connection.execute(schema.current.delete().where(*where))
         return
-    row = {**slot, "version_id": version_id, "since": since}
+    card = cards_of(connection, [version_id])[version_id]
+    row = {**slot, "version_id": version_id, "since": since, "card": card}
     done = connection.execute(schema.uses.insert(), row)
     use = {"version_id": version_id, "use_id": int(done.inserted_primary_key[0])}  # type: ignore[index]
     if found is None:
@@ -266,5 +225,4 @@ def version_of(row: Row[Any], made_from: tuple[Input, ...]) -> ArtifactVersion:
     """Return the value of one row of `versions`."""
     fields: dict[str, Any] = dict(row._mapping)
     fields["partition"] = fields["partition"] or None
-    del fields["reads"]  # `inputs` says more
     return ArtifactVersion(**fields, inputs=made_from)

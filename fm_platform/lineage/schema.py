@@ -21,8 +21,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 metadata = sa.MetaData()
+
+DERIVED = {"derived": True}
+"""Marks a column that follows from others: history does not tell it."""
 
 
 class UtcTime(sa.TypeDecorator[datetime]):
@@ -98,9 +101,6 @@ versions = sa.Table(
     sa.Column("mlflow_run_id", sa.String(64)),
     sa.Column("git_commit", sa.String(64)),
     sa.Column("git_dirty", sa.Boolean),
-    # The versions it reads, as JSON (`rows.reads_of`): `inputs` once more, so that the graph of a
-    # moment is read together with its nodes.
-    sa.Column("reads", sa.Text),
     # large values last: SQLite reads a row from its beginning, as far as it must
     sa.Column("location", sa.JSON, nullable=False),
     sa.Column("parts", sa.JSON, nullable=False),
@@ -136,9 +136,16 @@ uses = sa.Table(
     sa.Column("version_id", sa.ForeignKey("versions.id"), nullable=False, index=True),
     sa.Column("since", UtcTime, nullable=False),
     sa.Column("until", UtcTime),
+    # The version and what it reads, as JSON (`cards`): `versions` and `inputs` once more, so that
+    # the graph of a moment is read from this table alone.
+    sa.Column("card", sa.Text, info=DERIVED),
     sa.Index("uses_by_slot", "project", "kind", "name", "partition", "id"),
     sa.Index("uses_by_time", "project", "since", "until", "version_id"),
-)
+    sa.Index(
+        "uses_now", "project", "version_id",
+        postgresql_where=sa.text("until IS NULL"), sqlite_where=sa.text("until IS NULL"),
+    ),
+)  # fmt: skip
 
 # The head of `uses` for each slot: one row a slot, so that "what is in use" never scans history.
 current = sa.Table(

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from fm_platform.lineage import schema
+from fm_platform.lineage.cards import Reading
 from fm_platform.lineage.causes import input_name, label, sentence, some
 from fm_platform.lineage.choosing import choice_day
 from fm_platform.lineage.continuing import anchor_day
 from fm_platform.lineage.declarations import Declarations, Declared
-from fm_platform.lineage.heads import Reading
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.nodes import Node
 

@@ -299,10 +299,10 @@ def _begin(
     }  # fmt: skip
     connection.execute(schema.branches.insert(), row)
     slot = (u.kind, u.name, u.partition)
-    held = sa.select(sa.literal(namespace), *slot, u.version_id, u.since).where(
+    held = sa.select(sa.literal(namespace), *slot, u.version_id, u.since, u.card).where(
         u.project == project, u.since <= at, u.until.is_(None) | (u.until > at)
     )
-    columns = ["project", "kind", "name", "partition", "version_id", "since"]
+    columns = ["project", "kind", "name", "partition", "version_id", "since", "card"]
     connection.execute(schema.uses.insert().from_select(columns, held))
     heads = sa.select(u.project, *slot, u.version_id, u.id).where(u.project == namespace)
     columns = ["project", "kind", "name", "partition", "version_id", "use_id"]

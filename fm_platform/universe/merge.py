@@ -15,8 +15,7 @@ from typing import Any, Literal, TypeVar
 
 from fm_platform.errors import BranchError
 from fm_platform.lineage.ledger import Lease, Ledger
-from fm_platform.lineage.records import ArtifactVersion, RunContext, Slot
-from fm_platform.lineage.refs import slot_name
+from fm_platform.lineage.records import ArtifactVersion, RunContext, Slot, slot_name
 from fm_platform.lineage.universes import AliasTarget, Arrangement, Branch
 from fm_platform.spec.load import load_spec, parse_spec
 from fm_platform.stages.definition import read_definition, record_definition

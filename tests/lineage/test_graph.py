@@ -175,7 +175,7 @@ def test_a_ledger_of_an_older_platform_gives_the_same_graph(
     built.run(only={"raw"})
     before = graph_at(built.ledger, "shop")
     with built.ledger.engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE versions DROP COLUMN reads")
+        connection.exec_driver_sql("ALTER TABLE uses DROP COLUMN card")
         connection.exec_driver_sql("UPDATE schema_version SET version = 2")
 
     after = graph_at(Ledger.open(ledger_url), "shop")

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from fm_platform.lineage import heads
+from fm_platform.errors import LedgerError
+from fm_platform.lineage import heads, schema
 from fm_platform.lineage.graph import graph_at
 from fm_platform.lineage.heads import heads_at
 from fm_platform.lineage.ledger import Ledger, now
@@ -28,6 +29,14 @@ def test_asked_again_gives_what_a_ledger_says_that_was_opened_just_now(built: Si
 
     assert later == heads_at(built.ledger, "shop", None) != first
     assert then == first
+
+
+def test_a_use_without_a_card_is_told_not_left_out(built: Simulation) -> None:
+    with built.ledger.engine.begin() as connection:
+        connection.execute(schema.uses.update().where(schema.uses.c.id == 1).values(card=None))
+
+    with pytest.raises(LedgerError, match="have no card"):
+        heads_at(built.ledger, "shop", None)
 
 
 def test_what_is_kept_has_a_bound(built: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 
 from fm_platform.errors import RefError
 from fm_platform.lineage.ledger import Ledger
-from fm_platform.lineage.records import ArtifactVersion
+from fm_platform.lineage.records import ArtifactVersion, slot_name
 from fm_platform.lineage.refs import (
     parse,
     parse_time,
     prediction_id,
     projects,
     resolve,
-    slot_name,
     version_name,
 )
 from tests.lineage.factory import EARLY, make_produced, make_recipe, record

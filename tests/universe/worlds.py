@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from fm_platform.home import Home
 from fm_platform.lineage import RunContext
-from fm_platform.lineage.refs import slot_name
+from fm_platform.lineage.records import slot_name
 from fm_platform.spec.load import LoadedProject, load_spec
 from fm_platform.stages import SilentReporter
 from fm_platform.stages.cleaned import build_cleaned

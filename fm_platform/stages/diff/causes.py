@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fm_platform.lineage.records import ArtifactVersion
-from fm_platform.lineage.refs import slot_name
+from fm_platform.lineage.records import ArtifactVersion, slot_name
 from fm_platform.stages.diff.records import Cause
 from fm_platform.stages.diff.words import Ids, input_told, keyed, own_told
 
