@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fm_platform.labeling.dependence import Sample, misfit, sample_of
 from fm_platform.labeling.em import Known, Settings, fit_majority, run_em
@@ -85,6 +87,7 @@ class Part:
         models: Method -> model.
         fit: Method -> log likelihood less the price of its parameters (Schwarz 1978), in nats.
         predicted: Method -> accuracy, if the reference is right.
+        labels: Method -> int64[p], what it says of the sample.
         misfit: Of the reference.
         believed: Posteriors of the sample by the reference.
     """
@@ -97,6 +100,7 @@ class Part:
     models: dict[str, LabelModel] = field(default_factory=dict)
     fit: dict[str, float] = field(default_factory=dict)
     predicted: dict[str, float] = field(default_factory=dict)
+    labels: dict[str, Ints] = field(default_factory=dict)
     misfit: float = 0.0
     believed: Floats | None = None
 
@@ -168,19 +172,28 @@ def plain_name(method: str) -> str:
 def judge(part: Part, reference: str) -> None:
     """Let the reference say how often each model is right, and how far it can be trusted."""
     part.believed = None
-    for method, model in part.models.items():
-        part.predicted[method] = believed_accuracy(part, reference, model)
+    for method in part.models:
+        part.predicted[method] = believed_accuracy(part, reference, method)
     part.misfit = misfit(part.sample, part.models[reference])
 
 
-def believed_accuracy(part: Part, reference: str, model: LabelModel) -> float:
+def believed_accuracy(part: Part, reference: str, method: str) -> float:
     """Return how often a model is right, if the reference is."""
     sample = part.sample
     if part.believed is None:
         part.believed = part.models[reference].predict(sample.patterns, sample.sets)
-    told = model.predict(sample.patterns, sample.sets).argmax(axis=1)
-    chosen = part.believed[np.arange(len(told)), told]
-    return float(sample.weights @ chosen) / max(float(sample.weights.sum()), 1e-12)
+    told = part.models[method].predict(sample.patterns, sample.sets).argmax(axis=1)
+    part.labels[method] = told
+    return _share(sample, part.believed[np.arange(len(told)), told])
+
+
+def differing(part: Part, one: str, other: str) -> float:
+    """Return the share of rows to which two models give different classes."""
+    return _share(part.sample, part.labels[one] != part.labels[other])
+
+
+def _share(sample: Sample, of: npt.NDArray[Any]) -> float:
+    return float(sample.weights @ of) / max(float(sample.weights.sum()), 1e-12)
 
 
 def fit_with_gold(

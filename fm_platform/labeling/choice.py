@@ -89,6 +89,7 @@ def compare(
     predicted: float,
     misfit: float,
     gap: float,
+    scale: float,
     seen: float,
     right: Floats,
     right_other: Floats,
@@ -99,12 +100,15 @@ def compare(
         predicted: Difference of their accuracies by the reference.
         misfit: Of the reference, as of `dependence.misfit`.
         gap: How much more or less often than it says the reference is right on gold rows.
+        scale: On how many rows they differ, beside the reference and majority vote, 0 to 1. The
+            doubts of a reference that fits were measured on the gain over majority vote, and a
+            difference is in doubt on the rows where it is made.
         seen: Rows that the reference was fitted on.
         right: float64[g], 1 where the first is right on a gold row.
         right_other: The same for the other.
     """
-    doubt = _LEAST_DOUBT + _DOUBT_OF_MISFIT * misfit + gap
-    doubt += _DOUBT_OF_ROWS / np.sqrt(max(seen, 1.0))
+    doubt = scale * (_LEAST_DOUBT + _DOUBT_OF_ROWS / np.sqrt(max(seen, 1.0)))
+    doubt += _DOUBT_OF_MISFIT * misfit + gap + 1e-9
     rows = len(right)
     if not rows:
         return Verdict(predicted, float(doubt), None, 0.0, 0)

@@ -16,6 +16,7 @@ from fm_platform.labeling.candidates import (
     Gold,
     Part,
     believed_accuracy,
+    differing,
     fit_all,
     fit_with_gold,
     judge,
@@ -162,7 +163,7 @@ class Selection:
         models = fit_stacked(votes, groups, self.labels, self.n_classes, settings, sets)
         for name, part in self.parts.items():
             part.models[STACKED] = models.get(name, models[POOLED])
-            part.predicted[STACKED] = believed_accuracy(part, reference, part.models[STACKED])
+            part.predicted[STACKED] = believed_accuracy(part, reference, STACKED)
         self.told[STACKED] = left_out(votes, groups, self.labels, self.n_classes, settings, sets)
 
     def _likeliest(self, reference: str) -> str:
@@ -209,10 +210,19 @@ class Selection:
             float(predicted),
             float(doubt),
             self._gap(inside),
+            self._scale(one, other, parts, share),
             float(rows.sum()),
             self._right(one, inside),
             self._right(other, inside),
         )
+
+    def _scale(self, one: str, other: str, parts: list[Part], share: Floats) -> float:
+        """Return on how many rows two models differ, beside the reference and majority vote."""
+        if MAJORITY not in self.told:
+            return 1.0
+        both = float(share @ [differing(part, one, other) for part in parts])
+        usual = float(share @ [differing(part, self.reference, MAJORITY) for part in parts])
+        return both / max(usual, both, 1e-12)
 
     def _overall(self, reference: str) -> tuple[str, Verdict | None]:
         """Return the method to use, and how it compares with majority vote."""

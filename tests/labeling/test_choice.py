@@ -37,10 +37,21 @@ def test_a_handful_of_gold_rows_decides_nothing() -> None:
 def test_a_source_keeps_majority_vote_only_where_evidence_speaks_against() -> None:
     right, other = np.array([1.0, 1, 0, 1] * 10), np.array([1.0, 0, 0, 1] * 10)
 
-    ahead = compare(-0.01, 0.3, 0.0, 5000, right, other)
-    behind = compare(-0.01, 0.3, 0.0, 5000, other, right)
+    ahead = compare(-0.01, 0.3, 0.0, 1.0, 5000, right, other)
+    behind = compare(-0.01, 0.3, 0.0, 1.0, 5000, other, right)
 
     assert ahead.expected > 0
     assert not ahead.worse
     assert behind.worse
     assert not behind.better
+
+
+def test_two_models_that_differ_on_few_rows_are_judged_by_the_votes() -> None:
+    right, other = np.ones(100), np.ones(100)
+    other[0] = 0  # one gold row speaks for the first, and the votes for the second
+
+    near = compare(-0.003, 0.0, 0.0, 0.2, 10_000, right, other)
+    far = compare(-0.003, 0.0, 0.0, 1.0, 10_000, right, other)
+
+    assert near.doubt < far.doubt
+    assert near.expected < 0 < far.expected

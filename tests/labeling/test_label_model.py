@@ -196,14 +196,14 @@ def test_a_fit_survives_json_exactly(candidate: Any) -> None:
 def test_votes_and_gold_rows_are_pooled_by_their_precision() -> None:
     right, other = np.repeat([1.0, 0.0], [80, 20]), np.repeat([1.0, 0.0], [70, 30])
 
-    trusted = compare(-0.05, 0.0, 0.0, 1e5, right, other)
-    doubted = compare(-0.05, 0.1, 0.0, 1e5, right, other)
+    trusted = compare(-0.05, 0.0, 0.0, 1.0, 1e5, right, other)
+    doubted = compare(-0.05, 0.1, 0.0, 1.0, 1e5, right, other)
 
     assert not trusted.better  # a model that fits is believed before a hundred gold rows
     assert doubted.better
     assert doubted.shown == pytest.approx(0.1)
-    assert not compare(0.004, 0.0, 0.0, 1e5, NONE, NONE).better
-    assert compare(0.02, 0.0, 0.0, 1e5, NONE, NONE).better
+    assert not compare(0.004, 0.0, 0.0, 1.0, 1e5, NONE, NONE).better
+    assert compare(0.02, 0.0, 0.0, 1.0, 1e5, NONE, NONE).better
 
 
 def test_diagnostics_by_hand() -> None:
