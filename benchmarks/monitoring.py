@@ -1,12 +1,15 @@
 """Planted shifts: who sees them, how soon, what is named as the cause, and what it costs.
 
-    python -m benchmarks.monitoring [--quick] [--json] [--seeds N] [--no-evidently] [--scale ROWS]
+    python -m benchmarks.monitoring [--quick] [--json] [--seeds N] [--sizes small,medium,large]
+        [--peer-seeds N] [--out FILE] [--scale ROWS]
 
 Ours, Evidently's DataDriftPreset and a comparison in the manner of TFDV (L-infinity of categories,
 Jensen-Shannon of numbers, share of missing values) look at the same days of shipped text with made
 columns (`benchmarks.monitoring_world`); it needs a finished `make demo`. Evidently is asked twice:
 by its own rule (half of the columns drifted) and as soon as any column drifted. The thresholds of
 ours are those of the product; they were chosen on seeds below 100, the benchmark begins there.
+The others are asked on the first `--peer-seeds` seeds of each size: they cost most of the time.
+With `--out` each seed is written when it is done, and a second run goes on after the last one.
 `--scale` measures a day of so many rows and 20 columns instead.
 """
 
@@ -16,8 +19,8 @@ import argparse
 import json
 import resource
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,7 @@ import pyarrow as pa
 
 from benchmarks import monitoring_world as world
 from benchmarks.monitoring_peers import evidently, tfdv_like
+from benchmarks.monitoring_report import SIZES, Case, report
 from benchmarks.monitoring_scale import scale
 from fm_platform.monitoring import (
     Alert,
@@ -44,7 +48,6 @@ from fm_platform.monitoring import (
 )
 
 FIRST_SEED = 100
-SIZES = {"small": 300, "medium": 1_000, "large": 3_000}
 REFERENCE_DAYS, QUIET_DAYS, SHIFT_DAYS, FURTHER_DAYS = 14, 4, 3, 4
 """Further days tell what a shift costs on average; one day has luck of its own."""
 LABEL_CAUSES = ("value", "range", "nulls", "function")
@@ -60,9 +63,13 @@ class Bench:
         self.days = [self.rows(i) for i in range(REFERENCE_DAYS)]
         self.labeler = world.fit_labels(self.days)
         self.weak = [self.label(day) for day in self.days]
-        self.probe = world.fit_probe(self.days, self.weak)
+        self.train = [world.trained(day, seed) for day in self.days]
+        self.probe = world.fit_probe(*self._trained())
+        rest = [day.take(~train) for day, train in zip(self.days, self.train, strict=True)]
+        self.usual = np.mean([self.scores(day) for day in rest], axis=0)
         self.watch = Watch(world.COLUMNS, world.CLASSES, world.functions(pool))
-        made = [self.profile(day, weak) for day, weak in zip(self.days, self.weak, strict=True)]
+        parts = zip(self.days, self.weak, self.train, strict=True)
+        made = [self.profile(*part) for part in parts]
         self.reference = reference_of("m", "probe", [profile for profile, _ in made])
         self.past = past_of(self.reference)
         tables = pa.concat_tables([table for _, table in made])
@@ -82,9 +89,18 @@ class Bench:
             return np.zeros((0, 3), np.float32)
         return self.labeler.predict(world.votes_of(rows), rows.source.tolist())
 
-    def profile(self, rows: world.Rows, weak: Any) -> tuple[Profile, pa.Table]:
+    def _trained(self) -> tuple[list[world.Rows], list[Any]]:
+        """Return the rows that the live model is trained on, and their labels, by day."""
+        return (
+            [day.take(train) for day, train in zip(self.days, self.train, strict=True)],
+            [weak[train] for weak, train in zip(self.weak, self.train, strict=True)],
+        )
+
+    def profile(
+        self, rows: world.Rows, weak: Any, train: Any | None = None
+    ) -> tuple[Profile, pa.Table]:
         """Return the profile of a day with the live model's answers, and its rows."""
-        table = world.to_table(rows, weak, self.seed)
+        table = world.to_table(rows, weak, self.seed, train)
         made = measure_day("bench", rows.dated, table, self.watch)
         if made.sample is None or not made.sample.num_rows:
             return made, table
@@ -93,9 +109,17 @@ class Bench:
         told = self.probe.predict_proba(vectors)
         made = with_embeddings(made, vectors.astype(np.float32))
         assert made.sample is not None
-        column = pa.array(list(told.astype(np.float32)), pa.list_(pa.float32()))
         joined = join(made, answers(made.sample, told, world.CLASSES))
-        return replace(joined, sample=made.sample.append_column("champion", column)), table
+        asked = [
+            one and one.append_column("champion", self._answers(rows, one, spots))
+            for one in (made.sample, made.judged)
+        ]
+        return replace(joined, sample=asked[0], judged=asked[1]), table
+
+    def _answers(self, rows: world.Rows, asked: pa.Table, spots: dict[str, int]) -> pa.Array:
+        vectors = rows.vectors[[spots[row] for row in asked["row_id"].to_pylist()]]
+        told = self.probe.predict_proba(vectors) if len(vectors) else np.zeros((0, 3))
+        return pa.array(list(told.astype(np.float32)), pa.list_(pa.float32()))
 
     def ours(self, rows: world.Rows) -> tuple[list[Alert], pa.Table]:
         """Return the alerts of a day, and its rows."""
@@ -115,7 +139,8 @@ class Bench:
 
     def retrained(self, rows: world.Rows) -> Any:
         """The live model after training with the rows that came, too."""
-        return world.fit_probe([*self.days, rows], [*self.weak, self.label(rows)], most=100_000)
+        days, labels = self._trained()
+        return world.fit_probe([*days, rows], [*labels, self.label(rows)], most=100_000)
 
 
 def frame(table: pa.Table) -> Any:
@@ -126,37 +151,13 @@ def frame(table: pa.Table) -> Any:
     return table.select([*world.COLUMNS, "source", "chars", "label", "confidence"]).to_pandas()
 
 
-@dataclass
-class Case:
-    """One planted shift, and what was said of it."""
-
-    shift: str
-    size: str
-    seed: int
-    cost: float
-    change: tuple[float, float]
-    detected: int | None = None
-    sent: int | None = None
-    top: bool = False
-    alerts: int = 0
-    impact: float | None = None
-    impact_error: float | None = None
-    impact_error_of_shift: float | None = None
-    luck: float | None = None
-    held: bool | None = None
-    blind_error: float | None = None
-    worst: float = 0.0
-    repaired: bool | None = None
-    others: dict[str, Any] = field(default_factory=dict)
-
-
 def run_case(bench: Bench, planted: world.Planted, size: str, peers: bool) -> Case:
     """Plant a shift in three days running and ask all systems, day by day."""
     generator = np.random.default_rng([bench.seed, 7])
     plain = [bench.rows(REFERENCE_DAYS + QUIET_DAYS + i) for i in range(SHIFT_DAYS)]
     shifted = [planted.shift(bench.pool, rows, generator, 1.0) for rows in plain]
     before, after = bench.scores(plain[0]), bench.scores(shifted[0])
-    usual = np.mean([bench.scores(day) for day in bench.days], axis=0)
+    usual = bench.usual
     cost = (
         max(0.0, *(b - a for b, a in zip(before, after, strict=True)))
         if len(shifted[0].text)
@@ -198,11 +199,12 @@ def _impact(case: Case, alert: Alert, shift: Any) -> None:
     told = alert.impact.labels if labels else alert.impact.change
     if told is None or not np.isfinite(truth) or alert.cause.kind in ("volume", "source_gone"):
         return
-    case.impact = told.points
+    case.impact, case.labels = told.points, labels
     case.impact_error = abs(told.points - truth)
     case.impact_error_of_shift = abs(told.points - float(shift[1 if labels else 0]))
     case.luck = abs(truth - float(shift[1 if labels else 0]))
     case.held = bool(told.low <= truth <= told.high)
+    case.reach = (told.high - told.low) / 2
     blind = [one.points for one in alert.impact.estimates if one.method != "gold"]
     if not labels and blind:
         case.blind_error = abs(float(np.mean(blind)) - truth)
@@ -241,13 +243,15 @@ def _peers(bench: Bench, table: pa.Table, planted: world.Planted) -> dict[str, A
 
 def quiet(bench: Bench, peers: bool) -> dict[str, int]:
     """Count what is said on days on which nothing happened."""
-    told = {"days": 0, "ours": 0, "ours_found": 0, "evidently": 0, "evidently_any": 0, "tfdv": 0}
+    names = ("days", "ours", "ours_found", "others_days", "evidently", "evidently_any", "tfdv")
+    told = dict.fromkeys(names, 0)
     for i in range(QUIET_DAYS):
         alerts, table = bench.ours(bench.rows(REFERENCE_DAYS + i))
         told["days"] += 1
         told["ours"] += any(alert.sends for alert in alerts)
         told["ours_found"] += bool(alerts)
         if peers:
+            told["others_days"] += 1
             whole, some, _ = evidently(bench.known, frame(table))
             told["evidently"] += whole
             told["evidently_any"] += some
@@ -255,81 +259,33 @@ def quiet(bench: Bench, peers: bool) -> dict[str, int]:
     return told
 
 
-def benches(pool: world.Pool, seeds: int, sizes: list[str]) -> Iterator[tuple[str, Bench]]:
-    for size in sizes:
-        for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-            yield size, Bench(pool, seed, SIZES[size])
+def one_seed(pool: world.Pool, seed: int, size: str, peers: bool) -> dict[str, Any]:
+    """Return all cases of one seed and size, and what was said on its quiet days, as JSON."""
+    bench = Bench(pool, seed, SIZES[size])
+    silent = quiet(bench, peers)
+    cases = [run_case(bench, planted, size, peers) for planted in world.SHIFTS]
+    return {"size": size, "seed": seed, "quiet": silent, "cases": [asdict(case) for case in cases]}
 
 
-def report(cases: list[Case], silent: dict[str, int], peers: bool) -> dict[str, Any]:
-    """Sum up all cases."""
-    from scipy.stats import spearmanr
-
-    def share(values: list[bool]) -> float | None:
-        return round(float(np.mean(values)), 3) if values else None
-
-    costly = [case for case in cases if case.cost >= 2]
-    errors = [c.impact_error for c in cases if c.impact_error is not None]
-    blind = [c.blind_error for c in cases if c.blind_error is not None]
-    ranks = []
-    for key in sorted({(case.size, case.seed) for case in cases}):
-        own = [c for c in cases if (c.size, c.seed) == key and c.shift != "late day"]
-        ranks.append(float(spearmanr([c.worst for c in own], [c.cost for c in own])[0]))
-    per = 100 / max(silent["days"], 1)
-    told: dict[str, Any] = {
-        "cases": len(cases), "costly": len(costly), "quiet_days": silent["days"],
-        "ours": {
-            "sent_of_costly": share([c.sent is not None for c in costly]),
-            "detected_of_all": share([c.detected is not None for c in cases]),
-            "false_alarms_per_100_quiet_days": round(silent["ours"] * per, 2),
-            "days_to_detect": round(float(np.mean([c.detected for c in cases if c.detected])), 2),
-            "top_1": share([c.top for c in cases if c.detected]),
-            "one_alert": share([c.alerts == 1 for c in cases if c.detected]),
-            "impact_error_median": round(float(np.median(errors)), 2) if errors else None,
-            "impact_within_2": share([e <= 2 for e in errors]),
-            "impact_within_2_of_the_shift": share(
-                [e <= 2 for c in cases if (e := c.impact_error_of_shift) is not None]
-            ),
-            "one_day_within_2_of_the_shift": share(
-                [c.luck <= 2 for c in cases if c.luck is not None]
-            ),
-            "impact_interval_holds": share([c.held for c in cases if c.held is not None]),
-            "impact_within_2_by_size": {
-                size: share(
-                    [e <= 2 for c in cases if c.size == size and (e := c.impact_error) is not None]
-                )
-                for size in SIZES
-            },
-            "without_gold_error_median": round(float(np.median(blind)), 2) if blind else None,
-            "without_gold_within_2": share([e <= 2 for e in blind]),
-            "spearman_severity_loss": round(float(np.nanmean(ranks)), 3),
-            "retraining_repaired": share([c.repaired for c in cases if c.repaired is not None]),
-            "unimportant_sent": share(
-                [c.sent is not None for c in cases if c.shift.endswith("unused")]
-            ),
-        },
-        "by_shift": {
-            name: {
-                "cost": round(float(np.mean([c.cost for c in own])), 1),
-                "detected": share([c.detected is not None for c in own]),
-                "sent": share([c.sent is not None for c in own]),
-                "top_1": share([c.top for c in own if c.detected]),
-                "impact_error": round(float(np.mean(found)), 1) if (
-                    found := [c.impact_error for c in own if c.impact_error is not None]
-                ) else None,
-            }
-            for name in dict.fromkeys(c.shift for c in cases)
-            if (own := [c for c in cases if c.shift == name])
-        },
-    }  # fmt: skip
-    if peers:
-        for name in ("evidently", "evidently_any", "tfdv"):
-            told[name] = {
-                "detected_of_costly": share([c.others[name][0] for c in costly]),
-                "false_alarms_per_100_quiet_days": round(silent[name] * per, 1),
-                "top_1": share([c.others[name][1] for c in cases]),
-            }
-    return told
+def all_seeds(
+    seeds: int, sizes: list[str], peer_seeds: int, out: Path | None
+) -> list[dict[str, Any]]:
+    """Run what is not yet in `out`, seed by seed, and return all of it."""
+    done = [json.loads(line) for line in out.read_text().splitlines()] if out and out.is_file() \
+        else []  # fmt: skip
+    known = {(one["size"], one["seed"]) for one in done}
+    pool = world.load_pool()
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        for size in sizes:
+            if (size, seed) in known:
+                continue
+            one = one_seed(pool, seed, size, seed < FIRST_SEED + peer_seeds)
+            done.append(one)
+            if out:
+                with out.open("a") as file:
+                    file.write(json.dumps(one, default=float) + "\n")
+            print(f"{size} {seed}", file=sys.stderr, flush=True)
+    return done
 
 
 def main() -> int:
@@ -337,23 +293,18 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two seeds of the medium size")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--no-evidently", action="store_true")
+    parser.add_argument("--sizes", default=",".join(SIZES))
+    parser.add_argument("--peer-seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="file that each seed is added to")
     parser.add_argument("--scale", type=int, default=0)
     options = parser.parse_args()
     if options.scale:
         told = scale(options.scale)
     else:
-        sizes = ["medium"] if options.quick else list(SIZES)
+        sizes = ["medium"] if options.quick else options.sizes.split(",")
         seeds = min(options.seeds, 2) if options.quick else options.seeds
-        cases: list[Case] = []
-        silent: dict[str, int] = {}
-        for size, bench in benches(world.load_pool(), seeds, sizes):
-            for name, count in quiet(bench, not options.no_evidently).items():
-                silent[name] = silent.get(name, 0) + count
-            for planted in world.SHIFTS:
-                cases.append(run_case(bench, planted, size, not options.no_evidently))
-            print(f"{size} {bench.seed}", file=sys.stderr, flush=True)
-        told = report(cases, silent, not options.no_evidently)
+        done = all_seeds(seeds, sizes, options.peer_seeds, options.out)
+        told = report(done)
         told["peak_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
     print(json.dumps(told, indent=None if options.json else 1))
     return 0

@@ -4,7 +4,8 @@ The text, its raters' labels, the votes of the text functions and the embeddings
 finished demo. Columns are made for each row from its label and a seed. Two of them are read by
 labeling functions (`rating`, `stars`), the others by nothing (`region`, `device`, `price`). The
 live model is a linear probe on the frozen embeddings, trained on the weak labels of the reference
-days: it stands in for the adapters, so that hundreds of trainings are possible.
+days: it stands in for the adapters, so that hundreds of trainings are possible. Like them it is
+trained on some rows of these days and measured on the others.
 """
 
 from __future__ import annotations
@@ -246,16 +247,29 @@ def fit_probe(days: list[Rows], labels: list[Array], most: int = 4_000) -> Any:
     return LogisticRegression(C=3.0, max_iter=200).fit(vectors, targets)
 
 
-def to_table(rows: Rows, labels: Array, seed: int) -> pa.Table:
+def ids_of(rows: Rows, seed: int) -> list[str]:
+    """Return the ids of the rows of a day."""
+    return [sha256_hex(f"{seed}/{rows.dated}/{i}".encode())[:32] for i in range(len(rows.text))]
+
+
+def trained(rows: Rows, seed: int) -> Array:
+    """Return which half of the rows of a reference day the live model is trained on, bool[n]."""
+    return np.array([int(one[8:12], 16) < 32_768 for one in ids_of(rows, seed)], bool)
+
+
+def to_table(rows: Rows, labels: Array, seed: int, train: Array | None = None) -> pa.Table:
     """Return one day as the platform's stages would hand it to `measure_day`."""
     votes = votes_of(rows)
-    ids = [sha256_hex(f"{seed}/{rows.dated}/{i}".encode())[:32] for i in range(len(rows.text))]
-    people = np.array([int(one[:4], 16) / 65_536 < 0.3 for one in ids], bool)  # who labels: 30 %
+    ids = ids_of(rows, seed)
+    # people label 30 %: any rows, not those that a sample takes first
+    people = np.array([int(one[4:8], 16) / 65_536 < 0.3 for one in ids], bool)
+    side = np.zeros(len(ids), bool) if train is None else train
     labeled = (votes >= 0).any(axis=1)
     names = np.array(CLASSES, object)
     return pa.table(
         {
             "row_id": ids,
+            "split": np.where(side, "train", "test").tolist(),
             "source": pa.array(rows.source, pa.string()),
             "text": pa.array(rows.text, pa.string()),
             "text_key": [sha256_hex(str(one).lower().encode())[:32] for one in rows.text],

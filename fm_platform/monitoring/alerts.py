@@ -11,7 +11,16 @@ import pyarrow.compute as pc
 from fm_platform.monitoring import importance
 from fm_platform.monitoring.cause import Group, causes_of
 from fm_platform.monitoring.impact import Answered, Scores, answered, estimate, mix_effect
-from fm_platform.monitoring.records import ALL, Alert, Cause, Estimate, Finding, Impact, Severity
+from fm_platform.monitoring.records import (
+    ALL,
+    SEVERITIES,
+    Alert,
+    Cause,
+    Estimate,
+    Finding,
+    Impact,
+    Severity,
+)
 from fm_platform.monitoring.repairs import Costs, repairs_of
 from fm_platform.monitoring.segments import Evidence
 from fm_platform.monitoring.words import evidence_words, impact_words, terms_words, title_of
@@ -71,7 +80,7 @@ def _alert(group: Group, evidence: Evidence, rule: Judging) -> Alert:
         since=min(finding.since for finding in group.findings),
         cause=group.cause,
         title=title_of(group, impact.share, day.rows.get(ALL, 0)),
-        words=(*terms_words(group.cause), *evidence_words(group.findings), impact_words(impact)),
+        words=(*terms_words(group.cause), *evidence_words(group), impact_words(impact)),
         findings=group.findings,
         impact=impact,
         severity=_severity(group, impact, rule),
@@ -88,12 +97,18 @@ def _severity(group: Group, impact: Impact, rule: Judging) -> Severity:
         if left < 0.5:
             return "medium" if group.cause.name == ALL else "low"
         return "record"
-    worst = impact.worst
-    if worst >= rule.high:
-        return "high"
-    if worst >= rule.medium:
-        return "medium"
-    return "low" if worst >= rule.low else "record"
+    told = [impact.change] if impact.labels is None else [impact.change, impact.labels]
+    return max((graded(one, rule) for one in told), key=SEVERITIES.index)
+
+
+def graded(change: Estimate, rule: Judging) -> Severity:
+    """Return how grave a change is; one that may well be none is told, but is not grave."""
+    lost = -change.points
+    if lost < rule.low:
+        return "record"
+    if lost < rule.medium or change.high >= 0:
+        return "low"
+    return "high" if lost >= rule.high else "medium"
 
 
 def _impact(group: Group, evidence: Evidence, rule: Judging) -> Impact:
@@ -149,7 +164,7 @@ def _mixed(group: Group, evidence: Evidence) -> float:
     """Return the points that it costs that a cause brought or took so many rows of its sources."""
     day, reference = evidence.day, evidence.reference.profile
     moved = any(finding.metric == "rows:source" for finding in group.findings)
-    before = answered(reference.sample, day.classes)
+    before = answered(reference.sample, day.classes, reference.judged)
     if before is None or not moved or group.cause.kind == "source_came":
         return 0.0  # a new source is compared with all others as they were
     return mix_effect(
@@ -163,9 +178,9 @@ def _scores(slices: Sequence[str], evidence: Evidence, seed: int, *, new: bool) 
     """Estimate the change on the rows of some sources; a new one is compared with all others."""
     day, reference = evidence.day, evidence.reference.profile
     classes = day.classes
-    today = _of(day.sample, slices)
-    known = reference.sample if new else _of(reference.sample, slices)
-    now, before = answered(today, classes), answered(known, classes)
+    now = answered(_of(day.sample, slices), classes, _of(day.judged, slices))
+    compared = reference.sources if new else slices
+    before = answered(_of(reference.sample, compared), classes, _of(reference.judged, compared))
     if now is None or before is None or not len(now) or not len(before):
         return None
     expected = {name: float(reference.rows[name]) for name in set(before.sources.tolist())}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ class Answered:
             a row without a weak label has no right one.
         vectors: Projected embeddings with the probabilities beside them, float64[n, d].
         sources: Source of each row.
+        beside: Rows that were taken only because people labeled them, or None: they are no sample
+            of the day, and have no embedding.
     """
 
     sure: Floats
@@ -37,18 +39,37 @@ class Answered:
     labeled: Floats
     vectors: Floats
     sources: npt.NDArray[Any]
+    beside: Answered | None = None
 
     def __len__(self) -> int:
         return len(self.sure)
 
+    @property
+    def judged(self) -> Answered:
+        """All rows that people labeled: of the sample, and those beside it; without vectors."""
+        sides = [self] if self.beside is None else [self, self.beside]
+        kept = [~np.isnan(side.labeled) for side in sides]
 
-def answered(sample: pa.Table | None, classes: Sequence[str]) -> Answered | None:
+        def column(name: str) -> npt.NDArray[Any]:
+            return np.concatenate(
+                [getattr(side, name)[rows] for side, rows in zip(sides, kept, strict=True)]
+            )
+
+        names = [f.name for f in fields(self) if f.name not in ("vectors", "beside")]
+        columns: dict[str, Any] = {name: column(name) for name in names}
+        return Answered(**columns, vectors=np.zeros((len(columns["sure"]), 0)))
+
+
+def answered(
+    sample: pa.Table | None, classes: Sequence[str], judged: pa.Table | None = None
+) -> Answered | None:
     """Return the model's answers on a sample, or None where it holds none.
 
     Args:
         sample: Columns `source`, `champion` list<float> and of these what there is: `gold`,
             `label`, `embedding` list<float32>.
         classes: Names of the classes.
+        judged: Further rows that people labeled, with the same columns.
     """
     if sample is None or "champion" not in sample.column_names or sample.num_rows == 0:
         return None
@@ -72,8 +93,9 @@ def answered(sample: pa.Table | None, classes: Sequence[str]) -> Answered | None
         parts.append(project(flat.reshape(n, -1)).astype(np.float64))
     sources = np.array(sample["source"].to_pylist(), object)
     return Answered(
-        told.max(axis=1), right, weak, agrees, labeled, np.concatenate(parts, axis=1), sources
-    )
+        told.max(axis=1), right, weak, agrees, labeled, np.concatenate(parts, axis=1), sources,
+        answered(judged, classes),
+    )  # fmt: skip
 
 
 def weights(rows: Answered, shares: Mapping[str, float] | None) -> Floats:
@@ -94,25 +116,56 @@ def signs(rows: Answered) -> Floats:
     return np.column_stack([logit(rows.sure), rows.agrees])
 
 
-def calibrated(known: Floats, right: Floats, asked: Floats) -> Floats:
-    """Return how often answers with such signs are right: logistic regression, Newton's steps.
+@dataclass(frozen=True)
+class Calibration:
+    """How often answers with such signs are right.
+
+    Attributes:
+        line: Weights of the signs and a constant, float64[3].
+        spread: Covariance of these weights, float64[3, 3].
+    """
+
+    line: Floats
+    spread: Floats
+
+    def told(self, asked: Floats) -> Floats:
+        """Return how often answers with signs [m, 2] are right, float64[m]."""
+        return _logistic(_with_constant(asked) @ self.line)
+
+    def slope(self, asked: Floats, weight: Floats) -> Floats:
+        """Return how the weighted sum of `told` moves with the line, float64[3]."""
+        p = self.told(asked)
+        return np.asarray((weight * p * (1 - p)) @ _with_constant(asked), np.float64)
+
+
+def calibrate(known: Floats, right: Floats) -> Calibration:
+    """Fit a logistic regression by Newton's steps.
 
     A little ridge draws it to the model's own sureness (slope 1), and agreement to no weight.
 
     Args:
         known: Signs of answers that people judged, float64[n, 2].
         right: 1 and 0, float64[n].
-        asked: Signs of other answers, float64[m, 2].
     """
-    x, z = (np.column_stack([part, np.ones(len(part))]) for part in (known, asked))
+    x = _with_constant(known)
     usual, ridge = np.array([1.0, 0.0, 0.0]), np.diag([1.0, 1.0, 1e-3])
     line = usual.copy()
     for _ in range(8):
         p = _logistic(x @ line)
         w = np.maximum(p * (1 - p), 1e-6)
         gradient = x.T @ (right - p) - ridge @ (line - usual)
-        line = line + np.linalg.solve((x * w[:, None]).T @ x + ridge, gradient)
-    return _logistic(z @ line)
+        curved = (x * w[:, None]).T @ x + ridge
+        line = line + np.linalg.solve(curved, gradient)
+    return Calibration(line, np.asarray(np.linalg.inv(curved), np.float64))
+
+
+def calibrated(known: Floats, right: Floats, asked: Floats) -> Floats:
+    """Return how often answers with signs `asked` are right, as judged ones tell, float64[m]."""
+    return calibrate(known, right).told(asked)
+
+
+def _with_constant(signs: Floats) -> Floats:
+    return np.column_stack([signs, np.ones(len(signs))])
 
 
 def _logistic(x: Floats) -> Floats:

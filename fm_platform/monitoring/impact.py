@@ -15,25 +15,35 @@ learned from so few rows (prediction-powered inference: Angelopoulos et al. 2023
 arXiv 2311.01453). A change of what people mean is seen on gold and on nothing else.
 
 The share of right weak labels, what the next model learns from, is estimated like the first.
-Each has an interval by a seeded bootstrap over the rows of both samples.
+Each has an interval: by the calibration's covariance, or a seeded bootstrap over the rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fm_platform.monitoring.answered import Answered, answered, calibrated, logit, signs, weights
+from fm_platform.monitoring.answered import (
+    Answered,
+    Calibration,
+    answered,
+    calibrate,
+    logit,
+    signs,
+    weights,
+)
 from fm_platform.monitoring.records import Estimate
 
 Floats = npt.NDArray[np.float64]
 
 LEAST_GOLD = 30
-"""Gold rows of a sample below which nothing is measured on them."""
+"""Gold rows of a sample below which nothing is measured on them alone."""
+LEAST_JUDGED = 10
+"""Gold rows of a day below which an estimate is not put right by them."""
 BOOTSTRAPS = 200
 _MAX_WEIGHT = 20.0
 _LEVEL = 0.9
@@ -82,8 +92,8 @@ def estimate(
     """Return the estimated changes from the reference to the day.
 
     Args:
-        today: Sample of the day.
-        before: Sample of the reference.
+        today: Sample of the day, with further rows that people labeled beside it.
+        before: The same of the reference.
         day: Source -> rows of the day; None: `today` holds them all.
         expected: Source -> rows or share of rows that was usual; None: the shares of `before`.
         seed: Of the bootstrap.
@@ -91,30 +101,25 @@ def estimate(
     generator = np.random.default_rng(seed)
     now, then = weights(today, day), weights(before, expected)
     total = sum((day or {}).values()) or len(today)
-    sides = [
-        Judged(signs(one), np.ones(len(one), bool), one.right, weight)
-        for one, weight in ((today, now), (before, then))
-    ]
-    confidence, helped = _by_signs(sides[0], sides[1], total, generator, "confidence", _MODEL_ERROR)
-    labels = [
-        Judged(
-            np.column_stack([logit(np.nan_to_num(one.weak)), one.agrees]), ~np.isnan(one.weak),
-            one.labeled, weight,
-        )
-        for one, weight in ((today, now), (before, then))
-    ]  # fmt: skip
-    guessed, seen = _by_signs(
-        labels[0], labels[1], total, generator, "the model's opinion", _LABEL_ERROR
+    gold, known = today.judged, before.judged
+    held = (
+        (today, now), (gold, weights(gold, day)), (known, weights(known, expected)),
+    )  # fmt: skip
+    right = Three(
+        *(Judged(signs(one), np.ones(len(one), bool), one.right, weight) for one, weight in held)
     )
+    confidence, helped = _by_signs(right, total, "confidence", _MODEL_ERROR)
+    labels = Three(*(_of_labels(one, weight) for one, weight in held))
+    guessed, seen = _by_signs(labels, total, "the model's opinion", _LABEL_ERROR)
     return Scores(
         confidence, _by_weights(today, now, before, then, generator),
-        _measured(sides[0], sides[1], generator), seen or guessed, helped,
+        _measured(right.gold, right.then, generator), seen or guessed, helped,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Answers of which some were judged by people.
+    """Answers, and what people say of them.
 
     Attributes:
         signs: What tells that one is right, float64[n, 2].
@@ -128,47 +133,74 @@ class Judged:
     right: Floats
     weight: Floats
 
-    @property
-    def known(self) -> npt.NDArray[np.int64]:
-        """The rows that people judged."""
-        return np.flatnonzero(~np.isnan(self.right))
+    def __len__(self) -> int:
+        return len(self.right)
 
-    def expected(self, rows: npt.NDArray[np.int64], asked: Judged) -> Floats:
-        """Return how often `asked` is right, as some judged rows of this side tell, float64[m]."""
-        rows = rows[self.held[rows]]
-        told = calibrated(self.signs[rows], self.right[rows], asked.signs)
-        return np.where(asked.held, told, 0.0)
+    def told(self, calibration: Calibration) -> Floats:
+        """Return how often these answers are right, float64[n]."""
+        return np.where(self.held, calibration.told(self.signs), 0.0)
+
+    def slope(self, calibration: Calibration) -> Floats:
+        """Return how the mean of `told` moves with the calibration, float64[3]."""
+        return calibration.slope(self.signs, self.weight * self.held)
+
+
+def _of_labels(rows: Answered, weight: Floats) -> Judged:
+    """Return the weak labels of rows as answers: the model's opinion tells how good they are."""
+    told = np.column_stack([logit(np.nan_to_num(rows.weak)), rows.agrees])
+    return Judged(told, ~np.isnan(rows.weak), rows.labeled, weight)
+
+
+class Three(NamedTuple):
+    """The rows that an estimate needs.
+
+    Attributes:
+        now: Sample of the day.
+        gold: All rows of the day that people judged.
+        then: All rows of the reference that people judged.
+    """
+
+    now: Judged
+    gold: Judged
+    then: Judged
 
 
 def _by_signs(
-    now: Judged, then: Judged, total: int, generator: np.random.Generator, name: str, error: float
+    rows: Three, total: int, name: str, error: float
 ) -> tuple[Estimate | None, Estimate | None]:
-    """Return the change of the share of right answers: by signs alone, and with the day's gold."""
-    known = then.known
-    if len(known) < LEAST_GOLD or not len(now.right) or not now.weight.sum():
+    """Return the change of the share of right answers: by signs alone, and with the day's gold.
+
+    Args:
+        rows: Of the day and of the reference.
+        total: Rows of the day.
+        name: Of the estimate.
+        error: Points by which it is wrong as a rule.
+    """
+    now, gold, then = rows
+    if len(then) < LEAST_GOLD or not len(now) or not now.weight.sum():
         return None, None
-    points = []
-    everything = np.arange(len(now.right))
-    draws = [(everything, known)] + [
-        (
-            generator.choice(everything, len(everything), p=now.weight),
-            generator.choice(known, len(known)),
-        )
-        for _ in range(BOOTSTRAPS)
-    ]
-    for number, (rows, others) in enumerate(draws):
-        usual = np.average(then.expected(others, then)[others], weights=then.weight[others] + 1e-12)
-        told = then.expected(others, now)
-        mean = told @ now.weight if number == 0 else told[rows].mean()
-        points.append(100 * float(mean - usual))
-    guess = _interval(points[0], points[1:], name, len(now.right))
-    labeled = now.known
-    if len(labeled) < LEAST_GOLD:
+    line = calibrate(then.signs[then.held], then.right[then.held])
+    told, usual = now.told(line), then.told(line)
+    point = 100 * float(told @ now.weight - usual @ then.weight)
+    # what is uncertain: the line, which rows of the day were drawn, and those of the reference
+    slope = now.slope(line) - then.slope(line)
+    drawn = 1 - min(len(now) / max(total, 1), 1.0)
+    variance = float(slope @ line.spread @ slope) + drawn * _of_mean(told, now.weight)
+    guess = _around(point, 100 * np.sqrt(variance + _of_mean(usual, then.weight)), name, len(now))
+    if len(gold) < LEAST_JUDGED:
         return guess, None
-    left = now.right[labeled] - then.expected(known, now)[labeled]
-    same = then.right[known] - then.expected(known, then)[known]
-    sides = Left(left, now.weight[labeled], total), Left(same, then.weight[known], len(then.right))
-    return guess, assisted(guess, *sides, error)
+    left = Left(gold.right - gold.told(line), gold.weight, total)
+    return guess, assisted(guess, left, Left(then.right - usual, then.weight, len(then)), error)
+
+
+def _of_mean(values: Floats, weight: Floats) -> float:
+    """Return the variance of the weighted mean of drawn values."""
+    return float(values.var() * (weight**2).sum())
+
+
+def _around(point: float, deviation: float, method: str, rows: int) -> Estimate:
+    low, high = point - _Z * deviation, point + _Z * deviation
+    return Estimate(round(point, 3), round(float(low), 3), round(float(high), 3), method, rows)
 
 
 @dataclass(frozen=True)
@@ -194,12 +226,23 @@ class Left:
     def chance(self) -> float:
         """Standard deviation of that mean, in points."""
         weight = (self.weight + 1e-12) / (self.weight + 1e-12).sum()
-        return 100 * float(self.errors.std() * np.sqrt((weight**2).sum()))
+        return 100 * float(self._usual * np.sqrt((weight**2).sum()))
 
     @property
     def part(self) -> float:
         """Share of all rows that people judged."""
         return min(len(self.errors) / max(self.total, 1), 1.0)
+
+    @property
+    def unseen(self) -> float:
+        """Standard deviation of the mean of the rows that nobody judged, in points."""
+        return 100 * float(self._usual / np.sqrt(max(self.total - len(self.errors), 1)))
+
+    @property
+    def _usual(self) -> float:
+        """Standard deviation of one error; ten rows that were all right say nothing of it."""
+        n = len(self.errors)
+        return float(np.sqrt((n * self.errors.var() + LEAST_JUDGED * 0.2) / (n + LEAST_JUDGED)))
 
 
 def assisted(guess: Estimate, now: Left, then: Left, usual_error: float = _MODEL_ERROR) -> Estimate:
@@ -219,13 +262,13 @@ def assisted(guess: Estimate, now: Left, then: Left, usual_error: float = _MODEL
     seen, chance = now.mean - then.mean, float(np.hypot(now.chance, then.chance))
     error = max(usual_error**2, seen**2 - chance**2)
     believed = error / (error + chance**2)
-    believed = now.part + (1 - now.part) * believed
-    points = guess.points + believed * seen
-    spread = float(np.hypot(believed * chance, (1 - believed) * _deviation(guess)))
-    return Estimate(
-        round(points, 3), round(points - _Z * spread, 3), round(points + _Z * spread, 3),
-        f"gold and {guess.method}", len(now.errors),
-    )  # fmt: skip
+    rest = 1 - now.part
+    points = guess.points + (now.part + rest * believed) * seen
+    # of the rows nobody judged: what is believed may be wrong, and they are drawn, too
+    spread = float(
+        np.hypot(now.part * then.chance, rest * np.hypot(np.sqrt(believed) * chance, now.unseen))
+    )
+    return _around(points, spread, f"gold and {guess.method}", len(now.errors))
 
 
 def mix_effect(before: Answered, day: Mapping[str, int], expected: Mapping[str, float]) -> float:
@@ -236,16 +279,16 @@ def mix_effect(before: Answered, day: Mapping[str, int], expected: Mapping[str, 
         day: Source -> rows of the day; sources that `before` does not hold are left out.
         expected: Source -> share of rows that was usual.
     """
-    known = np.flatnonzero(~np.isnan(before.right))
-    if len(known) < LEAST_GOLD:
+    judged = before.judged
+    if len(judged) < LEAST_GOLD:
         return 0.0
-    level = float(np.average(before.right[known], weights=weights(before, expected)[known] + 1e-12))
+    level = float(np.average(judged.right, weights=weights(judged, expected) + 1e-12))
     names = sorted(set(before.sources.tolist()))
     came = np.array([float(day.get(name, 0)) for name in names])
     usual = np.array([float(expected.get(name, 0.0)) for name in names])
     if came.sum() <= 0 or usual.sum() <= 0:
         return 0.0
-    held = [before.right[known[before.sources[known] == name]] for name in names]
+    held = [judged.right[judged.sources == name] for name in names]
     # a source with few judged rows counts as half known
     levels = [(one.sum() + LEAST_GOLD * level) / (len(one) + LEAST_GOLD) for one in held]
     return 100 * float((came / came.sum() - usual / usual.sum()) @ np.array(levels))
@@ -290,20 +333,20 @@ def _by_weights(
 
 def _measured(now: Judged, then: Judged, generator: np.random.Generator) -> Estimate | None:
     """Return the change on gold, where both sides have enough."""
-    rows, others = now.known, then.known
-    if min(len(rows), len(others)) < LEAST_GOLD:
+    if min(len(now), len(then)) < LEAST_GOLD:
         return None
-
-    def mean(side: Judged, spots: npt.NDArray[np.int64]) -> float:
-        return float(np.average(side.right[spots], weights=side.weight[spots] + 1e-12))
-
-    drawn = [
-        mean(now, generator.choice(rows, len(rows)))
-        - mean(then, generator.choice(others, len(others)))
-        for _ in range(BOOTSTRAPS)
-    ]
-    point = mean(now, rows) - mean(then, others)
-    return _interval(100 * point, [100 * one for one in drawn], "gold", len(rows))
+    sides = [(side.right, side.weight + 1e-12) for side in (now, then)]
+    drawn: list[float] = []
+    for _ in range(BOOTSTRAPS):
+        means = []
+        for right, weight in sides:
+            rows = generator.integers(0, len(right), len(right))
+            means.append(float(np.average(right[rows], weights=weight[rows])))
+        drawn.append(100 * (means[0] - means[1]))
+    point = np.average(sides[0][0], weights=sides[0][1]) - np.average(
+        sides[1][0], weights=sides[1][1]
+    )
+    return _interval(100 * float(point), drawn, "gold", len(now))
 
 
 def _interval(point: float, drawn: Sequence[float], method: str, rows: int) -> Estimate:

@@ -7,7 +7,7 @@ and embeddings on a sample of fixed size, so a day of a million rows costs secon
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 from typing import Any
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fm_platform.monitoring.profile import SLICE_POINTS, Profile, smallest_ids
+from fm_platform.monitoring.profile import SLICE_POINTS, Profile, gold_beside, smallest_ids
 from fm_platform.monitoring.records import ALL
 from fm_platform.monitoring.sketches import (
     CategorySketch,
@@ -49,6 +49,7 @@ class Watch:
         classes: Names of the classes in the order of probabilities and votes.
         functions: Names of the labeling functions in the order of `votes`.
         sample_rows: Rows of each source in the sample.
+        judged_rows: Further rows of each source that people labeled, beside the sample.
         text_rows: Rows of each source whose terms are counted.
     """
 
@@ -56,6 +57,7 @@ class Watch:
     classes: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
     sample_rows: int = 384
+    judged_rows: int = 512
     text_rows: int = 20_000
 
 
@@ -79,7 +81,10 @@ def measure_day(project: str, day: str, rows: pa.Table, watch: Watch) -> Profile
     for metric, counts in _votes(rows, watch).items():
         for name, sketch in _counted(counts, codes, names).items():
             slices[name][metric] = sketch
-    sample = smallest_ids(_sampled(rows, watch), watch.sample_rows)
+    held = _sampled(rows, watch)
+    sample = smallest_ids(held, watch.sample_rows)
+    beside = gold_beside(held, sample)
+    judged = None if beside is None else smallest_ids(beside, watch.judged_rows)
     if "text" in rows.column_names:
         texts = smallest_ids(rows.select(["row_id", "source", "text"]), watch.text_rows)
         _add(slices, names, "terms:text", texts, _terms)
@@ -87,7 +92,7 @@ def measure_day(project: str, day: str, rows: pa.Table, watch: Watch) -> Profile
     totals = np.bincount(codes, minlength=len(names))
     counted = {name: int(total) for name, total in zip(names, totals, strict=True)}
     return Profile(
-        project, (day,), {**counted, ALL: rows.num_rows}, slices, watch.classes, {}, sample
+        project, (day,), {**counted, ALL: rows.num_rows}, slices, watch.classes, {}, sample, judged
     )
 
 
@@ -114,10 +119,8 @@ def with_embeddings(profile: Profile, vectors: npt.NDArray[np.float32]) -> Profi
     sample = profile.sample
     if "embedding" in sample.column_names:
         sample = sample.drop_columns(["embedding"])
-    return Profile(
-        profile.project, profile.days, profile.rows, slices, profile.classes, profile.facts,
-        sample.append_column("embedding", column.cast(pa.list_(pa.float32()))),
-    )  # fmt: skip
+    embedded = sample.append_column("embedding", column.cast(pa.list_(pa.float32())))
+    return replace(profile, slices=slices, sample=embedded)
 
 
 def answers(
@@ -158,10 +161,7 @@ def answers(
 def join(profile: Profile, more: Mapping[str, Mapping[str, Sketch]]) -> Profile:
     """Return the profile with more metrics in its slices."""
     slices = {name: {**metrics, **more.get(name, {})} for name, metrics in profile.slices.items()}
-    return Profile(
-        profile.project, profile.days, profile.rows, slices, profile.classes, profile.facts,
-        profile.sample,
-    )  # fmt: skip
+    return replace(profile, slices=slices)
 
 
 @lru_cache(maxsize=4)
@@ -343,15 +343,20 @@ def _terms(texts: pa.ChunkedArray) -> CategorySketch:
 
 
 def _languages(texts: pa.ChunkedArray) -> CategorySketch:
-    identifier = _identifier()
     counts: dict[str, int] = {}
     for text in texts.to_pylist():
         if text is None or len(text) < LANGUAGE_CHARS:
             continue
-        found, confidence = identifier.classify(text[:1_000])
-        name = found if confidence >= LANGUAGE_SURE else "unsure"
+        name = _language(text[:1_000])
         counts[name] = counts.get(name, 0) + 1
     return CategorySketch.of(counts, sum(counts.values()))
+
+
+@lru_cache(maxsize=16_384)
+def _language(text: str) -> str:
+    """Return the language of a text; the search for causes measures the same rows many times."""
+    found, confidence = _identifier().classify(text)
+    return str(found) if confidence >= LANGUAGE_SURE else "unsure"
 
 
 @lru_cache(maxsize=1)

@@ -60,6 +60,8 @@ class Profile:
         sample: Rows with the smallest ids of each source, or None. Columns `row_id`, `source` and
             whatever the maker adds: `day`, `text`, `votes`, `label`, `gold`, `embedding`
             list<float32>, `champion` list<float32> (its probabilities).
+        judged: Further rows that people labeled and that are not in the sample, or None: what a
+            shift costs is measured on them, too. They have no `embedding`.
     """
 
     project: str
@@ -69,6 +71,7 @@ class Profile:
     classes: tuple[str, ...] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
     sample: pa.Table | None = None
+    judged: pa.Table | None = None
 
     @property
     def day(self) -> str:
@@ -85,13 +88,15 @@ class Profile:
         return self.slices.get(slice_name, {}).get(metric)
 
     def to_table(self) -> pa.Table:
-        """Return everything as an Arrow table of `SCHEMA`; the sample is one value of it."""
+        """Return everything as an Arrow table of `SCHEMA`; a table of rows is one value of it."""
         head = {
             "format": FORMAT, "project": self.project, "days": list(self.days),
             "rows": dict(self.rows), "classes": list(self.classes), "facts": dict(self.facts),
         }  # fmt: skip
         first = _row("", "", "head", json.dumps(head, sort_keys=True))
         rows = [{**first, "sample": _packed(self.sample)}]
+        if self.judged is not None:
+            rows.append({**_row("", "", "judged", "{}"), "sample": _packed(self.judged)})
         for name in sorted(self.slices):
             for metric in sorted(self.slices[name]):
                 rows.append(_sketch_row(name, metric, self.slices[name][metric]))
@@ -118,7 +123,11 @@ class Profile:
         metrics, kinds = table["metric"].to_pylist(), table["kind"].to_pylist()
         metas = table["meta"].to_pylist()
         columns = [table[name].combine_chunks() for name in ("keys", "first", "second", "third")]
+        judged = None
         for i in range(1, table.num_rows):
+            if kinds[i] == "judged":
+                judged = _unpacked(table["sample"][i].as_py())
+                continue
             keys, *numbers = [column[i].values for column in columns]
             arrays = [np.asarray(part, np.float64) for part in numbers]
             slices.setdefault(names[i], {})[metrics[i]] = _sketch(
@@ -126,12 +135,14 @@ class Profile:
             )
         return cls(
             head["project"], tuple(head["days"]), head["rows"], slices, tuple(head["classes"]),
-            head["facts"], _unpacked(first[0]["sample"]),
+            head["facts"], _unpacked(first[0]["sample"]), judged,
         )  # fmt: skip
 
 
 def merge_profiles(profiles: Iterable[Profile], sample_rows: int = 1_024) -> Profile:
     """Return the profile of all days together; the sample keeps `sample_rows` of each source.
+
+    Rows that people labeled and that the sample does not keep are kept beside it, as many again.
 
     Raises:
         ValueError: If there is no profile.
@@ -150,7 +161,9 @@ def merge_profiles(profiles: Iterable[Profile], sample_rows: int = 1_024) -> Pro
             for metric in metrics
         }
     rows = {name: sum(profile.rows.get(name, 0) for profile in listed) for name in names}
-    samples = [profile.sample for profile in listed if profile.sample is not None]
+    sample = _joined([profile.sample for profile in listed], sample_rows)
+    further = [gold_beside(profile.sample, sample) for profile in listed]
+    judged = _joined([*further, *(profile.judged for profile in listed)], sample_rows)
     return Profile(
         listed[0].project,
         tuple(sorted({day for profile in listed for day in profile.days})),
@@ -158,10 +171,24 @@ def merge_profiles(profiles: Iterable[Profile], sample_rows: int = 1_024) -> Pro
         slices,
         listed[-1].classes,
         {},
-        smallest_ids(pa.concat_tables(samples, promote_options="default"), sample_rows)
-        if samples
-        else None,
+        sample,
+        judged,
     )
+
+
+def _joined(tables: Sequence[pa.Table | None], each: int) -> pa.Table | None:
+    """Return the `each` rows of every source with the smallest ids of all tables, or None."""
+    held = [table for table in tables if table is not None]
+    return smallest_ids(pa.concat_tables(held, promote_options="default"), each) if held else None
+
+
+def gold_beside(rows: pa.Table | None, sample: pa.Table | None) -> pa.Table | None:
+    """Return the rows that people labeled and that are not in a sample; without embeddings."""
+    if rows is None or sample is None or "gold" not in rows.column_names:
+        return None
+    outside = pc.invert(pc.is_in(rows["row_id"], value_set=sample["row_id"].combine_chunks()))
+    found = rows.filter(pc.and_(pc.is_valid(rows["gold"]), outside))
+    return found.drop_columns(["embedding"]) if "embedding" in found.column_names else found
 
 
 def smallest_ids(rows: pa.Table, each: int) -> pa.Table:

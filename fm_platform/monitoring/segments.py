@@ -8,7 +8,7 @@ the same, the one that explains more is named.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -101,9 +101,7 @@ def _with_vectors(again: Profile, name: str, evidence: Evidence) -> Profile:
         key: {**value, "embedding:text": MomentSketch.of(vectors)} if key == name else dict(value)
         for key, value in again.slices.items()
     }
-    return Profile(
-        again.project, again.days, again.rows, slices, again.classes, again.facts, again.sample
-    )
+    return replace(again, slices=slices)
 
 
 def _balanced(

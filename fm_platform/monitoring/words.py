@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fm_platform.display import plain
 from fm_platform.monitoring.cause import Group
 from fm_platform.monitoring.records import ALL, Cause, Finding, Impact
@@ -65,6 +63,8 @@ def _lead(group: Group, share: float) -> str:
         return f"`{name}`: {_move(top)}"
     if cause.kind == "value":
         return f"`{name}`: the functions that read it moved ({_function(top)})"
+    if cause.kind == "function" and not _names(top, cause):
+        return f"labeling function `{name}`: the live model believes fewer of its votes"
     if cause.kind == "function":
         return f"labeling function `{name}`: {_function(top)}"
     if cause.kind == "language":
@@ -96,14 +96,23 @@ def _of_cause(group: Group) -> Finding:
     families = {
         "nulls": ("column_nulls", "column"), "range": ("column",), "value": ("column",),
         "duplicates": ("duplicates",), "language": ("language",), "labels": ("label", "answer"),
-        "function": ("function",), "concept": ("accuracy",),
+        "concept": ("accuracy",),
     }.get(group.cause.kind, ())  # fmt: skip
+    if group.cause.kind == "function":  # it alone, or what else is said of it
+        own = [f for f in group.findings if _names(f, group.cause)]
+        if own:
+            return min(own, key=lambda f: (f.family == "conflict", -f.distance))
     for family in families:
         own = [f for f in group.findings if f.family == family]
         named = [f for f in own if f.name == group.cause.name] or own
         if named:
             return max(named, key=lambda f: f.distance)
     return max(group.findings, key=lambda f: (-f.corrected, f.distance))
+
+
+def _names(finding: Finding, cause: Cause) -> bool:
+    """Whether a finding is of the function that is the cause."""
+    return finding.family in ("function", "conflict") and finding.name == cause.name
 
 
 def _share_of(finding: Finding, value: str) -> tuple[float, float]:
@@ -194,10 +203,21 @@ def impact_words(impact: Impact) -> str:
     return said + "."
 
 
-def evidence_words(findings: Sequence[Finding], most: int = 6) -> list[str]:
-    """Return the strongest findings as sentences, and how many more there are."""
-    ordered = sorted(findings, key=lambda f: (f.corrected, -f.distance, f.key))
+def evidence_words(group: Group, most: int = 6) -> list[str]:
+    """Return the findings as sentences, and how many more there are: the cause's own come first.
+
+    A function may be the cause though only others moved, which contradict it now: that is said.
+    """
+    top, cause = _of_cause(group), group.cause
+    ordered = sorted(group.findings, key=lambda f: (f is not top, f.corrected, -f.distance, f.key))
     said = [sentence(finding) for finding in ordered[:most]]
+    if cause.kind == "function" and not _names(top, cause):
+        where = ", ".join(map(shown, cause.slices))
+        said.insert(
+            0,
+            f"labeling function `{shown(cause.name)}` in {where}: the live model agrees with fewer "
+            "of its votes than it did; it was found where others contradict it:",
+        )
     if len(ordered) > most:
         said.append(f"and {len(ordered) - most} more findings of the same cause.")
     return said

@@ -20,6 +20,7 @@ from fm_platform.monitoring.life import Life
 from fm_platform.monitoring.outcome import Champion, Outcome, Score, Span, estimated, judged
 from fm_platform.monitoring.records import ALL
 from fm_platform.stages import tables
+from fm_platform.stages.watch_model import asked_rows
 from fm_platform.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -187,9 +188,9 @@ def _answers(
     if made.sample is None:
         return None
     answers = ws.columns.get(str(told.location["column"]))
-    if answers["row_id"].to_pylist() != made.sample["row_id"].to_pylist():
+    if answers["row_id"].to_pylist() != asked_rows(made)["row_id"].to_pylist():
         return None  # answers of another profile of that day
-    sample = made.sample.append_column("champion", answers["champion"])
+    sample = made.sample.append_column("champion", answers["champion"].slice(0, len(made.sample)))
     if slices:
         sample = sample.filter(pc.is_in(sample["source"], value_set=pa.array(list(slices))))
     known = Profile.from_table(ws.columns.get(str(reference.location["column"])))

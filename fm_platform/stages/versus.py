@@ -46,7 +46,7 @@ def predecessor(ws: Workspace, project: str) -> ArtifactVersion | None:
 def build_versus(
     watcher: Watcher, profile: ArtifactVersion, champion: ArtifactVersion, before: ArtifactVersion
 ) -> ArtifactVersion:
-    """Compare two champions on the gold rows of the sample of a day; build or reuse.
+    """Compare two champions on the gold rows of the profile of a day; build or reuse.
 
     Args:
         watcher: The builds of monitoring.
@@ -63,8 +63,8 @@ def build_versus(
         right = []
         for model in (before, champion):  # the one in use comes last: its answers stay in use
             told = watcher.answered(profile, model)
-            found = answered(told.sample, told.classes)
-            right.append(np.zeros(0) if found is None else found.right)
+            found = answered(told.sample, told.classes, told.judged)
+            right.append(np.zeros(0) if found is None else found.judged.right)
         gains = right[1] - right[0]
         gains = gains[~np.isnan(gains)]
         numbers = {

@@ -53,12 +53,14 @@ from fm_platform.stages import tables
 from fm_platform.stages.common import Reporter, StageResult, stage_result, summary
 from fm_platform.stages.embeddings import Embeddings
 from fm_platform.stages.versus import build_versus, predecessor
-from fm_platform.stages.watch_model import asked, day_of, with_answers
+from fm_platform.stages.watch_model import asked, asked_rows, day_of, told_to, with_answers
 from fm_platform.stages.watch_words import facts, told_findings, told_profile
 from fm_platform.stages.window import window
 from fm_platform.workspace import Workspace
 
 SAMPLE_ROWS = 384
+JUDGED_ROWS = 512
+"""Further rows of each source and day that people labeled: the champion answers them, too."""
 HISTORY_DAYS = 56
 _MEASURING = ("fm_platform.monitoring.measure",)
 _JUDGING = (
@@ -135,6 +137,7 @@ class Watcher:
         config = {
             "columns": columns, "classes": list(self.spec.taxonomy.classes),
             "functions": list(weak.metrics["functions"]), "sample_rows": SAMPLE_ROWS,
+            "judged_rows": JUDGED_ROWS,
             "max_tokens": self.spec.training.max_tokens, "exemplars": self._embeds(),
         }  # fmt: skip
         base = Input("base_model", "base_model", None, self.embeddings.base.content_hash)
@@ -176,7 +179,7 @@ class Watcher:
         columns = sorted(set(self.spec.contract.columns) - {"text"})
         return Watch(
             tuple(columns), tuple(self.spec.taxonomy.classes), tuple(weak.metrics["functions"]),
-            SAMPLE_ROWS,
+            SAMPLE_ROWS, JUDGED_ROWS,
         )  # fmt: skip
 
     def _embeds(self) -> bool:
@@ -213,8 +216,7 @@ class Watcher:
     def answered(self, version: ArtifactVersion, champion: ArtifactVersion) -> Profile:
         """Return a day's profile with what the champion says of its sample; asked once."""
         profile = Profile.from_table(self._read(version))
-        sample = profile.sample
-        if sample is None or not sample.num_rows:
+        if profile.sample is None or not profile.sample.num_rows:
             return profile
         inputs = (version.as_input("profile"), champion.as_input("champion"))
         config = {"max_tokens": self.spec.training.max_tokens}
@@ -228,14 +230,12 @@ class Watcher:
         )
 
         def compute(lease: Lease) -> Produced:
-            table = self._answered(champion, sample).select(["row_id", "champion"])
+            table = self._answered(champion, asked_rows(profile)).select(["row_id", "champion"])
             content = self.ws.columns.put(table)
             return Produced(content, {"column": content}, table.num_rows, table.nbytes)
 
         told = self._read(tables.build(self.ws, recipe, compute, self.run).version)
-        return with_answers(
-            replace(profile, sample=sample.append_column("champion", told["champion"]))
-        )
+        return with_answers(told_to(profile, told["champion"]))
 
     # --- the reference ------------------------------------------------------------------------
 
@@ -264,11 +264,10 @@ class Watcher:
             self.log.info(f"reference of {title}: {len(versions)} days")
             daily = [Profile.from_table(self._read(version)) for version in versions]
             made = reference_of(champion.content_hash, title, daily, missing)
-            sample = made.profile.sample
-            if sample is not None and sample.num_rows:
-                sample = self._answered(champion, sample)
-                whole = with_answers(replace(made.profile, sample=sample))
-                days = [with_answers(day_of(one, sample)) for one in made.daily]
+            if made.profile.sample is not None and made.profile.sample.num_rows:
+                answers = self._answered(champion, asked_rows(made.profile))["champion"]
+                whole = with_answers(told_to(made.profile, answers))
+                days = [with_answers(day_of(one, whole)) for one in made.daily]
                 made = replace(made, profile=whole, daily=tuple(days))
             past = [one.to_json() for one in past_of(made)]
             table = replace(made.profile, facts={"past": past}).to_table()

@@ -50,6 +50,24 @@ def _loaded(key: _Key) -> Any:
     return classifier(key.ws, key.project, key.champion)
 
 
+def asked_rows(profile: Profile) -> pa.Table:
+    """Return the rows of a profile that a model is asked of: its sample, then those beside it."""
+    names = ["row_id", "text"]
+    sides = [side.select(names) for side in (profile.sample, profile.judged) if side is not None]
+    return pa.concat_tables(sides)
+
+
+def told_to(profile: Profile, champion: pa.ChunkedArray) -> Profile:
+    """Return a profile with a model's answers, in the order of `asked_rows`."""
+    sides, start = [], 0
+    for side in (profile.sample, profile.judged):
+        rows = 0 if side is None else side.num_rows
+        told = champion.slice(start, rows)
+        sides.append(None if side is None else side.append_column("champion", told))
+        start += rows
+    return replace(profile, sample=sides[0], judged=sides[1])
+
+
 def with_answers(profile: Profile) -> Profile:
     """Return a profile with the metrics of the answers that its sample holds."""
     sample = profile.sample
@@ -59,6 +77,9 @@ def with_answers(profile: Profile) -> Profile:
     return join(profile, answers(sample, told.reshape(sample.num_rows, -1), profile.classes))
 
 
-def day_of(profile: Profile, sample: pa.Table) -> Profile:
+def day_of(profile: Profile, reference: Profile) -> Profile:
     """Return a day's profile with those rows of the reference's sample that are its own."""
+    sample = reference.sample
+    if sample is None:
+        return profile
     return replace(profile, sample=sample.filter(pc.equal(sample["day"], profile.day)))

@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 import pytest
 
 from fm_platform.monitoring import Alert, Settings, alerts_of, detect, measured, past_of
+from fm_platform.monitoring.alerts import Judging, graded
+from fm_platform.monitoring.records import Estimate
 from tests.monitoring import world
 
 DAY = 9
@@ -127,6 +129,16 @@ def test_copies_of_few_texts_are_one_alert() -> None:
     found = alerts(flood)
 
     assert [(a.cause.kind, a.cause.name) for a in found] == [("duplicates", "books")]
+
+
+@pytest.mark.parametrize(
+    ("points", "high", "severity"),
+    [(-12, -4, "high"), (-12, 1, "low"), (-4, -1, "medium"), (-2, 3, "low"), (-0.5, 4, "record")],
+)
+def test_a_loss_that_may_well_be_none_is_told_and_is_not_grave(
+    points: float, high: float, severity: str
+) -> None:
+    assert graded(Estimate(points, -20, high, "gold"), Judging()) == severity
 
 
 def test_what_was_accepted_is_silent() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -38,7 +40,7 @@ def both(one: Answered, other: Answered) -> Answered:
     )
 
 
-FIELDS = tuple(Answered.__dataclass_fields__)
+FIELDS = tuple(name for name in Answered.__dataclass_fields__ if name != "beside")
 
 
 @pytest.mark.parametrize("skill", [0.5, 0.65, 0.9])
@@ -113,3 +115,35 @@ def test_few_gold_rows_by_chance_off_do_not_move_much() -> None:
     assert few.low < guess.points < few.high
     # all rows of the day: nothing is left to guess
     assert whole.points == pytest.approx(guess.points + seen, abs=0.01)
+
+
+def test_gold_rows_beside_the_sample_make_the_estimate_surer() -> None:
+    before, _ = rows(1, 3_000, 0.8)
+    whole, is_ = rows(2, 4_000, 0.8, gold=0.3, flipped=True)
+    kept = np.arange(400)
+    sample, rest = part(whole, kept), part(whole, np.setdiff1d(np.arange(4_000), kept))
+
+    without = estimate(sample, before, day={"mail": 4_000})
+    told = estimate(replace(sample, beside=rest.judged), before, day={"mail": 4_000})
+
+    assert without.best is not None
+    assert told.best is not None
+    assert told.best.rows > 5 * without.best.rows
+    assert told.best.high - told.best.low < 0.6 * (without.best.high - without.best.low)
+    assert told.best.points == pytest.approx(100 * (is_ - before.right.mean()), abs=4)
+
+
+def test_the_interval_of_an_estimate_holds_as_often_as_it_says() -> None:
+    before, _ = rows(1, 3_000, 0.8)
+    held = 0
+    for seed in range(60):
+        today, is_ = rows(100 + seed, 600, 0.7, gold=0.2)
+        told = estimate(today, before, seed=seed).best
+        assert told is not None
+        held += told.low <= 100 * (is_ - before.right.mean()) <= told.high
+
+    assert 0.8 <= held / 60 <= 1.0
+
+
+def part(whole: Answered, kept: np.ndarray) -> Answered:
+    return Answered(*(getattr(whole, name)[kept] for name in FIELDS))

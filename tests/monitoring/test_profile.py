@@ -90,6 +90,30 @@ def test_two_days_merge_to_the_profile_of_both() -> None:
     assert both.sample.num_rows == 8
 
 
+def test_rows_that_people_labeled_are_kept_beside_the_sample_once() -> None:
+    def labeled(day: str, start: int) -> Profile:
+        rows = day_of(day, start)
+        gold = ["positive" if i % 2 else None for i in range(rows.num_rows)]
+        return measure_day("p", day, rows.append_column("gold", pa.array(gold)), WATCH)
+
+    one, other = labeled("2026-01-02", 0), labeled("2026-01-03", 100)
+    assert one.sample is not None
+    assert one.judged is not None
+    sampled, beside = (set(t["row_id"].to_pylist()) for t in (one.sample, one.judged))
+    assert beside
+    assert not sampled & beside
+    assert one.judged["gold"].null_count == 0
+
+    both = merge_profiles([one, other], sample_rows=2)
+    again = Profile.from_table(both.to_table())
+
+    assert both.sample is not None
+    assert both.judged is not None
+    ids = [*both.sample["row_id"].to_pylist(), *both.judged["row_id"].to_pylist()]
+    assert len(ids) == len(set(ids))
+    assert again.judged == both.judged
+
+
 def test_answers_are_compared_with_weak_labels_and_gold() -> None:
     profile = measure_day("p", "2026-01-02", day_of("2026-01-02"), WATCH)
     assert profile.sample is not None
