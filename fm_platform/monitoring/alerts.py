@@ -122,7 +122,7 @@ def _impact(group: Group, evidence: Evidence, rule: Judging) -> Impact:
     models = rule.models if of_text else ()
     if cause.kind in ("volume", "source_gone") or not slices:
         return Impact(NOTHING, share=share, importance=weight, models=rule.models)
-    scores = _scores(slices, evidence, rule.seed, new=cause.kind == "source_came")
+    scores = _scores(slices, evidence, cause.kind, rule.seed)
     if scores is None:
         return Impact(NOTHING, share=share, importance=weight, models=models)
     mixed = _mixed(group, evidence)
@@ -174,8 +174,9 @@ def _mixed(group: Group, evidence: Evidence) -> float:
     )
 
 
-def _scores(slices: Sequence[str], evidence: Evidence, seed: int, *, new: bool) -> Scores | None:
+def _scores(slices: Sequence[str], evidence: Evidence, kind: str, seed: int) -> Scores | None:
     """Estimate the change on the rows of some sources; a new one is compared with all others."""
+    new = kind == "source_came"
     day, reference = evidence.day, evidence.reference.profile
     classes = day.classes
     now = answered(_of(day.sample, slices), classes, _of(day.judged, slices))
@@ -187,7 +188,9 @@ def _scores(slices: Sequence[str], evidence: Evidence, seed: int, *, new: bool) 
     if not new:  # the mix of today's sources, so that only what is inside them counts
         expected = {name: float(day.rows.get(name, 0)) for name in expected}
     rows = {name: day.rows[name] for name in slices}
-    return estimate(now, before, day=rows, expected=expected, seed=seed)
+    return estimate(
+        now, before, day=rows, expected=expected, seed=seed, meaning=kind == "concept"
+    )  # fmt: skip
 
 
 def _of(sample: pa.Table | None, slices: Sequence[str]) -> pa.Table | None:

@@ -14,6 +14,9 @@ from fm_platform.monitoring.measure import project
 
 Floats = npt.NDArray[np.float64]
 
+_MOST_STEPS = 50
+_SMALL = 1e-6
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -149,14 +152,30 @@ def calibrate(known: Floats, right: Floats) -> Calibration:
     """
     x = _with_constant(known)
     usual, ridge = np.array([1.0, 0.0, 0.0]), np.diag([1.0, 1.0, 1e-3])
+
+    def cost(line: Floats) -> float:
+        told, away = x @ line, line - usual
+        return float(np.logaddexp(0.0, told).sum() - right @ told + 0.5 * away @ ridge @ away)
+
     line = usual.copy()
-    for _ in range(8):
+    for _ in range(_MOST_STEPS):
         p = _logistic(x @ line)
-        w = np.maximum(p * (1 - p), 1e-6)
         gradient = x.T @ (right - p) - ridge @ (line - usual)
-        curved = (x * w[:, None]).T @ x + ridge
-        line = line + np.linalg.solve(curved, gradient)
-    return Calibration(line, np.asarray(np.linalg.inv(curved), np.float64))
+        step = np.linalg.solve(_curved(x, p) + ridge, gradient)
+        before = cost(line)
+        # a full step from far away overshoots, and the next one flies off: halved until it helps
+        while cost(line + step) > before and np.abs(step).max() > _SMALL:
+            step = step / 2
+        line = line + step
+        if np.abs(step).max() <= _SMALL:
+            break
+    spread = np.linalg.inv(_curved(x, _logistic(x @ line)) + ridge)
+    return Calibration(line, np.asarray(spread, np.float64))
+
+
+def _curved(x: Floats, p: Floats) -> Floats:
+    w = np.maximum(p * (1 - p), 1e-6)
+    return np.asarray((x * w[:, None]).T @ x, np.float64)
 
 
 def calibrated(known: Floats, right: Floats, asked: Floats) -> Floats:

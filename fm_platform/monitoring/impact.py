@@ -51,6 +51,8 @@ _Z = 1.645
 """Half the width of a 90 % interval, in standard deviations."""
 _MODEL_ERROR = 4.0
 """Points by which an estimate without gold may be wrong however many rows there are."""
+_MEANING_ERROR = 20.0
+"""The same where people mean something else: it may be wrong by nearly all there is."""
 _LABEL_ERROR = 10.0
 """The same for weak labels: what breaks them breaks what agreement with them means."""
 
@@ -87,7 +89,7 @@ class Scores:
 
 def estimate(
     today: Answered, before: Answered, *, day: Mapping[str, int] | None = None,
-    expected: Mapping[str, float] | None = None, seed: int = 0,
+    expected: Mapping[str, float] | None = None, seed: int = 0, meaning: bool = False,
 ) -> Scores:  # fmt: skip
     """Return the estimated changes from the reference to the day.
 
@@ -97,6 +99,8 @@ def estimate(
         day: Source -> rows of the day; None: `today` holds them all.
         expected: Source -> rows or share of rows that was usual; None: the shares of `before`.
         seed: Of the bootstrap.
+        meaning: Whether it is known that people mean something else by their labels: how sure the
+            model is tells nothing of that.
     """
     generator = np.random.default_rng(seed)
     now, then = weights(today, day), weights(before, expected)
@@ -108,7 +112,8 @@ def estimate(
     right = Three(
         *(Judged(signs(one), np.ones(len(one), bool), one.right, weight) for one, weight in held)
     )
-    confidence, helped = _by_signs(right, total, "confidence", _MODEL_ERROR)
+    error = _MEANING_ERROR if meaning else _MODEL_ERROR
+    confidence, helped = _by_signs(right, total, "confidence", error)
     labels = Three(*(_of_labels(one, weight) for one, weight in held))
     guessed, seen = _by_signs(labels, total, "the model's opinion", _LABEL_ERROR)
     return Scores(

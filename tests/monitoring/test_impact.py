@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fm_platform.monitoring.answered import Answered, weights
+from fm_platform.monitoring.answered import Answered, calibrate, weights
 from fm_platform.monitoring.impact import Left, assisted, estimate, mix_effect
 from fm_platform.monitoring.records import Estimate
 
@@ -147,3 +147,18 @@ def test_the_interval_of_an_estimate_holds_as_often_as_it_says() -> None:
 
 def part(whole: Answered, kept: np.ndarray) -> Answered:
     return Answered(*(getattr(whole, name)[kept] for name in FIELDS))
+
+
+@pytest.mark.parametrize("boast", [0.0, 2.0, 6.0])
+def test_a_model_that_is_much_too_sure_is_calibrated_as_well(boast: float) -> None:
+    generator = np.random.default_rng(0)
+    agrees = np.where(generator.random(600) < 0.65, 1.0, -1.0)
+    right = (generator.random(600) < np.where(agrees > 0, 0.9, 0.2)).astype(float)
+    told = np.column_stack([boast + generator.normal(0, 1 + boast, 600), agrees])
+
+    line = calibrate(told, right)
+
+    assert line.told(told).mean() == pytest.approx(right.mean(), abs=0.01)
+    for side in (-1.0, 1.0):
+        rows = agrees == side
+        assert line.told(told)[rows].mean() == pytest.approx(right[rows].mean(), abs=0.03)
