@@ -31,6 +31,7 @@ from benchmarks.monitoring_peers import evidently, tfdv_like
 from benchmarks.monitoring_report import SIZES, Case, report
 from benchmarks.monitoring_scale import scale
 from fm_platform.monitoring import (
+    ALL,
     Alert,
     Evidence,
     Judging,
@@ -67,6 +68,10 @@ class Bench:
         self.probe = world.fit_probe(*self._trained())
         rest = [day.take(~train) for day, train in zip(self.days, self.train, strict=True)]
         self.usual = np.mean([self.scores(day) for day in rest], axis=0)
+        self.usual_of = {
+            name: np.mean([self.scores(day.take(day.source == name)) for day in rest], axis=0)
+            for name in self.sizes
+        }
         self.watch = Watch(world.COLUMNS, world.CLASSES, world.functions(pool))
         parts = zip(self.days, self.weak, self.train, strict=True)
         made = [self.profile(*part) for part in parts]
@@ -172,7 +177,8 @@ def run_case(bench: Bench, planted: world.Planted, size: str, peers: bool) -> Ca
             first = alerts[0]
             case.alerts, case.worst = len(alerts), first.impact.worst
             case.top = first.cause.name in planted.names or first.cause.kind in planted.kinds
-            _impact(case, first, _further(bench, planted, generator) - usual)
+            shift = _further(bench, planted, generator) - usual
+            _impact(case, first, shift, _luck_of_others(bench, first, rows))
             case.repaired = _repaired(bench, first, plain[-1], rows, shifted[-1])
         if any(alert.sends for alert in alerts):
             case.sent = number
@@ -192,7 +198,17 @@ def _further(bench: Bench, planted: world.Planted, generator: np.random.Generato
     )
 
 
-def _impact(case: Case, alert: Alert, shift: Any) -> None:
+def _luck_of_others(bench: Bench, alert: Alert, rows: world.Rows) -> Any:
+    """Return what the rows that an alert is not about changed the scores of the day by."""
+    slices, total = alert.cause.slices, np.zeros(2)
+    for name, usual in bench.usual_of.items():
+        inside = rows.source == name
+        if inside.any() and name not in slices and ALL not in slices:
+            total += inside.mean() * (np.array(bench.scores(rows.take(inside))) - usual)
+    return total
+
+
+def _impact(case: Case, alert: Alert, shift: Any, others: Any) -> None:
     """Compare the estimate with what was measured on all gold of the day, and of further days."""
     labels = alert.cause.kind in LABEL_CAUSES
     truth = case.change[1] if labels else case.change[0]
@@ -202,6 +218,7 @@ def _impact(case: Case, alert: Alert, shift: Any) -> None:
     case.impact, case.labels = told.points, labels
     case.impact_error = abs(told.points - truth)
     case.impact_error_of_shift = abs(told.points - float(shift[1 if labels else 0]))
+    case.impact_error_of_rows = abs(told.points - (truth - float(others[1 if labels else 0])))
     case.luck = abs(truth - float(shift[1 if labels else 0]))
     case.held = bool(told.low <= truth <= told.high)
     case.reach = (told.high - told.low) / 2

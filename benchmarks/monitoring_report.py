@@ -27,6 +27,7 @@ class Case:
     impact: float | None = None
     impact_error: float | None = None
     impact_error_of_shift: float | None = None
+    impact_error_of_rows: float | None = None
     luck: float | None = None
     held: bool | None = None
     reach: float | None = None
@@ -66,6 +67,9 @@ def report(done: list[dict[str, Any]]) -> dict[str, Any]:
             "one_alert": share([c.alerts == 1 for c in cases if c.detected]),
             "impact_error_median": round(float(np.median(errors)), 2) if errors else None,
             "impact_within_2": share([e <= 2 for e in errors]),
+            "impact_within_2_on_the_rows_concerned": share(
+                [e <= 2 for c in cases if (e := c.impact_error_of_rows) is not None]
+            ),
             "impact_within_2_of_the_shift": share(
                 [e <= 2 for c in cases if (e := c.impact_error_of_shift) is not None]
             ),
