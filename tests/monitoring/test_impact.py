@@ -133,16 +133,19 @@ def test_gold_rows_beside_the_sample_make_the_estimate_surer() -> None:
     assert told.best.points == pytest.approx(100 * (is_ - before.right.mean()), abs=4)
 
 
-def test_the_interval_of_an_estimate_holds_as_often_as_it_says() -> None:
-    before, _ = rows(1, 3_000, 0.8)
-    held = 0
-    for seed in range(60):
-        today, is_ = rows(100 + seed, 600, 0.7, gold=0.2)
-        told = estimate(today, before, seed=seed).best
-        assert told is not None
-        held += told.low <= 100 * (is_ - before.right.mean()) <= told.high
+@pytest.mark.parametrize("gold", [40, 90, 300])
+@pytest.mark.parametrize("wrong", [0.0, -0.04, -0.25])
+def test_the_interval_of_an_estimate_holds_as_often_as_it_says(gold: int, wrong: float) -> None:
+    """The estimate without gold is wrong by so much; some of 300 rows are judged."""
+    generator = np.random.default_rng(gold)
+    guess, held = Estimate(0.0, -1.0, 1.0, "confidence", 300), 0
+    then = Left(generator.normal(0, 0.45, 4_000), np.ones(4_000), 4_000)
+    for _ in range(400):
+        day = (generator.random(300) < 0.7 + wrong) - 0.7
+        told = assisted(guess, Left(day[:gold], np.ones(gold), 300), then)
+        held += told.low <= 100 * (day.mean() - then.errors.mean()) <= told.high
 
-    assert 0.8 <= held / 60 <= 1.0
+    assert 0.75 <= held / 400 <= 1.0
 
 
 def part(whole: Answered, kept: np.ndarray) -> Answered:
