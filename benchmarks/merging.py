@@ -3,8 +3,9 @@
     python -m benchmarks.merging [--quick] [--peer PYTHON] [--folder WHERE] [--json]
 
 Four models of a billion random bfloat16 parameters, with the shapes of a 22-layer decoder. Each
-way runs in a process of its own, whose peak memory is read from the kernel. `--peer` names the
-Python of an environment with mergekit, which then merges the same files.
+way runs in a process of its own, whose peak memory and processor time are read from the kernel,
+and finds none of the models in the memory of the system: they are read from the disk. `--peer`
+names the Python of an environment with mergekit, which then merges the same files.
 """
 
 from __future__ import annotations
@@ -103,30 +104,48 @@ def peer(python: str, models: list[Path], out: Path, method: str) -> dict[str, A
     file.write_text(json.dumps(recipe))
     before = time.perf_counter()
     script = Path(python).with_name("mergekit-yaml")
-    done = subprocess.run(
-        [str(script), str(file), str(out), "--no-copy-tokenizer", "--lazy-unpickle"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    log = out.with_suffix(".log")
+    options = ["--no-copy-tokenizer", "--lazy-unpickle"]
+    code, used = _alone([str(script), str(file), str(out), *options], log)
     seconds = time.perf_counter() - before
-    if done.returncode:
-        return {"error": done.stderr.strip().splitlines()[-1][:200]}
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    return {"seconds": seconds, "peak_mb": peak / 1e6}
+    if code:
+        return {"error": (log.read_text().strip().splitlines() or [""])[-1][:200]}
+    return {"seconds": seconds, **used}
+
+
+def _alone(command: list[str], log: Path) -> tuple[int, dict[str, float]]:
+    """Run a command, its output in `log`; return its exit status, processor time and memory."""
+    with log.open("w") as target:
+        started = subprocess.Popen(command, stdout=target, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(started.pid, 0)
+    started.returncode = os.waitstatus_to_exitcode(status)
+    return started.returncode, {
+        "cpu_seconds": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss * 1024 / 1e6,
+    }  # fmt: skip
+
+
+def forget(models: list[Path]) -> None:
+    """Drop the models from the memory of the system."""
+    for model in models:
+        with (model / "model.safetensors").open("rb") as handle:
+            os.fsync(handle.fileno())
+            os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def disk(models: list[Path], folder: Path) -> float:
     """Return bytes a second of plain copying: each model read once, one of them written."""
+    forget(models)
     size, before = 0, time.perf_counter()
     buffer = bytearray(16_000_000)
-    for i, model in enumerate(models):
-        file = model / "model.safetensors"
-        with file.open("rb", buffering=0) as source, (folder / "copy").open("wb") as target:
-            while count := source.readinto(buffer):
-                size += count
-                if i == 0:
-                    size += target.write(memoryview(buffer)[:count])
-            target.flush()
-            os.fsync(target.fileno())
+    with (folder / "copy").open("wb") as target:
+        for i, model in enumerate(models):
+            with (model / "model.safetensors").open("rb", buffering=0) as source:
+                while count := source.readinto(buffer):
+                    size += count
+                    if i == 0:
+                        size += target.write(memoryview(buffer)[:count])
+        target.flush()
+        os.fsync(target.fileno())
     (folder / "copy").unlink()
     return size / (time.perf_counter() - before)
 
@@ -167,7 +186,12 @@ def _report(models: list[Path], folder: Path, told: argparse.Namespace) -> None:
         out = folder / f"out-{method}"
         command = [sys.executable, "-m", "benchmarks.merging", "--folder", str(folder), "--one",
                    method, str(out), *(["--quick"] if told.quick else [])]  # fmt: skip
-        row = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        forget(models)
+        log = out.with_suffix(".log")
+        code, used = _alone(command, log)
+        if code:
+            raise SystemExit(log.read_text())
+        row = {**json.loads(log.read_text().splitlines()[-1]), "cpu_seconds": used["cpu_seconds"]}
         moved = row["read"] + row["written"]
         row["share_of_disk"] = moved / row["seconds"] / bandwidth
         # what one tensor needs in float32: the base, every model (linear: one), and the result
@@ -176,6 +200,7 @@ def _report(models: list[Path], folder: Path, told: argparse.Namespace) -> None:
         found[method] = row
         shutil.rmtree(out)
         if told.peer:
+            forget(models)
             found[f"{method} by mergekit"] = peer(told.peer, models, out, method)
             shutil.rmtree(out, ignore_errors=True)
     if told.json:
