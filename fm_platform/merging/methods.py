@@ -56,6 +56,7 @@ NEEDS: dict[str, str] = {"fisher": "fisher", "regmean": "gram"}
 # RegMean: off-diagonal entries of a Gram matrix count for this much (its section 4.2).
 _OFF_DIAGONAL = 0.9
 _EPSILON = 1e-12
+_BLOCK = 1 << 18  # entries that are merged at a time
 
 
 def layer(*updates: Tensor, name: str = "", knowledge: Sequence[Tensor] = ()) -> Layer:
@@ -288,14 +289,25 @@ def trim(update: Tensor, density: float) -> Tensor:
         return update
     flat = update.reshape(-1)
     sizes = flat.abs()
-    # selecting is linear where sorting is not: all above the least that stays, then the first
-    # of those equal to it, so that ties are deterministic
-    least = torch.kthvalue(sizes, flat.numel() - keep + 1).values
-    stays = sizes > least
-    equal = torch.nonzero(sizes == least).reshape(-1)
-    stays[equal[: keep - int(stays.sum())]] = True
-    out = torch.where(stays, flat, torch.zeros_like(flat))
+    # selecting is linear where sorting is not: the least that stays, and of those equal to it
+    # the first, so that ties are deterministic
+    least = _at(sizes, flat.numel() - keep)
+    smaller = sizes < least
+    out = flat.masked_fill(smaller, 0)
+    surplus = flat.numel() - int(smaller.sum()) - keep
+    if surplus:
+        out[torch.nonzero(sizes == least).reshape(-1)[-surplus:]] = 0
     return out.reshape(update.shape)
+
+
+def _at(values: Tensor, place: int) -> float:
+    """Return the value that sorting would bring to a place; NaN last."""
+    import torch
+
+    known = values.float() if values.dtype == torch.bfloat16 else values  # numpy does not know it
+    array = known.numpy(force=True).copy()
+    array.partition(place)  # vectorised where the processor allows, and without an array of places
+    return float(array[place])
 
 
 def sign_conflict_rate(updates: Sequence[Tensor]) -> float:
@@ -311,13 +323,19 @@ def _elected(updates: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Return the weighted mean of what agrees with the sign of the weighted sum, times its mass."""
     import torch
 
-    stacked = torch.stack(list(updates))
-    scale = torch.tensor(list(weights), dtype=stacked.dtype).reshape(-1, *[1] * updates[0].dim())
-    chosen = torch.sign((stacked * scale).sum(dim=0))
-    agrees = (torch.sign(stacked) == chosen) & (stacked != 0)
-    mass = (scale * agrees).sum(dim=0)
-    merged = (stacked * scale * agrees).sum(dim=0) / mass.clamp_min(_EPSILON)
-    return torch.where(mass > 0, merged, torch.zeros_like(merged)) * float(sum(weights))
+    flat = [update.reshape(-1) for update in updates]
+    out = torch.empty_like(flat[0])
+    for first in range(0, len(out), _BLOCK):  # in the cache of a processor, and in little memory
+        part = slice(first, first + _BLOCK)
+        stacked = torch.stack([update[part] for update in flat])
+        scale = torch.tensor(list(weights), dtype=stacked.dtype).reshape(-1, 1)
+        scaled = stacked * scale
+        chosen = torch.sign(scaled.sum(dim=0))
+        agrees = (torch.sign(stacked) == chosen) & (stacked != 0)
+        mass = (scale * agrees).sum(dim=0)
+        merged = (scaled * agrees).sum(dim=0) / mass.clamp_min(_EPSILON)
+        out[part] = torch.where(mass > 0, merged, 0.0) * float(sum(weights))
+    return out.reshape(updates[0].shape)
 
 
 def _dropped(layer: Layer, settings: Settings) -> list[Tensor]:
