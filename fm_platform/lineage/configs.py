@@ -125,6 +125,8 @@ def _merge_without_effect(spec: ProjectSpec) -> set[str]:
         "methods": merge.method != "auto",
         "search": merge.search == "simplex" or merge.weights is not None,
         "max_loss": merge.max_loss is None,
+        "evidence": merge.weights is not None,
+        "scales": merge.weights is not None or merge.evidence == "weak",
     }
     return {name for name, has_no_effect in unused.items() if has_no_effect}
 

@@ -311,25 +311,35 @@ def adapter_recipe(
     return _model_recipe(spec, "adapter", expert.name, (*parts, start.as_input("start")))
 
 
+def decides_by_gold(spec: ProjectSpec) -> bool:
+    """Whether gold dev rows decide how experts are merged."""
+    merge = spec.merge
+    return merge.weights is None and merge.evidence == "gold" and len(spec.experts) > 1
+
+
 def merged_recipe(
     spec: ProjectSpec,
     adapters: Sequence[Readable],
     start: Readable,
     cleaned: Sequence[Readable],
     base: str,
+    gold: str | None = None,
 ) -> Recipe:
     """Return the recipe of the merged model; the dev rows count where weights are searched.
 
-    Its model card names the description, the days and the settings: they count, too.
+    Its model card names the description, the days and the settings: they count, too. `gold` is
+    the hash of the gold rows that decide among merges, see `decides_by_gold`.
     """
     config = configs.merged_model(spec)
     dev = cleaned if spec.merge.weights is None and len(adapters) > 1 else ()
+    last = cleaned[-1].partition if cleaned else None
     inputs = (
         *(adapter.as_input("adapter") for adapter in adapters),
         start.as_input("start"),
         *(day.as_input("dev", part="dev") for day in dev if "dev" in day.parts),
         *(day.as_input("data") for day in cleaned if day.rows),
         Input("base_model", "base_model", None, base),
+        *(() if gold is None else (Input("gold", "gold", last, gold),)),
     )
     environment = environment_of("merged_model")
     seed = spec.training.seed

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from fm_platform.lineage import recipes
 from fm_platform.lineage.choosing import chosen_by
 from fm_platform.lineage.continuing import Past, anchor_day, continued_recipe
-from fm_platform.lineage.records import Head, Readable, Slot
+from fm_platform.lineage.records import Head, Readable, Recipe, Slot
 from fm_platform.lineage.training_recipes import activations_name, activations_recipe, replay_recipe
 from fm_platform.lineage.wanting import Probe, Wanted
 from fm_platform.spec.models import ProjectSpec
@@ -29,6 +29,9 @@ class ModelWants:
         raise NotImplementedError
 
     def _have(self, kind: str, name: str, days: Sequence[str]) -> list[Head]:
+        raise NotImplementedError
+
+    def _gold_key(self, day: str) -> str:
         raise NotImplementedError
 
     def _activations(self, day: str) -> Iterator[Wanted]:
@@ -127,8 +130,18 @@ class ModelWants:
         slot: Slot = ("merged_model", "merged_model", None)
         if start is None or not adapters:
             return Wanted(slot, lambda: target)
-        recipe = recipes.merged_recipe(self.spec, adapters, start, days, self.probe.base())
-        return Wanted(slot, lambda: target, recipe)
+        began = start
+
+        def with_gold(value: str | None) -> Recipe:
+            base = self.probe.base()
+            return recipes.merged_recipe(self.spec, adapters, began, days, base, value)
+
+        if not days or not recipes.decides_by_gold(self.spec):
+            return Wanted(slot, lambda: target, with_gold(None))
+        return Wanted(
+            slot, lambda: target, None, (self._gold_key(str(days[-1].partition)), with_gold),
+            "the gold rows that decide among merges",
+        )  # fmt: skip
 
     def _evaluation(self) -> Wanted:
         slot: Slot = ("evaluation", "evaluation", None)

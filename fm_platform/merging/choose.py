@@ -1,18 +1,19 @@
-"""Choose method and weights of a merge on weak dev labels."""
+"""Choose method and weights of a merge: weak dev labels propose, gold dev rows decide."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fm_platform.errors import MergeRefusedError
 from fm_platform.merging.adapters import Adapter
+from fm_platform.merging.decide import Verdict, best_of, compared
 from fm_platform.merging.examine import Score
 from fm_platform.merging.knowledge import knowledge_of, linear_tensors
 from fm_platform.merging.methods import NEEDS
 from fm_platform.merging.search import Candidate, DevSample, best, mean_loss, search_weights
-from fm_platform.spec.models import Merge
+from fm_platform.spec.models import Merge, MergeMethodName
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,15 @@ class Choice:
         weights: Expert -> weight.
         scores: Source -> score on weak dev rows; empty where there are none.
         tried: The weights that were tried; empty where none were.
+        verdict: By how much gold rows show it to be better than equal weights; None where they
+            were not asked.
     """
 
     method: str
     weights: dict[str, float]
     scores: Mapping[str, Score] = field(default_factory=dict)
     tried: tuple[Candidate, ...] = ()
+    verdict: Verdict | None = None
 
 
 @dataclass
@@ -41,6 +45,9 @@ class Choosing:
         experts: What is merged, in the order of the weights.
         merge: What is declared.
         sample: Weak dev rows, or None.
+        gold: Dev rows that people labeled, or None.
+        scaled: Whether weights may sum to less than 1: experts are merged as what each learned
+            beyond a start.
         sources: Expert -> its sources.
         seed: Of what is drawn.
         on_progress: Told of each candidate: done, at most.
@@ -51,13 +58,20 @@ class Choosing:
     merge: Merge
     sample: DevSample | None
     sources: Mapping[str, Sequence[str]]
+    gold: DevSample | None = None
+    scaled: bool = False
     seed: int = 0
     on_progress: Callable[[int, int], None] | None = None
     _known: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     _tried: list[Choice] = field(default_factory=list)
 
     def choose(self) -> Choice:
-        """Return the method with the least expected log loss; the first declared of equals.
+        """Return the method and weights that the evidence is for.
+
+        With `evidence: gold` equal weights of the first method, unless gold rows show another to
+        be better: the weights that fit weak labels best, of each method, or equal weights of less.
+        With `evidence: weak` the method with the least expected log loss of weak labels, and the
+        first declared of equals.
 
         Raises:
             MergeRefusedError: If weights are declared for other experts, methods are to be
@@ -81,8 +95,36 @@ class Choosing:
                 found=f"{'no ' if self.sample is None else ''}dev rows; {', '.join(methods)}",
                 next_step="declare merge.method",
             )
-        self._tried = [self._with(method) for method in methods or self.merge.candidates]
+        methods = methods or list(self.merge.candidates)
+        if self.merge.evidence == "gold" and declared is None and len(names) > 1:
+            return self._decided(methods)
+        self._tried = [self._with(method) for method in methods]
         return min(self._tried, key=lambda choice: mean_loss(dict(choice.scores) or _NO_ROWS))
+
+    def _decided(self, methods: Sequence[MergeMethodName]) -> Choice:
+        """Return equal weights, or what gold rows show to be better."""
+        names = [expert.name for expert in self.experts]
+        equal = [round(1.0 / len(names), 6)] * len(names)
+        ways = [self._at(methods[0], equal)]
+        if self.gold is not None:
+            if self.scaled:
+                for scale in self.merge.scales:
+                    ways.append(self._at(methods[0], [round(scale * w, 6) for w in equal]))
+            if self.sample is not None:
+                ways += [self._with(method) for method in methods]
+        known: dict[tuple[str, tuple[float, ...]], Choice] = {}
+        for way in ways:
+            known.setdefault((way.method, tuple(way.weights.values())), way)
+        ways = list(known.values())
+        if self.gold is None:
+            self._tried = ways
+            return ways[0]
+        losses = [self.gold.each(self._model(way))[0] for way in ways]
+        verdicts = compared(losses[0], losses[1:], self.gold.sources.tolist(), self.seed)
+        judged = [replace(w, verdict=v) for w, v in zip(ways[1:], verdicts, strict=True)]
+        self._tried = [replace(ways[0], verdict=Verdict(0.0, 0.0)), *judged]
+        first = best_of(verdicts)
+        return self._tried[0] if first is None else judged[first]
 
     def alone(self) -> dict[str, Mapping[str, Score]]:
         """Return expert -> source -> how it does by itself."""
@@ -94,15 +136,24 @@ class Choosing:
         return found
 
     def tried_methods(self) -> list[dict[str, Any]]:
-        """Return a row for each method: mean log loss, mean and worst accuracy, weights."""
+        """Return a row for each way: mean log loss, mean and worst accuracy, weights.
+
+        These are of weak labels; where gold rows were asked, by how many nats they show it to be
+        better than equal weights, and by how many at least.
+        """
         rows = []
         for choice in self._tried:
             accuracies = [score.accuracy for score in choice.scores.values()]
+            verdict = choice.verdict
             rows.append({
                 "method": choice.method,
                 "log_loss": round(mean_loss(dict(choice.scores)), 6),
                 "accuracy": round(sum(accuracies) / len(accuracies), 4),
                 "worst source": round(min(accuracies), 4),
+                **({} if verdict is None else {
+                    "gold gain": round(verdict.gain, 6),
+                    "gold gain at least": round(verdict.at_least, 6),
+                }),
                 **{f"weight {name}": weight for name, weight in choice.weights.items()},
             })  # fmt: skip
         return rows
@@ -144,9 +195,17 @@ class Choosing:
         else:
             tried = search_weights(load, len(names), self.sample, self.merge, self.on_progress)
             weights = dict(zip(names, best(tried, self.merge).weights, strict=True))
-        model = load(list(weights.values()))
-        scores = self.sample.scores(model) if self.sample is not None else {}
-        return Choice(method, weights, scores, tried)
+        return replace(self._at(method, list(weights.values())), tried=tried)
+
+    def _at(self, method: str, weights: Sequence[float]) -> Choice:
+        """Return a way to merge with its scores."""
+        names = [expert.name for expert in self.experts]
+        way = Choice(method, dict(zip(names, weights, strict=True)))
+        scores = {} if self.sample is None else self.sample.scores(self._model(way))
+        return replace(way, scores=scores)
+
+    def _model(self, way: Choice) -> Any:
+        return self.load(list(way.weights.values()), way.method, self.knowledge(way.method))
 
     def _one(self, expert: Adapter) -> Any:
         alone = [1.0 if other.name == expert.name else 0.0 for other in self.experts]

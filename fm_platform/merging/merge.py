@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fm_platform.errors import MergeRefusedError
 from fm_platform.merging.adapters import Adapter, read_adapter, require_one_family
 from fm_platform.merging.choose import Choice, Choosing
+from fm_platform.merging.decide import LEAST_ROWS
 from fm_platform.merging.examine import Pairs, Score, ensure_not_lost, layer_row, task_rows
 from fm_platform.merging.methods import METHODS, Layer, MergeMethod, Settings, weighted_sum
 from fm_platform.merging.search import DevSample
@@ -48,10 +51,11 @@ class MergeResult:
     """A merged model: its folder, the method and weights used, and the report.
 
     The report holds `max_logit_difference` (dense model against PEFT, over all adapters),
-    `sign_conflict_rate`, `layers` (conflicts, interference and update norms per layer), `pairs`
-    (how alike the experts are), `tasks` (each source before and after), `methods` (what was
-    tried and how it did) and `search` (the weights of the chosen method that were tried, and
-    their expected log loss in nats). Without dev rows the last three are empty.
+    `gold_rows` (how many decided), `sign_conflict_rate`, `layers` (conflicts, interference and
+    update norms per layer), `pairs` (how alike the experts are), `tasks` (each source before and
+    after), `methods` (what was tried and how it did) and `search` (the weights of the chosen way
+    that were tried, and their expected log loss in nats). Without dev rows the last three are
+    empty.
     """
 
     directory: Path
@@ -69,6 +73,7 @@ def merge_experts(
     *,
     start: Path | None = None,
     dev: pa.Table | None = None,
+    gold: pa.Table | None = None,
     sources: Mapping[str, Sequence[str]] | None = None,
     max_tokens: int = 128,
     seed: int = 0,
@@ -86,6 +91,8 @@ def merge_experts(
         start: The adapter that every expert began from: experts are then merged as what each
             learned beyond it. Without it they are merged as updates of the base.
         dev: Cleaned dev rows with weak labels, for the search.
+        gold: Dev rows that people labeled, with sure probabilities: they decide whether what was
+            found takes the place of equal weights. Sources with fewer than 20 do not count.
         sources: Expert -> the sources it was trained on: what it knows is measured there.
         max_tokens: Longer dev texts are cut.
         seed: Of the fresh head that the adapters' heads replace, of the dev sample, of DARE.
@@ -126,11 +133,15 @@ def merge_experts(
             model.load_state_dict(state)
             return model
 
+        judged = _judging(gold, base.tokenizer(), max_tokens, seed)
         own = sources or {expert.name: () for expert in experts}
-        choosing = Choosing(load, experts, merge, sample, own, seed, on_progress)
+        choosing = Choosing(
+            load, experts, merge, sample, own, judged, origin is not None, seed, on_progress
+        )
         chosen = choosing.choose()
         report = {
             "max_logit_difference": gap,
+            "gold_rows": 0 if judged is None else len(judged.sources),
             **_layers(experts, origin),
             **_tasks(choosing, chosen, own, merge),
         }
@@ -290,6 +301,18 @@ def _layers(experts: Sequence[Adapter], origin: Adapter | None) -> dict[str, Any
         pairs.add(updates)
     mean = sum(float(row["sign_conflicts"]) for row in rows) / max(len(rows), 1)
     return {"sign_conflict_rate": round(mean, 4), "layers": rows, "pairs": pairs.rows()}
+
+
+def _judging(gold: pa.Table | None, tokenizer: Any, max_tokens: int, seed: int) -> DevSample | None:
+    """Return the gold rows of sources that have enough of them."""
+    if gold is None or not gold.num_rows:
+        return None
+    counts = Counter(gold["source"].to_pylist())
+    enough = sorted(source for source, rows in counts.items() if rows >= LEAST_ROWS)
+    rows = gold.filter(pc.is_in(gold["source"], value_set=pa.array(enough, pa.string())))
+    if not rows.num_rows:
+        return None
+    return DevSample(rows, tokenizer, rows.num_rows, max_tokens, seed)
 
 
 def _tasks(

@@ -1,4 +1,4 @@
-"""Choose merge weights on weak dev labels: no gold label is read."""
+"""Search merge weights on weak dev labels: no gold label is read."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _LARGEST = 1.5
 _COST_OF_WEIGHT = 0.05
 
 Weights = tuple[float, ...]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class DevSample:
     """Dev rows, balanced by source, tokenised once.
 
     Args:
-        dev: Cleaned dev rows: row_id, text, source, probabilities.
+        dev: Dev rows with weak or gold labels: row_id, text, source, probabilities.
         tokenizer: Of the base model.
         per_source: Rows of each source at most.
         max_tokens: Longer texts are cut.
@@ -194,22 +195,24 @@ class DevSample:
 
     def scores(self, model: Any) -> dict[str, Score]:
         """Return source -> how the model does on its rows."""
-        import torch
-
-        with torch.inference_mode():
-            logits = [model(**batch).logits.float() for batch in self.batches]
-            told = torch.cat(logits)
-            losses: npt.NDArray[np.float64] = (
-                soft_cross_entropy(told, self.targets, self.cells).double().numpy()
-            )
-        answers = told.argmax(dim=1, keepdim=True)
-        right = self.targets.gather(1, answers).squeeze(1).double().numpy()
+        losses, right = self.each(model)
         found = {}
         for name in sorted(set(self.sources.tolist())):
             own = self.sources == name
             rows = int(own.sum())
             found[name] = Score(float(losses[own].mean()), float(right[own].mean()), rows)
         return found
+
+    def each(self, model: Any) -> tuple[Floats, Floats]:
+        """Return each row's expected log loss in nats and how likely its answer is right."""
+        import torch
+
+        with torch.inference_mode():
+            told = torch.cat([model(**batch).logits.float() for batch in self.batches])
+            losses: Floats = soft_cross_entropy(told, self.targets, self.cells).double().numpy()
+        answers = told.argmax(dim=1, keepdim=True)
+        right: Floats = self.targets.gather(1, answers).squeeze(1).double().numpy()
+        return losses, right
 
 
 def mean_loss(scores: dict[str, Score]) -> float:

@@ -95,7 +95,7 @@ class Checkpoint:
         handle = self._handle(place.file)
         if first == 0 or begin // _AHEAD != (begin + found.nbytes) // _AHEAD:
             _read_ahead(handle, begin + found.nbytes)
-        view = memoryview(found.view(torch.uint8).numpy())
+        view = memoryview(found.view(torch.uint8).numpy().data)
         handle.seek(begin)
         while done < len(view):
             count = handle.readinto(view[done:])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
@@ -182,16 +182,29 @@ MergeMethodName = Literal[
 ]
 
 
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
 class Merge(Part):
-    """How experts become one model. `weights` absent: chosen on weak dev labels."""
+    """How experts become one model.
+
+    `weights` absent: equal ones, unless gold dev rows show that others are better (`evidence:
+    gold`), or those that fit weak dev labels best (`evidence: weak`).
+    """
 
     method: Literal[
         "linear", "ties", "dare", "dare_ties", "slerp", "svd", "fisher", "regmean", "auto"
-    ] = Field(default="linear", description="auto: the best of `methods` on weak dev labels")
+    ] = Field(default="linear", description="auto: one of `methods`, as `evidence` says")
     methods: tuple[MergeMethodName, ...] = Field(
         default=("linear", "ties", "dare", "fisher", "regmean"), min_length=1
     )
     weights: dict[Name, float] | None = None
+    evidence: Literal["gold", "weak"] = Field(
+        default="gold", description="what decides among merges; without gold rows weights are equal"
+    )
+    scales: tuple[Share, ...] = Field(
+        default=(0.75, 0.5, 0.25), description="equal weights times these are tried on gold rows"
+    )
     density: float = Field(default=0.5, gt=0, le=1, description="TIES, DARE: share of entries kept")
     rank: int | None = Field(default=None, ge=1, description="SVD: rank of the merged update")
     search: Literal["simplex", "free", "soup"] = Field(

@@ -19,6 +19,7 @@ from fm_platform.stages.common import (
     stage_result,
     summary,
 )
+from fm_platform.stages.evidence import Evidence
 from fm_platform.stages.models import required, targets_of, training_days, work_folder
 from fm_platform.training.base_model import BaseModel, resolve_base_model
 from fm_platform.workspace import Workspace
@@ -44,7 +45,8 @@ def build_merged_model(
     start = required(ws, spec, "start", "shared_start", "the shared start of the experts")
     days = training_days(ws, spec)
     base = resolve_base_model(spec.base_model, project.directory)
-    recipe = merged_recipe(spec, adapters, start, days, base.content_hash)
+    evidence = Evidence(ws, spec, str(days[-1].partition))
+    recipe = merged_recipe(spec, adapters, start, days, base.content_hash, evidence.hash)
 
     def compute(lease: Lease) -> Produced:
         from fm_platform.merging.merge import merge_experts
@@ -58,6 +60,7 @@ def build_merged_model(
                 folder / "model",
                 start=ws.model_path(start),
                 dev=targets_of(ws, spec, days, "dev"),
+                gold=evidence.rows(),
                 sources={expert.name: expert.sources for expert in spec.experts},
                 max_tokens=spec.training.max_tokens,
                 threads=spec.training.threads,
@@ -101,6 +104,7 @@ def merge_metrics(merged: MergeResult, experts: int, size: int) -> dict[str, Any
                 "sign_conflict_rate": float(merged.report["sign_conflict_rate"]),
                 "max_logit_difference": gap,
                 "method": merged.method,
+                **{name: merged.report[name] for name in ("gold_rows",) if name in merged.report},
             },
             {
                 "weights": [

@@ -102,6 +102,7 @@ EVERYTHING = {
         ({"training": {"checkpoint_every_steps": 5}}, set()),
         ({"merge": {"method": "ties"}}, {"merged_model"}),
         ({"merge": {"density": 0.1}}, set()),  # linear merging has no density
+        ({"merge": {"evidence": "weak"}}, {"merged_model"}),
         ({"gate": {"tolerance": 0.1}}, {"evaluation"}),
         ({"evaluation": {"seed": 4}}, {"evaluation"}),
         ({"taxonomy": {"classes": ["bad", "good"]}}, EVERYTHING),
@@ -212,6 +213,18 @@ def test_dev_rows_count_where_weights_are_searched() -> None:
         return {item.role for item in recipe.inputs}
 
     assert roles(make_spec()) - roles(fixed) == {"dev"}
+
+
+def test_gold_rows_count_where_they_decide_among_merges() -> None:
+    spec = make_spec()
+    adapters = [head("adapter", expert.name, name=expert.name) for expert in spec.experts]
+    one, two = (
+        recipes.merged_recipe(spec, adapters, START, DAYS, "base", gold).hash for gold in "ab"
+    )
+
+    assert recipes.decides_by_gold(spec) == (len(spec.experts) > 1)
+    assert not recipes.decides_by_gold(make_spec(merge={"evidence": "weak"}))
+    assert one != two
 
 
 def test_evaluation_reads_test_rows_and_gold_only() -> None:

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -19,8 +21,9 @@ from fm_platform.merging.merge import MergeResult, merge_experts
 from fm_platform.spec.models import BaseModelSpec, Merge
 from fm_platform.training.adapter import save_adapter
 from fm_platform.training.base_model import resolve_base_model
+from fm_platform.training.predict import load_adapter, predict_probabilities
 from tests.merging.conftest import DEV, Family
-from tests.support.tiny_model import CLASSES, build_tiny_base
+from tests.support.tiny_model import CLASSES, build_tiny_base, tiny_rows
 
 TEXTS = DEV["text"].to_pylist()
 
@@ -267,15 +270,59 @@ def test_no_adapter(family: Family, tmp_path: Path) -> None:
 
 
 def test_auto_takes_the_method_with_the_least_loss(family: Family, tmp_path: Path) -> None:
-    auto = Merge(method="auto", methods=("linear", "ties", "regmean", "slerp"), density=0.2)
+    tried_ones = ("linear", "ties", "regmean", "slerp")
+    auto = Merge(method="auto", methods=tried_ones, density=0.2, evidence="weak")
     result = merged(family, tmp_path / "m", auto, dev=DEV, sources=SOURCES)
 
     tried = {row["method"]: row["log_loss"] for row in result.report["methods"]}
     assert set(tried) == {"linear", "ties", "regmean", "slerp"}
     assert tried[result.method] == min(tried.values())
-    again = merged(family, tmp_path / "n", Merge(method=result.method, density=0.2), dev=DEV,
-                   sources=SOURCES)  # fmt: skip
-    assert again.weights == result.weights
+    one = Merge(method=result.method, density=0.2, evidence="weak")
+    assert merged(family, tmp_path / "n", one, dev=DEV, sources=SOURCES).weights == result.weights
+
+
+def labeled_by(family: Family, adapter: Path, rows: int = 120, *, wrong: bool = False) -> pa.Table:
+    """Dev rows with the answers of one adapter, or the wrong ones, as what people say."""
+    table = tiny_rows(rows, 7, split="dev").select(["row_id", "source", "text"])
+    model = load_adapter(family.base, adapter)
+    told = predict_probabilities(model, table["text"].to_pylist()).argmax(axis=1)
+    sure = pa.array(
+        np.eye(3, dtype=np.float32)[(told + wrong) % 3].tolist(), pa.list_(pa.float32())
+    )
+    return table.append_column("probabilities", pa.array(sure, pa.list_(pa.float32())))
+
+
+def test_gold_rows_decide_and_not_the_search(family: Family, tmp_path: Path) -> None:
+    weak = labeled_by(family, family.experts["mail"])  # weak labels are for one expert
+    people = labeled_by(family, family.experts["mail"], wrong=True)  # people against it
+    found = merged(family, tmp_path / "m", dev=weak, gold=people, sources=SOURCES)
+    misled = merged(family, tmp_path / "w", Merge(evidence="weak"), dev=weak, gold=people)
+
+    assert misled.weights["mail"] > 0.5
+    assert found.weights["mail"] <= 0.5
+    equal, *others = found.report["methods"]
+    assert (equal["weight chat"], equal["weight mail"]) == (0.5, 0.5)
+    assert equal["gold gain"] == equal["gold gain at least"] == 0
+    chosen = [r for r in others if r["weight mail"] == found.weights["mail"]] or [equal]
+    assert chosen[0]["gold gain at least"] == max(0, *(row["gold gain at least"] for row in others))
+    assert found.report["gold_rows"] == 120
+
+
+def test_a_proposal_that_people_agree_with_is_taken(family: Family, tmp_path: Path) -> None:
+    rows = labeled_by(family, family.experts["mail"], 240)
+    found = merged(family, tmp_path / "m", dev=rows, gold=rows, sources=SOURCES)
+
+    assert found.weights["mail"] > 0.5
+
+
+def test_too_few_gold_rows_leave_equal_weights(family: Family, tmp_path: Path) -> None:
+    weak = labeled_by(family, family.experts["mail"])
+    few = weak.slice(0, 30)  # 15 of each source
+    found = merged(family, tmp_path / "m", dev=weak, gold=few, sources=SOURCES)
+
+    assert found.weights == {"chat": 0.5, "mail": 0.5}
+    assert found.report["gold_rows"] == 0
+    assert len(found.report["methods"]) == 1
 
 
 def test_auto_leaves_out_what_cannot_merge_so_many(family: Family, tmp_path: Path) -> None:

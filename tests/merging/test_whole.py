@@ -58,7 +58,7 @@ def test_all_weight_on_one_gives_that_one(whole: Family, tmp_path: Path) -> None
 
 def test_every_method_can_be_tried(whole: Family, tmp_path: Path) -> None:
     methods = ("linear", "ties", "fisher", "regmean")
-    declared = Merge(method="auto", methods=methods, search_evaluations=3)
+    declared = Merge(method="auto", methods=methods, search_evaluations=3, evidence="weak")
     found = merge_experts(
         whole.base, whole.experts, declared, CLASSES, tmp_path / "m", start=whole.start, dev=DEV,
         sources=OWN,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fm_platform.stages import tables
+from fm_platform.stages.evidence import Evidence
 from fm_platform.stages.predict import classifier
 from fm_platform.training.predict import predict_probabilities
 from tests.stages.small import Built, build_models
@@ -49,6 +50,19 @@ def test_a_second_run_computes_nothing_and_decides_nothing(built: Built) -> None
         k: r.version.content_hash for k, r in first.items()
     }
     assert len(ws.ledger.decisions("small")) == 1
+
+
+def test_gold_dev_rows_decide_how_experts_are_merged(built: Built) -> None:
+    ws, loaded, results = built
+    merged = results["merged"].version
+    last = str(ws.ledger.all_latest("small", "cleaned")[-1].partition)
+    evidence = Evidence(ws, loaded.spec, last)
+    rows = evidence.rows()
+
+    assert [i.content_hash for i in merged.inputs if i.role == "gold"] == [evidence.hash]
+    assert rows is not None
+    assert 0 < rows.num_rows <= 2 * loaded.spec.gold.dev_rows_per_source
+    assert all(sorted(row) == [0, 0, 1] for row in rows["probabilities"].to_pylist())
 
 
 @pytest.mark.parametrize("name", ["start", "mail", "merged"])
