@@ -6,6 +6,7 @@ Mintz et al., "Distant supervision for relation extraction without labeled data"
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def lookup(declared: Any, directory: Path) -> LabelingFunction:
     table = _read(path, declared)
     known = _known(table, declared)
     keys = known["key"].unique().sort()
-    phrases = Phrases(keys.to_list()) if declared.match == "words" else None
+    phrases = cache(lambda: Phrases(keys.to_list()))  # once it votes
 
     cached: dict[str, tuple[pl.DataFrame, Said]] = {}
 
@@ -59,8 +60,8 @@ def lookup(declared: Any, directory: Path) -> LabelingFunction:
         frame = frame_of(batch, declared, context)
         things, said = things_of(classes)
         try:
-            if phrases is not None:
-                rows, places = phrases.find(context.tokens(frame[declared.column]))
+            if declared.match == "words":
+                rows, places = phrases().find(context.tokens(frame[declared.column]))
                 pairs = np.unique(rows * len(keys) + places)  # each thing counts once a row
                 rows, labels = _labels(*np.divmod(pairs, max(len(keys), 1)), said)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,23 +58,33 @@ def _bounded(word: str) -> str:
 @KINDS.register("regex")
 def regex(declared: Any, directory: Path) -> LabelingFunction:
     """Compile a regular expression."""
-    import polars as pl
-
     pattern = declared.pattern if declared.case_sensitive else f"(?i){declared.pattern}"
-    try:
-        pl.Series([""]).str.contains(pattern)
-    except pl.exceptions.ComputeError as error:
+    if (wrong := _wrong_with(pattern)) is not None:
         raise LabelingError(
             f"labeling function {declared.name!r}: the pattern cannot be compiled",
             found=declared.pattern,
             expected="syntax of Rust's regex: no look-around, no back-references",
-            where=str(error).splitlines()[0][:200],
-        ) from None
+            where=wrong,
+        )
 
     def condition() -> pl.Expr:
+        import polars as pl
+
         return pl.col(declared.column).str.contains(pattern)
 
     return of_condition(declared, condition)
+
+
+@lru_cache(maxsize=4096)  # a project is loaded for every day that it builds
+def _wrong_with(pattern: str) -> str | None:
+    """Return why a pattern cannot be compiled."""
+    import polars as pl
+
+    try:
+        pl.Series([""]).str.contains(pattern)
+    except pl.exceptions.ComputeError as error:
+        return str(error).splitlines()[0][:200]
+    return None
 
 
 @KINDS.register("lexicon")
@@ -99,14 +110,14 @@ def lexicon(declared: Any, directory: Path) -> LabelingFunction:
     # a word that is no word in a text, such as an emoticon, is nowhere
     listed = [word for word in sorted(known) if _ONE_WORD.fullmatch(word)]
     weighted = np.array([known[word] for word in listed], np.float64)
-    phrases = Phrases(listed)
+    phrases = cache(lambda: Phrases(listed))  # once it votes: most days it is only looked at
 
     def run(batch: pa.RecordBatch, classes: Sequence[str], context: LabelingContext) -> Outcome:
         frame = frame_of(batch, declared, context)
         if frame.schema[declared.column] != pl.String:
             raise unfit(declared, frame, "no text")
         # in the order of the text: a sum of floats depends on it
-        rows, found = phrases.find(context.tokens(frame[declared.column]))
+        rows, found = phrases().find(context.tokens(frame[declared.column]))
         total = np.bincount(rows, weights=weighted[found], minlength=batch.num_rows)
         hit = np.bincount(rows, minlength=batch.num_rows) > 0
         votes = np.full(batch.num_rows, ABSTAIN, np.int8)

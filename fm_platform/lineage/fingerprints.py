@@ -153,6 +153,7 @@ class _Module:
     origins: dict[str, tuple[str, str]]
 
 
+@cache
 def _counts(name: str) -> bool:
     infrastructure = any(name == item or name.startswith(item + ".") for item in _INFRASTRUCTURE)
     return name.startswith(_ROOT + ".") and not infrastructure
