@@ -76,6 +76,22 @@ def test_copies_count_once() -> None:
     assert accuracy(told, truth) > accuracy(majority_vote(copied, 2), truth) + 0.05
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_copies_that_fall_silent_together_do_not_make_silence_the_class(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    accuracies = [0.9, 0.6, 0.6, 0.6, 0.62, 0.66, 0.7, 0.75, 0.78, 0.6]
+    votes, truth = independent(4_000, accuracies, prior=0.3, seed=seed, coverage=0.5)
+    for copy in (1, 2, 3):
+        same = generator.random(len(votes)) < 0.9
+        votes[same, copy] = votes[same, 0]
+
+    fit = fit_label_model(votes, ["a"] * 4_000, NONE, NONE, 2, LabelModelSpec())
+
+    told = fit.predict(votes, ["a"] * 4_000)
+    assert "silence" not in fit.method
+    assert accuracy(told, truth) > accuracy(majority_vote(votes, 2), truth) - 0.02
+
+
 @pytest.mark.parametrize("candidates", [("em_grouped",), ("triplet", "em_grouped"),
                                         ("majority_vote", "em_grouped")])  # fmt: skip
 def test_where_nothing_is_copied_grouped_em_is_em(candidates: tuple[str, ...]) -> None:
