@@ -111,7 +111,7 @@ class Bench:
             return made, table
         spots = {row: i for i, row in enumerate(table["row_id"].to_pylist())}
         vectors = rows.vectors[[spots[row] for row in made.sample["row_id"].to_pylist()]]
-        told = self.probe.predict_proba(vectors)
+        told = world.told_by(self.probe, vectors)
         made = with_embeddings(made, vectors.astype(np.float32))
         assert made.sample is not None
         joined = join(made, answers(made.sample, told, world.CLASSES))
@@ -123,7 +123,7 @@ class Bench:
 
     def _answers(self, rows: world.Rows, asked: pa.Table, spots: dict[str, int]) -> pa.Array:
         vectors = rows.vectors[[spots[row] for row in asked["row_id"].to_pylist()]]
-        told = self.probe.predict_proba(vectors) if len(vectors) else np.zeros((0, 3))
+        told = world.told_by(self.probe, vectors)
         return pa.array(list(told.astype(np.float32)), pa.list_(pa.float32()))
 
     def ours(self, rows: world.Rows) -> tuple[list[Alert], pa.Table]:

@@ -247,6 +247,14 @@ def fit_probe(days: list[Rows], labels: list[Array], most: int = 4_000) -> Any:
     return LogisticRegression(C=3.0, max_iter=200).fit(vectors, targets)
 
 
+def told_by(probe: Any, vectors: Array) -> Array:
+    """Return the live model's probabilities, float[n, 3]: 0 for a class that no label had."""
+    told = np.zeros((len(vectors), len(CLASSES)))
+    if len(vectors):
+        told[:, probe.classes_] = probe.predict_proba(vectors)
+    return told
+
+
 def ids_of(rows: Rows, seed: int) -> list[str]:
     """Return the ids of the rows of a day."""
     return [sha256_hex(f"{seed}/{rows.dated}/{i}".encode())[:32] for i in range(len(rows.text))]
