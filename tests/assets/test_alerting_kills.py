@@ -31,6 +31,7 @@ POLICY = """\
 """
 START = datetime(2026, 2, 1, tzinfo=timezone.utc)
 QUIET_TICKS = 10
+TWICE = "UNIQUE constraint failed: bulk_actions.key"
 
 
 def environment(home: Path, root: Path) -> None:
@@ -60,7 +61,10 @@ def tick(
         while rounds is None or rounds > 0:
             with freeze_time(clock):
                 for error in execute_sensor_iteration(context, log, None, None):
-                    assert error is None, error.to_string()
+                    # Killed between the two, a tick has made its backfill and not said so: Dagster
+                    # asks for the same one again, is refused, and evaluates anew a little later.
+                    refused = error is not None and TWICE in error.message
+                    assert error is None or refused, error.to_string()
                     said.append("a step")
             clock += timedelta(minutes=1)
             rounds = None if rounds is None else rounds - 1
