@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,10 +29,13 @@ def a_row(ws: Workspace, split: str, day: str = DAYS[0]) -> str:
     return next(str(row["row_id"]) for row in rows if row["split"] == split)
 
 
-def test_the_evaluation_in_use_tells_the_prediction_not_the_newest(built: Built) -> None:
+def test_the_evaluation_in_use_tells_the_prediction_not_the_newest(
+    built: Built, tmp_path: Path
+) -> None:
     from fm_platform.stages.evaluation import build_evaluation
 
-    ws, loaded, _results = built
+    shutil.copytree(built[0].home.root, tmp_path / "home")
+    ws, loaded = Workspace.open(Home(tmp_path / "home")), built[1]
     settings = loaded.spec.evaluation.model_copy(update={"leaks": Leaks(size=2)})
     other = replace(loaded, spec=loaded.spec.model_copy(update={"evaluation": settings}))
     newest = build_evaluation(ws, other, RunContext(), SilentReporter()).version
