@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -21,7 +22,6 @@ from fm_platform.lineage.records import PINNED_ROLES
 __all__ = ["Reading", "card", "cards_of", "fill_cards", "readings"]
 
 _AT_ONCE = 500  # ids in one query: below the limit of old SQLite builds
-_FRESH = ("fresh", "", (), ())
 
 
 class Reading(NamedTuple):
@@ -58,7 +58,8 @@ def card(version: Mapping[str, Any], inputs: Iterable[tuple[int | None, str, str
     made: datetime = told["created_at"]
     told["created_at"] = made.isoformat()
     plain = all(isinstance(item, int) for item in items)
-    return json.dumps([*(told[f] for f in RECORDED), list(items), plain], separators=(",", ":"))
+    fields = [told[name] for name in RECORDED]
+    return json.dumps([fields, list(items), plain], separators=(",", ":"))
 
 
 def cards_of(connection: Connection, ids: Sequence[int]) -> dict[int, str]:
@@ -96,10 +97,7 @@ def fill_cards(connection: Connection) -> None:
 
 def readings(cards: str) -> list[Reading]:
     """Return the versions of some cards, with commas between them."""
-    found = []
-    new = tuple.__new__  # without the checks of `_make`: a third of the time of thousands
-    for told in json.loads(f"[{cards}]"):
-        plain, items = told.pop(), told.pop()
-        told[9] = datetime.fromisoformat(told[9])
-        found.append(new(Reading, (new(Node, (*told, *_FRESH)), items, plain)))
-    return found
+    return _CARDS.decode(f"[{cards}]")
+
+
+_CARDS = msgspec.json.Decoder(list[Reading])  # a quarter of the time of `json` and a loop
