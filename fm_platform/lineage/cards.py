@@ -15,6 +15,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from fm_platform.errors import LedgerError
 from fm_platform.lineage import schema
 from fm_platform.lineage.nodes import RECORDED, Node
 from fm_platform.lineage.records import PINNED_ROLES
@@ -96,8 +97,18 @@ def fill_cards(connection: Connection) -> None:
 
 
 def readings(cards: str) -> list[Reading]:
-    """Return the versions of some cards, with commas between them."""
-    return _CARDS.decode(f"[{cards}]")
+    """Return the versions of some cards, with commas between them.
+
+    Raises:
+        LedgerError: If one is not as `card` writes it.
+    """
+    try:
+        return _CARDS.decode(f"[{cards}]")
+    except msgspec.MsgspecError as error:
+        raise LedgerError(
+            "a card of the ledger cannot be read", found=str(error),
+            next_step="fm ledger rebuild makes the ledger again from history",
+        ) from error  # fmt: skip
 
 
 _CARDS = msgspec.json.Decoder(list[Reading])  # a quarter of the time of `json` and a loop

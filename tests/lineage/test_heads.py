@@ -31,11 +31,16 @@ def test_asked_again_gives_what_a_ledger_says_that_was_opened_just_now(built: Si
     assert then == first
 
 
-def test_a_use_without_a_card_is_told_not_left_out(built: Simulation) -> None:
+@pytest.mark.parametrize(
+    ("card", "told"), [(None, "have no card"), ("[7]", "cannot be read"), ("[", "cannot be read")]
+)
+def test_a_use_without_a_good_card_is_told_not_left_out(
+    built: Simulation, card: str | None, told: str
+) -> None:
     with built.ledger.engine.begin() as connection:
-        connection.execute(schema.uses.update().where(schema.uses.c.id == 1).values(card=None))
+        connection.execute(schema.uses.update().where(schema.uses.c.id == 1).values(card=card))
 
-    with pytest.raises(LedgerError, match="have no card"):
+    with pytest.raises(LedgerError, match=told):
         heads_at(built.ledger, "shop", None)
 
 
