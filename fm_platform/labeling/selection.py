@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -130,17 +130,17 @@ class Selection:
         """
         silent = [method for method in fits if kind_of(method) == SILENCE]
         if silent and len(silent) < len(fits):
-            rows = [max(part.rows, 1.0) for part in self.judged]
             off = {
-                method: float(np.average(
-                    [misfit(part.sample, part.models[method]) for part in self.judged],
-                    weights=rows,
-                ))
+                method: self._by_rows([misfit(p.sample, p.models[method]) for p in self.judged])
                 for method in fits
-            }  # fmt: skip
+            }
             most = min(off[m] for m in fits if m not in silent) + _MISFIT_OF_SILENCE
             fits = {m: fit for m, fit in fits.items() if m not in silent or off[m] <= most}
         return max(fits, key=lambda method: fits[method])
+
+    def _by_rows(self, values: Sequence[float]) -> float:
+        """Return the mean of a value of each judged part, weighted by its rows."""
+        return float(np.average(values, weights=[max(part.rows, 1.0) for part in self.judged]))
 
     def _says(self, models: Mapping[str, LabelModel]) -> Floats:
         return predict_groups(
@@ -299,11 +299,10 @@ class Selection:
                 name: replace(model, temperature=calibration["temperature"])
                 for name, model in models.items()
             }
-        misfit = float(np.average([p.misfit for p in self.judged],
-                                  weights=[max(p.rows, 1.0) for p in self.judged]))  # fmt: skip
+        off = self._by_rows([part.misfit for part in self.judged])
         return LabelModelFit(
             method, self.n_classes, models, self._evidence(method, reason, used, default),
-            calibration, reason, self.copies, round(misfit, 6),
+            calibration, reason, self.copies, round(off, 6),
             {n: p.models[plain_name(reference)] for n, p in self.parts.items()}
             if self.spec.carry else {},
             self.fits if self.spec.carry else {},

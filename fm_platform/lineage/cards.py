@@ -22,8 +22,6 @@ from fm_platform.lineage.records import PINNED_ROLES
 
 __all__ = ["Reading", "card", "cards_of", "fill_cards", "readings"]
 
-_AT_ONCE = 500  # ids in one query: below the limit of old SQLite builds
-
 
 class Reading(NamedTuple):
     """A version in use.
@@ -67,8 +65,8 @@ def cards_of(connection: Connection, ids: Sequence[int]) -> dict[int, str]:
     """Return version id -> card."""
     v, i = schema.versions.c, schema.inputs.c
     found = {}
-    for start in range(0, len(ids), _AT_ONCE):
-        some = ids[start : start + _AT_ONCE]
+    for start in range(0, len(ids), schema.AT_ONCE):
+        some = ids[start : start + schema.AT_ONCE]
         read: dict[int, list[tuple[int | None, str, str | None]]] = {}
         query = (
             sa.select(i.version_id, i.from_version_id, i.role, i.part)
@@ -86,8 +84,8 @@ def fill_cards(connection: Connection) -> None:
     """Write the cards that are missing: of an older platform, or of a ledger made from history."""
     u = schema.uses.c
     missing = list(connection.scalars(sa.select(u.version_id).where(u.card.is_(None)).distinct()))
-    for start in range(0, len(missing), _AT_ONCE):
-        made = cards_of(connection, missing[start : start + _AT_ONCE])
+    for start in range(0, len(missing), schema.AT_ONCE):
+        made = cards_of(connection, missing[start : start + schema.AT_ONCE])
         connection.execute(
             schema.uses.update()
             .where(u.version_id == sa.bindparam("of"), u.card.is_(None))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 
-from fm_platform.lineage import recipes
+from fm_platform.lineage import training_recipes
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.records import ArtifactVersion, Input, Readable, Recipe
 from fm_platform.spec.models import Expert, ProjectSpec
@@ -71,7 +71,7 @@ def continued_recipe(
         replay: The reservoir of the last day.
         past: The adapter in use and its ancestors, newest first.
     """
-    full = recipes.adapter_recipe(spec, expert, cleaned, start)
+    full = training_recipes.adapter_recipe(spec, expert, cleaned, start)
     if past and (known := parent_of(past[0])) is not None:
         same = _going_on(full, known, replay)
         if same.hash == past[0].recipe_hash:

@@ -245,8 +245,8 @@ class Ledger(Universes, AlertEvents, Documents, Leases, Retention, Reviews, Jour
         found: list[ArtifactVersion] = []
         v = schema.versions.c
         listed = sorted(set(ids))
-        for start in range(0, len(listed), rows.AT_ONCE):
-            some = listed[start : start + rows.AT_ONCE]
+        for start in range(0, len(listed), schema.AT_ONCE):
+            some = listed[start : start + schema.AT_ONCE]
             query = sa.select(schema.versions).where(v.id.in_(some)).order_by(v.id)
             found += self._many(query, with_inputs=with_inputs)
         return found
@@ -256,8 +256,8 @@ class Ledger(Universes, AlertEvents, Documents, Leases, Retention, Reviews, Jour
         v = schema.versions.c
         found: dict[int, dict[str, Any]] = {}
         with self._read() as connection:
-            for start in range(0, len(ids), rows.AT_ONCE):
-                some = ids[start : start + rows.AT_ONCE]
+            for start in range(0, len(ids), schema.AT_ONCE):
+                some = ids[start : start + schema.AT_ONCE]
                 query = sa.select(v.id, v.config).where(v.id.in_(some))
                 found.update({row.id: row.config for row in connection.execute(query)})
         return found

@@ -25,7 +25,7 @@ from fm_platform.lineage.machinery import works_as as works_as
 from fm_platform.lineage.records import Input, Readable, Recipe
 from fm_platform.lineage.reviews import Standing
 from fm_platform.spec.cleaning import NearDuplicatesRule
-from fm_platform.spec.models import AnnotatorFunction, Expert, ProjectSpec
+from fm_platform.spec.models import AnnotatorFunction, ProjectSpec
 
 CARRY_DAYS = 28
 """How far back the label model of the day before is looked for."""
@@ -286,66 +286,6 @@ def cleaned_recipe(
     return recipe_of(spec, "cleaned", "cleaned", day, tuple(inputs), config, environment)
 
 
-def start_recipe(spec: ProjectSpec, cleaned: Sequence[Readable], base: str) -> Recipe:
-    """Return the recipe of the shared start of all experts."""
-    inputs = (
-        *(day.as_input("cleaned") for day in cleaned if day.rows),
-        Input("base_model", "base_model", None, base),
-    )
-    return _model_recipe(spec, "start", "shared_start", inputs)
-
-
-def adapter_recipe(
-    spec: ProjectSpec,
-    expert: Expert,
-    cleaned: Sequence[Readable],
-    start: Readable,
-) -> Recipe:
-    """Return the recipe of one expert: only the parts of the days that hold its sources' rows."""
-    parts = tuple(
-        day.as_input("cleaned", part=source)
-        for day in cleaned
-        for source in sorted(expert.sources)
-        if source in day.parts
-    )
-    return _model_recipe(spec, "adapter", expert.name, (*parts, start.as_input("start")))
-
-
-def decides_by_gold(spec: ProjectSpec) -> bool:
-    """Whether gold dev rows decide how experts are merged."""
-    merge = spec.merge
-    return merge.weights is None and merge.evidence == "gold" and len(spec.experts) > 1
-
-
-def merged_recipe(
-    spec: ProjectSpec,
-    adapters: Sequence[Readable],
-    start: Readable,
-    cleaned: Sequence[Readable],
-    base: str,
-    gold: str | None = None,
-) -> Recipe:
-    """Return the recipe of the merged model; the dev rows count where weights are searched.
-
-    Its model card names the description, the days and the settings: they count, too. `gold` is
-    the hash of the gold rows that decide among merges, see `decides_by_gold`.
-    """
-    config = configs.merged_model(spec)
-    dev = cleaned if spec.merge.weights is None and len(adapters) > 1 else ()
-    last = cleaned[-1].partition if cleaned else None
-    inputs = (
-        *(adapter.as_input("adapter") for adapter in adapters),
-        start.as_input("start"),
-        *(day.as_input("dev", part="dev") for day in dev if "dev" in day.parts),
-        *(day.as_input("data") for day in cleaned if day.rows),
-        Input("base_model", "base_model", None, base),
-        *(() if gold is None else (Input("gold", "gold", last, gold),)),
-    )
-    environment = environment_of("merged_model")
-    seed = spec.training.seed
-    return recipe_of(spec, "merged_model", "merged_model", None, inputs, config, environment, seed)
-
-
 def evaluation_recipe(
     spec: ProjectSpec,
     merged: Readable,
@@ -379,11 +319,6 @@ def evaluation_recipe(
     environment = environment_of(works_as("evaluation", (item.role for item in inputs)))
     seed = spec.evaluation.seed
     return recipe_of(spec, "evaluation", "evaluation", None, inputs, config, environment, seed)
-
-
-def _model_recipe(spec: ProjectSpec, kind: str, name: str, inputs: tuple[Input, ...]) -> Recipe:
-    config, environment = configs.trained(spec), environment_of(kind)
-    return recipe_of(spec, kind, name, None, inputs, config, environment, spec.training.seed)
 
 
 def recipe_of(

@@ -18,7 +18,6 @@ from fm_platform.lineage import schema
 from fm_platform.lineage.database import Database, now
 
 Verdict = Literal["accept", "reject"]
-_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,8 @@ class Reviews(Database):
             for action in actions
         ]  # fmt: skip
         with self._write() as connection:
-            for start in range(0, len(rows), _AT_ONCE):
-                connection.execute(schema.reviews.insert(), rows[start : start + _AT_ONCE])
+            for start in range(0, len(rows), schema.AT_ONCE):
+                connection.execute(schema.reviews.insert(), rows[start : start + schema.AT_ONCE])
 
     def reviews(
         self, project: str, day: str | None = None, *, until: datetime | None = None

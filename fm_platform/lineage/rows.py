@@ -23,8 +23,6 @@ from fm_platform.lineage.records import (
     RunContext,
 )
 
-AT_ONCE = 500  # ids in one query: below the limit of old SQLite builds
-
 
 def slot_of(recipe: Recipe, scope: str | None = None) -> dict[str, str]:
     """Return the columns that name the slot of a recipe, in the project or in a branch of it."""
@@ -185,10 +183,10 @@ def input_rows(connection: Connection, ids: Sequence[int]) -> dict[int, list[Any
     found: dict[int, list[Any]] = {}
     i = schema.inputs.c
     origin = i.from_version_id.label("origin")
-    for start in range(0, len(ids), AT_ONCE):
+    for start in range(0, len(ids), schema.AT_ONCE):
         query = (
             sa.select(i.version_id, i.role, i.name, i.partition, i.content_hash, i.part, origin)
-            .where(i.version_id.in_(ids[start : start + AT_ONCE]))
+            .where(i.version_id.in_(ids[start : start + schema.AT_ONCE]))
             .order_by(i.version_id, i.position)
         )
         for row in connection.execute(query).all():

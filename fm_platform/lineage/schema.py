@@ -24,6 +24,9 @@ from sqlalchemy.engine import Dialect
 SCHEMA_VERSION = 5
 metadata = sa.MetaData()
 
+AT_ONCE = 500
+"""Ids or rows in one statement: below the limit of old SQLite builds."""
+
 DERIVED = {"derived": True}
 """Marks a column that follows from others: history does not tell it."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 
-from fm_platform.lineage import recipes
+from fm_platform.lineage import recipes, training_recipes
 from fm_platform.lineage.choosing import chosen_by
 from fm_platform.lineage.continuing import Past, anchor_day, continued_recipe
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
@@ -90,7 +90,7 @@ class ModelWants:
         own = self._start_days(days)
         if len(own) < len(days):  # what came after the last full retrain is not waited for
             target = tuple(day.slot for day in own)
-        recipe = recipes.start_recipe(self.spec, own, self.probe.base())
+        recipe = training_recipes.start_recipe(self.spec, own, self.probe.base())
         if self.choice is None:
             return Wanted(slot, lambda: target, recipe)
         chosen, head = self.choice.slot, self.heads.get(self.choice.slot)
@@ -116,7 +116,7 @@ class ModelWants:
             past = self.past(expert.name)
             recipe = continued_recipe(self.spec, expert, days, head, replay, past)
             return Wanted(slot, reads, recipe)
-        return Wanted(slot, reads, recipes.adapter_recipe(self.spec, expert, days, head))
+        return Wanted(slot, reads, training_recipes.adapter_recipe(self.spec, expert, days, head))
 
     def _adapters(self) -> tuple[list[Head], tuple[Slot, ...]]:
         slots: list[Slot] = [("adapter", expert.name, None) for expert in self.spec.experts]
@@ -134,9 +134,9 @@ class ModelWants:
 
         def with_gold(value: str | None) -> Recipe:
             base = self.probe.base()
-            return recipes.merged_recipe(self.spec, adapters, began, days, base, value)
+            return training_recipes.merged_recipe(self.spec, adapters, began, days, base, value)
 
-        if not days or not recipes.decides_by_gold(self.spec):
+        if not days or not training_recipes.decides_by_gold(self.spec):
             return Wanted(slot, lambda: target, with_gold(None))
         return Wanted(
             slot, lambda: target, None, (self._gold_key(str(days[-1].partition)), with_gold),

@@ -8,7 +8,7 @@ from fm_platform.errors import FMError, TrainingError
 from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
 from fm_platform.lineage.choosing import chosen_by
 from fm_platform.lineage.ledger import Lease
-from fm_platform.lineage.recipes import adapter_recipe, start_recipe
+from fm_platform.lineage.training_recipes import adapter_recipe, start_recipe
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
 from fm_platform.stages.choice import build_choice, settled, with_choice

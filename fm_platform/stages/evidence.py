@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fm_platform.lineage.recipes import decides_by_gold
+from fm_platform.lineage.training_recipes import decides_by_gold
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
 from fm_platform.stages.gold import gold_key, gold_of

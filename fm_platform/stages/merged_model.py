@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fm_platform.display import as_markdown
 from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
 from fm_platform.lineage.ledger import Lease
-from fm_platform.lineage.recipes import merged_recipe
+from fm_platform.lineage.training_recipes import merged_recipe
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
 from fm_platform.stages.common import (
@@ -89,7 +89,8 @@ def build_merged_model(
 
 def merge_metrics(merged: MergeResult, experts: int, size: int) -> dict[str, Any]:
     """Return the metrics of a merged model of `size` bytes, with what is shown of the merge."""
-    gap = float(merged.report["max_logit_difference"])
+    report = merged.report
+    gap = float(report["max_logit_difference"])
     weights = dict(sorted(merged.weights.items()))
     told = (
         "the dense model computes what base + weighted adapters compute: "
@@ -101,17 +102,17 @@ def merge_metrics(merged: MergeResult, experts: int, size: int) -> dict[str, Any
             {
                 "experts": experts,
                 "model_bytes": size,
-                "sign_conflict_rate": float(merged.report["sign_conflict_rate"]),
+                "sign_conflict_rate": float(report["sign_conflict_rate"]),
                 "max_logit_difference": gap,
                 "method": merged.method,
-                **{name: merged.report[name] for name in ("gold_rows",) if name in merged.report},
+                **({"gold_rows": report["gold_rows"]} if "gold_rows" in report else {}),
             },
             {
                 "weights": [
                     {"expert": name, "weight": round(weight, 6)} for name, weight in weights.items()
                 ],
-                **{name: merged.report[name] for name in shown if merged.report.get(name)},
-                "layers": merged.report["layers"][:24],
+                **{name: report[name] for name in shown if report.get(name)},
+                "layers": report["layers"][:24],
             },
             (CheckResult("merge_is_exact", True, told, {"max_logit_difference": gap}),),
         ),

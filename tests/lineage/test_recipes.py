@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fm_platform.lineage import recipes
+from fm_platform.lineage import recipes, training_recipes
 from fm_platform.lineage.database import now
 from fm_platform.lineage.records import Head, Recipe
 from fm_platform.spec.models import ProjectSpec
@@ -60,9 +60,9 @@ def all_recipes(spec: ProjectSpec) -> dict[str, Recipe]:
         "label_model": recipes.label_model_recipe(spec, "2026-01-01", VOTES, "gold"),
         "weak_labels": recipes.weak_labels_recipe(spec, "2026-01-01", RAW, VOTES, MODEL),
         "cleaned": recipes.cleaned_recipe(spec, "2026-01-01", LABELS, "seen"),
-        "start": recipes.start_recipe(spec, DAYS, "base"),
-        "adapter": recipes.adapter_recipe(spec, spec.experts[0], DAYS, START),
-        "merged_model": recipes.merged_recipe(spec, adapters, START, DAYS, "base"),
+        "start": training_recipes.start_recipe(spec, DAYS, "base"),
+        "adapter": training_recipes.adapter_recipe(spec, spec.experts[0], DAYS, START),
+        "merged_model": training_recipes.merged_recipe(spec, adapters, START, DAYS, "base"),
         "evaluation": recipes.evaluation_recipe(
             spec, merged, START, adapters, None, [LABELS], [RAW]
         ),
@@ -141,7 +141,7 @@ def test_options_with_dates_can_be_recorded() -> None:
 
 def adapter(days: list[Head], start: Head = START) -> Recipe:
     spec = make_spec()
-    return recipes.adapter_recipe(spec, spec.experts[1], days, start)  # nyt
+    return training_recipes.adapter_recipe(spec, spec.experts[1], days, start)  # nyt
 
 
 def test_adapter_ignores_other_sources() -> None:
@@ -174,8 +174,8 @@ def test_empty_days_are_no_input_of_the_start() -> None:
     empty = head("cleaned", "nothing", "2026-01-03", rows=0)
 
     assert (
-        recipes.start_recipe(spec, [*DAYS, empty], "base").hash
-        == recipes.start_recipe(spec, DAYS, "base").hash
+        training_recipes.start_recipe(spec, [*DAYS, empty], "base").hash
+        == training_recipes.start_recipe(spec, DAYS, "base").hash
     )
 
 
@@ -209,7 +209,7 @@ def test_dev_rows_count_where_weights_are_searched() -> None:
     fixed = make_spec(merge={"weights": {"tweets": 0.5, "nyt": 0.5}})
 
     def roles(spec: ProjectSpec) -> set[str]:
-        recipe = recipes.merged_recipe(spec, adapters, START, DAYS, "base")
+        recipe = training_recipes.merged_recipe(spec, adapters, START, DAYS, "base")
         return {item.role for item in recipe.inputs}
 
     assert roles(make_spec()) - roles(fixed) == {"dev"}
@@ -219,11 +219,12 @@ def test_gold_rows_count_where_they_decide_among_merges() -> None:
     spec = make_spec()
     adapters = [head("adapter", expert.name, name=expert.name) for expert in spec.experts]
     one, two = (
-        recipes.merged_recipe(spec, adapters, START, DAYS, "base", gold).hash for gold in "ab"
+        training_recipes.merged_recipe(spec, adapters, START, DAYS, "base", gold).hash
+        for gold in "ab"
     )
 
-    assert recipes.decides_by_gold(spec) == (len(spec.experts) > 1)
-    assert not recipes.decides_by_gold(make_spec(merge={"evidence": "weak"}))
+    assert training_recipes.decides_by_gold(spec) == (len(spec.experts) > 1)
+    assert not training_recipes.decides_by_gold(make_spec(merge={"evidence": "weak"}))
     assert one != two
 
 
