@@ -1,14 +1,16 @@
 """Planted shifts: who sees them, how soon, what is named as the cause, and what it costs.
 
     python -m benchmarks.monitoring [--quick] [--json] [--seeds N] [--sizes small,medium,large]
-        [--peer-seeds N] [--out FILE] [--scale ROWS]
+        [--rows 2000,...] [--peer-seeds N] [--out FILE] [--scale ROWS]
 
+Each shift is planted in three sizes: of all the rows that it can concern it takes a quarter, a half
+or all. `--rows` is how many rows a day has; what an estimate can know depends on it.
 Ours, Evidently's DataDriftPreset and a comparison in the manner of TFDV (L-infinity of categories,
 Jensen-Shannon of numbers, share of missing values) look at the same days of shipped text with made
 columns (`benchmarks.monitoring_world`); it needs a finished `make demo`. Evidently is asked twice:
 by its own rule (half of the columns drifted) and as soon as any column drifted. The thresholds of
 ours are those of the product; they were chosen on seeds below 100, the benchmark begins there.
-The others are asked on the first `--peer-seeds` seeds of each size: they cost most of the time.
+The others are asked on the first `--peer-seeds` seeds: they cost most of the time.
 With `--out` each seed is written when it is done, and a second run goes on after the last one.
 `--scale` measures a day of so many rows and 20 columns instead.
 """
@@ -38,13 +40,12 @@ from fm_platform.monitoring import (
     Profile,
     Watch,
     alerts_of,
-    answers,
     detect,
-    join,
     measure_day,
     measured,
     past_of,
     reference_of,
+    with_answers,
     with_embeddings,
 )
 
@@ -56,11 +57,11 @@ LABEL_CAUSES = ("value", "range", "nulls", "function")
 
 
 class Bench:
-    """One seed and size: reference, live model, and what each system says of a day."""
+    """One seed: reference, live model, and what each system says of a day."""
 
-    def __init__(self, pool: world.Pool, seed: int, size: int) -> None:
+    def __init__(self, pool: world.Pool, seed: int, rows: int) -> None:
         self.pool, self.seed = pool, seed
-        self.sizes = {"movies": size // 2, "nyt": size // 4, "tweets": size // 4}
+        self.sizes = {"movies": rows // 2, "nyt": rows // 4, "tweets": rows // 4}
         self.days = [self.rows(i) for i in range(REFERENCE_DAYS)]
         self.labeler = world.fit_labels(self.days)
         self.weak = [self.label(day) for day in self.days]
@@ -111,15 +112,12 @@ class Bench:
             return made, table
         spots = {row: i for i, row in enumerate(table["row_id"].to_pylist())}
         vectors = rows.vectors[[spots[row] for row in made.sample["row_id"].to_pylist()]]
-        told = world.told_by(self.probe, vectors)
         made = with_embeddings(made, vectors.astype(np.float32))
-        assert made.sample is not None
-        joined = join(made, answers(made.sample, told, world.CLASSES))
         asked = [
             one and one.append_column("champion", self._answers(rows, one, spots))
             for one in (made.sample, made.judged)
         ]
-        return replace(joined, sample=asked[0], judged=asked[1]), table
+        return with_answers(replace(made, sample=asked[0], judged=asked[1])), table
 
     def _answers(self, rows: world.Rows, asked: pa.Table, spots: dict[str, int]) -> pa.Array:
         vectors = rows.vectors[[spots[row] for row in asked["row_id"].to_pylist()]]
@@ -158,9 +156,10 @@ def frame(table: pa.Table) -> Any:
 
 def run_case(bench: Bench, planted: world.Planted, size: str, peers: bool) -> Case:
     """Plant a shift in three days running and ask all systems, day by day."""
+    part = SIZES[size]
     generator = np.random.default_rng([bench.seed, 7])
     plain = [bench.rows(REFERENCE_DAYS + QUIET_DAYS + i) for i in range(SHIFT_DAYS)]
-    shifted = [planted.shift(bench.pool, rows, generator, 1.0) for rows in plain]
+    shifted = [planted.shift(bench.pool, rows, generator, part) for rows in plain]
     before, after = bench.scores(plain[0]), bench.scores(shifted[0])
     usual = bench.usual
     cost = (
@@ -169,7 +168,8 @@ def run_case(bench: Bench, planted: world.Planted, size: str, peers: bool) -> Ca
         else 0.0
     )
     change = tuple(float(a - u) for a, u in zip(after, usual, strict=True))
-    case = Case(planted.name, size, bench.seed, cost, (change[0], change[1]))
+    rows_a_day = sum(bench.sizes.values())
+    case = Case(planted.name, size, rows_a_day, bench.seed, cost, (change[0], change[1]))
     for number, rows in enumerate(shifted, 1):
         alerts, table = bench.ours(rows)
         if alerts and case.detected is None:
@@ -177,7 +177,7 @@ def run_case(bench: Bench, planted: world.Planted, size: str, peers: bool) -> Ca
             first = alerts[0]
             case.alerts, case.worst = len(alerts), first.impact.worst
             case.top = first.cause.name in planted.names or first.cause.kind in planted.kinds
-            shift = _further(bench, planted, generator) - usual
+            shift = _further(bench, planted, part, generator) - usual
             _impact(case, first, shift, _luck_of_others(bench, first, rows))
             case.repaired = _repaired(bench, first, plain[-1], rows, shifted[-1])
         if any(alert.sends for alert in alerts):
@@ -189,12 +189,14 @@ def run_case(bench: Bench, planted: world.Planted, size: str, peers: bool) -> Ca
     return case
 
 
-def _further(bench: Bench, planted: world.Planted, generator: np.random.Generator) -> Any:
+def _further(
+    bench: Bench, planted: world.Planted, part: float, generator: np.random.Generator
+) -> Any:
     """Return both scores on further days of the same shift, on average, float64[2]."""
     first = REFERENCE_DAYS + QUIET_DAYS + SHIFT_DAYS
     days = [bench.rows(first + i) for i in range(FURTHER_DAYS)]
     return np.mean(
-        [bench.scores(planted.shift(bench.pool, rows, generator, 1.0)) for rows in days], axis=0
+        [bench.scores(planted.shift(bench.pool, rows, generator, part)) for rows in days], axis=0
     )
 
 
@@ -276,41 +278,45 @@ def quiet(bench: Bench, peers: bool) -> dict[str, int]:
     return told
 
 
-def one_seed(pool: world.Pool, seed: int, size: str, peers: bool) -> dict[str, Any]:
-    """Return all cases of one seed and size, and what was said on its quiet days, as JSON."""
-    bench = Bench(pool, seed, SIZES[size])
+def one_seed(
+    pool: world.Pool, seed: int, rows: int, sizes: list[str], peers: bool
+) -> dict[str, Any]:
+    """Return all cases of one seed, and what was said on its quiet days, as JSON."""
+    bench = Bench(pool, seed, rows)
     silent = quiet(bench, peers)
-    cases = [run_case(bench, planted, size, peers) for planted in world.SHIFTS]
-    return {"size": size, "seed": seed, "quiet": silent, "cases": [asdict(case) for case in cases]}
+    cases = [run_case(bench, planted, size, peers) for size in sizes for planted in world.SHIFTS]
+    return {"rows": rows, "seed": seed, "quiet": silent, "cases": [asdict(case) for case in cases]}
 
 
 def all_seeds(
-    seeds: int, sizes: list[str], peer_seeds: int, out: Path | None
+    seeds: range, rows: list[int], sizes: list[str], peer_seeds: int, out: Path | None
 ) -> list[dict[str, Any]]:
     """Run what is not yet in `out`, seed by seed, and return all of it."""
     done = [json.loads(line) for line in out.read_text().splitlines()] if out and out.is_file() \
         else []  # fmt: skip
-    known = {(one["size"], one["seed"]) for one in done}
+    known = {(one["rows"], one["seed"]) for one in done}
     pool = world.load_pool()
-    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-        for size in sizes:
-            if (size, seed) in known:
+    for seed in seeds:
+        for number in rows:
+            if (number, seed) in known:
                 continue
-            one = one_seed(pool, seed, size, seed < FIRST_SEED + peer_seeds)
+            one = one_seed(pool, seed, number, sizes, seed < seeds.start + peer_seeds)
             done.append(one)
             if out:
                 with out.open("a") as file:
                     file.write(json.dumps(one, default=float) + "\n")
-            print(f"{size} {seed}", file=sys.stderr, flush=True)
+            print(f"{number} rows, seed {seed}", file=sys.stderr, flush=True)
     return done
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two seeds of the medium size")
+    parser.add_argument("--quick", action="store_true", help="two seeds")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--sizes", default=",".join(SIZES))
+    parser.add_argument("--rows", default="2000", help="rows a day, one or more numbers")
     parser.add_argument("--peer-seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="file that each seed is added to")
     parser.add_argument("--scale", type=int, default=0)
@@ -318,9 +324,10 @@ def main() -> int:
     if options.scale:
         told = scale(options.scale)
     else:
-        sizes = ["medium"] if options.quick else options.sizes.split(",")
-        seeds = min(options.seeds, 2) if options.quick else options.seeds
-        done = all_seeds(seeds, sizes, options.peer_seeds, options.out)
+        number = min(options.seeds, 2) if options.quick else options.seeds
+        seeds = range(options.first_seed, options.first_seed + number)
+        rows = [int(one) for one in options.rows.split(",")]
+        done = all_seeds(seeds, rows, options.sizes.split(","), options.peer_seeds, options.out)
         told = report(done)
         told["peak_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
     print(json.dumps(told, indent=None if options.json else 1))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-SIZES = {"small": 300, "medium": 1_000, "large": 3_000}
+SIZES = {"small": 0.25, "medium": 0.5, "large": 1.0}
+"""Part of the rows that a shift can concern which it does concern."""
 
 
 @dataclass
@@ -17,6 +18,7 @@ class Case:
 
     shift: str
     size: str
+    rows: int
     seed: int
     cost: float
     change: tuple[float, float]
@@ -52,8 +54,8 @@ def report(done: list[dict[str, Any]]) -> dict[str, Any]:
     errors = [c.impact_error for c in cases if c.impact_error is not None]
     blind = [c.blind_error for c in cases if c.blind_error is not None]
     ranks = []
-    for key in sorted({(case.size, case.seed) for case in cases}):
-        own = [c for c in cases if (c.size, c.seed) == key and c.shift != "late day"]
+    for key in sorted({(case.size, case.rows, case.seed) for case in cases}):
+        own = [c for c in cases if (c.size, c.rows, c.seed) == key and c.shift != "late day"]
         ranks.append(float(spearmanr([c.worst for c in own], [c.cost for c in own])[0]))
     per = 100 / max(silent["days"], 1)
     told: dict[str, Any] = {
@@ -77,9 +79,13 @@ def report(done: list[dict[str, Any]]) -> dict[str, Any]:
                 [c.luck <= 2 for c in cases if c.luck is not None]
             ),
             "impact_interval_holds": share([c.held for c in cases if c.held is not None]),
-            "impact_by_size": {
-                size: _by_size([c for c in cases if c.size == size and c.impact_error is not None])
-                for size in SIZES
+            "impact_by_rows": {
+                rows: _impacts([c for c in cases if c.rows == rows and c.impact_error is not None])
+                for rows in sorted({c.rows for c in cases})
+            },
+            "by_size": {
+                size: _by_size([c for c in cases if c.size == size])
+                for size in dict.fromkeys(c.size for c in cases)
             },
             "without_gold_error_median": round(float(np.median(blind)), 2) if blind else None,
             "without_gold_within_2": share([e <= 2 for e in blind]),
@@ -121,7 +127,19 @@ def report(done: list[dict[str, Any]]) -> dict[str, Any]:
     return told
 
 
-def _by_size(cases: list[Case]) -> dict[str, float]:
+def _by_size(cases: list[Case]) -> dict[str, Any]:
+    """What was found of shifts of one size, and how good the estimates are."""
+    costly = [case.sent is not None for case in cases if case.cost >= 2]
+    found = [case.top for case in cases if case.detected]
+    return {
+        "costly": len(costly),
+        "sent_of_costly": round(float(np.mean(costly)), 3) if costly else None,
+        "top_1": round(float(np.mean(found)), 3) if found else None,
+        **_impacts([case for case in cases if case.impact_error is not None]),
+    }
+
+
+def _impacts(cases: list[Case]) -> dict[str, float]:
     """How good the estimates are, and how far their own 90 % intervals reach to each side."""
     from scipy.stats import norm
 

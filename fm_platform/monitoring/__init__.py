@@ -7,7 +7,7 @@ its severity and its repairs.
 
 from fm_platform.monitoring.alerts import Judging, alerts_of
 from fm_platform.monitoring.detect import Measured, Settings, detect, measured, past_of
-from fm_platform.monitoring.measure import Watch, answers, join, measure_day, with_embeddings
+from fm_platform.monitoring.measure import Watch, join, measure_day, with_answers, with_embeddings
 from fm_platform.monitoring.profile import Profile, merge_profiles
 from fm_platform.monitoring.records import (
     ALL,
@@ -45,7 +45,6 @@ __all__ = [
     "Severity",
     "Watch",
     "alerts_of",
-    "answers",
     "detect",
     "join",
     "measure_day",
@@ -53,5 +52,6 @@ __all__ = [
     "merge_profiles",
     "past_of",
     "reference_of",
+    "with_answers",
     "with_embeddings",
 ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fm_platform.monitoring.compare import Key
+from fm_platform.monitoring.compare import Key, compare
 from fm_platform.monitoring.records import ALL, Cause, Finding, Move
 from fm_platform.monitoring.search import concept, terms_of_slice, trust_lost
 from fm_platform.monitoring.segments import Evidence, can_balance, explained_by
@@ -25,6 +25,9 @@ RANK = {
 """Upstream first. Rows come last: a shift often changes how many there are."""
 _TEXT = ("terms", "embedding", "length", "length_nulls")
 _MODEL = ("label", "confidence", "confidence_nulls", "answer", "agreement", "accuracy")
+_COLUMNS = ("nulls", "value", "range")
+_MOVED = 9.0
+"""Surprise of three standard deviations: enough where something else already told to look."""
 _ENOUGH = 0.5
 """A column is the cause of the others where it explains this share of their strength."""
 _DOUBT = 0.15
@@ -53,7 +56,29 @@ def causes_of(findings: Sequence[Finding], evidence: Evidence) -> list[Group]:
     merged = _across(groups, evidence)
     if pooled:
         merged = _with_pooled(merged, pooled, evidence)
+    merged = [replace(g, cause=_everywhere(g.cause, evidence)) for g in merged]
     return sorted(merged, key=lambda group: (-_strength(group.findings), group.cause.key))
+
+
+def _everywhere(cause: Cause, evidence: Evidence) -> Cause:
+    """Add the sources in which a column or function that is a cause moved too little to be found.
+
+    That it moved at all is known; so a source in which it probably did is one of them.
+    """
+    if cause.kind not in (*_COLUMNS, "function"):
+        return cause
+    names = {cause.name}
+    if cause.kind != "function":
+        names = {name for name, column in evidence.reads.items() if column == cause.name}
+    metrics = {f"{family}:{name}" for name in names for family in ("function", "conflict")}
+    moved = _moved({*metrics, f"column:{cause.name}"}, evidence)
+    return replace(cause, slices=tuple(sorted({*cause.slices, *moved})))
+
+
+def _moved(metrics: set[str], evidence: Evidence) -> set[str]:
+    """Return the sources in which one of some metrics moved more than chance would move it."""
+    compared = compare(evidence.day, evidence.reference.profile, only=metrics)
+    return {key[1] for key, one in compared.items() if one.surprise >= _MOVED}
 
 
 def _strength(findings: Sequence[Finding]) -> float:
@@ -136,6 +161,8 @@ def _below(root: Finding, other: Finding, left: Sequence[Finding], evidence: Evi
         touched = any(f.family in ("function", "conflict") and f.name in readers for f in left)
         own = other.family in ("function", "conflict") and other.name in readers
         labels = ("label", "confidence", "agreement", "conflict")
+        if other.metric == "accuracy:weak":
+            return bool(readers)
         return same or own or (touched and other.family in labels and other.metric != "label:gold")
     if root.family == "language" or root.family in _TEXT:
         from_text = other.family in ("function", "conflict") and other.name not in reads
@@ -189,11 +216,17 @@ def _cause(name: str, root: Finding, taken: Sequence[Finding], evidence: Evidenc
     if root.family in ("function", "conflict"):
         return _function_cause(taken, evidence, slices)
     if root.family == "accuracy":
-        return concept(name, evidence)
+        return _concept(name, taken, evidence)
     if root.family == "label":
         came = max(root.moves, key=lambda move: move.change, default=Move("", 0, 0))
         return Cause("labels", "label", came.value, slices)
     return Cause("confidence", root.name, None, slices)
+
+
+def _concept(name: str, found: Sequence[Finding], evidence: Evidence) -> Cause:
+    """Look for the rows in which answers became wrong: those that did so most surely."""
+    surest = min((f for f in found if f.family == "accuracy"), key=lambda f: (f.p_value, f.metric))
+    return concept(name, evidence, "label" if surest.name == "weak" else surest.name)
 
 
 def _function_cause(taken: Sequence[Finding], evidence: Evidence, slices: tuple[str, ...]) -> Cause:
@@ -206,27 +239,48 @@ def _function_cause(taken: Sequence[Finding], evidence: Evidence, slices: tuple[
     column = evidence.reads.get(strongest)
     if column is not None and not _several(taken, evidence):
         readers = {name for name, read in evidence.reads.items() if read == column}
-        if readers <= moved:
-            known = evidence.reference.profile.sketch(f"column:{column}")
-            kind = "range" if isinstance(known, NumericSketch) else "value"
-            return Cause(kind, column, None, slices)
+        if readers <= moved or _moved({f"column:{column}"}, evidence):
+            return _column_cause(column, evidence, slices)
     if _several(taken, evidence):
         labels = any(f.family in ("label", "answer") for f in taken)
         return Cause("labels" if labels else "text", "label" if labels else slices[0], None, slices)
     return Cause("function", strongest, None, slices)
 
 
+def _column_cause(column: str, evidence: Evidence, slices: tuple[str, ...]) -> Cause:
+    known = evidence.reference.profile.sketch(f"column:{column}")
+    kind = "range" if isinstance(known, NumericSketch) else "value"
+    return Cause(kind, column, None, slices)
+
+
+def _by_column(groups: Sequence[Group], evidence: Evidence) -> list[Group]:
+    """Name the column instead of functions where several of its readers, or it too, are causes."""
+    named: dict[str, set[str]] = {}
+    for group in groups:
+        cause = group.cause
+        column = cause.name if cause.kind in _COLUMNS else evidence.reads.get(cause.name, "")
+        named.setdefault(column, set()).add(cause.name)
+    told = []
+    for group in groups:
+        read = evidence.reads.get(group.cause.name) if group.cause.kind == "function" else None
+        if read is not None and len(named[read]) > 1:
+            cause = _column_cause(read, evidence, group.cause.slices)
+            group = replace(group, cause=replace(cause, explained=group.cause.explained))
+        told.append(group)
+    return told
+
+
 def _across(groups: Sequence[Group], evidence: Evidence) -> list[Group]:
     """Merge the groups of one cause in several sources."""
     found: dict[tuple[str, str], list[Group]] = {}
-    for group in groups:
+    for group in _by_column(groups, evidence):
         cause = group.cause
         by_slice = cause.kind in ("text", "language", "duplicates", "source_came")
         volume = cause.kind in ("volume", "source_gone")
         name = "" if volume else (cause.slices[0] if by_slice else cause.name)
         kind = "volume" if volume else cause.kind
         # nulls and values of one column are one trouble of that column
-        kind = "column" if kind in ("nulls", "value", "range") else kind
+        kind = "column" if kind in _COLUMNS else kind
         found.setdefault((kind, name), []).append(group)
     merged = []
     for key in sorted(found):
@@ -244,16 +298,28 @@ def _across(groups: Sequence[Group], evidence: Evidence) -> list[Group]:
 
 
 def _with_pooled(groups: list[Group], pooled: Sequence[Finding], evidence: Evidence) -> list[Group]:
-    """Give findings about all rows to the cause that reaches the model; else they are a concept."""
-    reaching = [
-        group for group in groups
-        if group.cause.kind in ("source_came", "language", "text", "labels", "duplicates")
-    ]  # fmt: skip
-    if reaching:
+    """Give findings about all rows to the cause that reaches them; else they are a concept."""
+    left: list[Finding] = []
+    for finding in pooled:
+        reaching = [group for group in groups if _reaches(group.cause, finding, evidence)]
+        if not reaching:
+            left.append(finding)
+            continue
         best = max(reaching, key=lambda group: _strength(group.findings))
-        spot = groups.index(best)
-        changed = replace(best, findings=(*best.findings, *pooled))
-        return [*groups[:spot], changed, *groups[spot + 1 :]]
+        changed = replace(best, findings=(*best.findings, finding))
+        groups = [changed if group is best else group for group in groups]
+    if not left:
+        return groups
     others = [group for group in groups if group.cause.kind != "concept"]
     local = [f for group in groups if group.cause.kind == "concept" for f in group.findings]
-    return [*others, Group(concept(ALL, evidence), (*pooled, *local))]
+    return [*others, Group(_concept(ALL, left, evidence), (*left, *local))]
+
+
+def _reaches(cause: Cause, finding: Finding, evidence: Evidence) -> bool:
+    """Whether what the model answers, or what the weak labels are, follows from a cause."""
+    if cause.kind in ("source_came", "language", "text", "labels", "duplicates"):
+        return True
+    if finding.metric != "accuracy:weak":
+        return False
+    of_column = cause.kind in _COLUMNS and cause.name in evidence.reads.values()
+    return of_column or cause.kind == "function"

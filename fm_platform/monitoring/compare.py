@@ -8,6 +8,7 @@ restless than chance a metric is, and tests of all kinds are put right by the sa
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +26,8 @@ from fm_platform.monitoring.sketches import (
     ks_distance,
 )
 
-POOLED = ("accuracy:champion",)
-"""Metrics with so few rows that all sources are looked at together, too."""
+POOLED = ("accuracy:champion", "accuracy:weak")
+"""What people say is right: so few rows that all sources are looked at together, too."""
 CONFIDENCE = "confidence:"
 """Metrics between 0 and 1 whose effect is how far they moved, not how many rows moved at all."""
 LEAST_ROWS = 20
@@ -61,7 +62,9 @@ class Comparison:
     moves: tuple[Move, ...] = ()
 
 
-def compare(day: Profile, reference: Profile, *, inside: bool = False) -> dict[Key, Comparison]:
+def compare(
+    day: Profile, reference: Profile, *, inside: bool = False, only: Collection[str] | None = None
+) -> dict[Key, Comparison]:
     """Return (metric, slice) -> comparison for every source that both have.
 
     Sources are compared one by one: what only moves because the mix of sources moved is no
@@ -71,11 +74,14 @@ def compare(day: Profile, reference: Profile, *, inside: bool = False) -> dict[K
         day: The day.
         reference: What it is compared with.
         inside: True where the day is one of those in the reference: it is taken out again first.
+        only: Metrics that are compared; None: all.
     """
     found: dict[Key, Comparison] = {}
     for name in [*day.sources, ALL]:
         known = reference.slices.get(name, {})
         for metric in sorted(day.slices.get(name, {})):
+            if only is not None and metric not in only:
+                continue
             if metric not in known or (name == ALL and metric not in POOLED):
                 continue
             for key, comparison in _compared(

@@ -15,7 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from fm_platform.monitoring.compare import LEAST_ROWS, Comparison, Key, compare, rows_by_source
+from fm_platform.monitoring.compare import (
+    LEAST_ROWS,
+    POOLED,
+    Comparison,
+    Key,
+    compare,
+    rows_by_source,
+)
 from fm_platform.monitoring.profile import Profile
 from fm_platform.monitoring.records import ALL, Band, Finding, Move
 from fm_platform.monitoring.reference import Reference
@@ -25,7 +32,9 @@ _PRIOR_DAYS = 20.0
 _OUTLIER = 25.0
 """Surprise of one past day counts as this at most: a past shift must not widen the band."""
 _SAME_WEEKDAYS = 2
-_REFITTED = ("confidence:weak", "confidence_nulls:weak", "label:weak", "conflict:")
+_REFITTED = (
+    "confidence:weak", "confidence_nulls:weak", "label:weak", "accuracy:weak", "conflict:",
+)  # fmt: skip
 """What a label model says that is fitted again each day: how restless that is, days must show."""
 _LEAST_DAYS = 3
 _GOES_ON = 0.01
@@ -129,6 +138,8 @@ def detect(
             tests += _volume(key, comparison, day.day, known, rule, reference)
         else:
             chance, band = _chance(key, comparison, day.day, known)
+            if key[0] in POOLED:  # that more is right than before is no trouble
+                chance = chance / 2 if _fell(comparison) else 1.0
             if band.days < _LEAST_DAYS and key[0].startswith(_REFITTED):
                 continue
             tests.append((key, comparison, chance, band))
@@ -159,17 +170,26 @@ def holm(chances: Sequence[float]) -> list[float]:
     return result
 
 
+def _fell(comparison: Comparison) -> bool:
+    """Whether less is right than before."""
+    return any(move.value == "right" and move.change < 0 for move in comparison.moves)
+
+
 def _corrected(tests: Sequence[tuple[Key, float]]) -> list[float]:
     """Return p-values for all tests together: half of the risk is kept for the few that matter.
 
-    What people say of the answers, and how many rows came, would drown among all columns.
+    What people say of all answers and labels has a quarter; the same source by source, and how many
+    rows came, another. They would drown among all columns.
     """
-    first = [key[0] in ("accuracy:champion", "rows:source") for key, _ in tests]
+    kinds = [
+        (0 if key[1] == ALL else 1) if key[0] in POOLED else 1 if key[0] == "rows:source" else 2
+        for key, _ in tests
+    ]
     result = [1.0] * len(tests)
-    for side in (True, False):
-        spots = [i for i, chosen in enumerate(first) if chosen == side]
+    for kind, parts in ((0, 4.0), (1, 4.0), (2, 2.0)):
+        spots = [i for i, own in enumerate(kinds) if own == kind]
         for i, value in zip(spots, holm([tests[i][1] for i in spots]), strict=True):
-            result[i] = min(1.0, 2.0 * value)
+            result[i] = min(1.0, parts * value)
     return result
 
 

@@ -112,10 +112,10 @@ def estimate(
     right = Three(
         *(Judged(signs(one), np.ones(len(one), bool), one.right, weight) for one, weight in held)
     )
-    error = _MEANING_ERROR if meaning else _MODEL_ERROR
-    confidence, helped = _by_signs(right, total, "confidence", error)
+    of_model, of_labels = (_MEANING_ERROR,) * 2 if meaning else (_MODEL_ERROR, _LABEL_ERROR)
+    confidence, helped = _by_signs(right, total, "confidence", of_model)
     labels = Three(*(_of_labels(one, weight) for one, weight in held))
-    guessed, seen = _by_signs(labels, total, "the model's opinion", _LABEL_ERROR)
+    guessed, seen = _by_signs(labels, total, "the model's opinion", of_labels)
     return Scores(
         confidence, _by_weights(today, now, before, then, generator),
         _measured(right.gold, right.then, generator), seen or guessed, helped,

@@ -81,6 +81,9 @@ def measure_day(project: str, day: str, rows: pa.Table, watch: Watch) -> Profile
     for metric, counts in _votes(rows, watch).items():
         for name, sketch in _counted(counts, codes, names).items():
             slices[name][metric] = sketch
+    if {"label", "gold"} <= set(rows.column_names):
+        for name, own in _labels_right(rows).items():
+            slices[name].update(own)
     held = _sampled(rows, watch)
     sample = smallest_ids(held, watch.sample_rows)
     beside = gold_beside(held, sample)
@@ -123,33 +126,59 @@ def with_embeddings(profile: Profile, vectors: npt.NDArray[np.float32]) -> Profi
     return replace(profile, slices=slices, sample=embedded)
 
 
-def answers(
-    sample: pa.Table, probabilities: npt.NDArray[np.floating[Any]], classes: Sequence[str]
-) -> dict[str, dict[str, Sketch]]:
-    """Return slice -> metric -> sketch of what a model answered on a sample.
+def with_answers(profile: Profile) -> Profile:
+    """Return a profile with metrics of what a model answered, where its rows hold `champion`.
 
-    Metrics: `answer:champion` (class), `confidence:champion` (largest probability),
-    `agreement:champion` (with the weak label) and, where people labeled, `accuracy:champion`.
-
-    Args:
-        sample: Rows with `source`, and `label` and `gold` where there are any.
-        probabilities: [rows, classes].
-        classes: Names of the classes.
+    Metrics: of the sample `answer:champion` (class), `confidence:champion` (largest probability)
+    and `agreement:champion` (with the weak label); of all rows that people labeled
+    `accuracy:champion`.
     """
-    answer = np.array(classes, object)[probabilities.argmax(axis=1)] if len(probabilities) else []
-    answered = pa.array(list(answer), pa.string())
-    columns: list[tuple[str, pa.Array | pa.ChunkedArray]] = [
-        ("answer:champion", answered),
-        ("confidence:champion", pa.array(probabilities.max(axis=1) if len(probabilities) else [])),
+    sample = profile.sample
+    if sample is None or not sample.num_rows or "champion" not in sample.column_names:
+        return profile
+    told, answer = _told(sample), best_answer(sample, profile.classes)
+    columns: list[tuple[str, pa.Array]] = [
+        ("answer:champion", answer),
+        ("confidence:champion", pa.array(told.max(axis=1).astype(np.float64))),
     ]
-    for metric, name, words in (
-        ("agreement:champion", "label", ("agrees", "differs")),
-        ("accuracy:champion", "gold", ("right", "wrong")),
-    ):
-        if name in sample.column_names:
-            same = pc.equal(sample[name].cast(pa.string()), pa.chunked_array([answered]))
-            columns.append((metric, pc.if_else(same, words[0], words[1])))
-    sources = sample["source"].combine_chunks().dictionary_encode()
+    if "label" in sample.column_names:
+        agrees = _same(sample["label"], answer, ("agrees", "differs"))
+        columns.append(("agreement:champion", agrees))
+    found = _sliced(columns, sample["source"])
+    judged = [
+        side.filter(pc.is_valid(side["gold"]))
+        for side in (sample, profile.judged)
+        if side is not None and {"gold", "champion"} <= set(side.column_names)
+    ]
+    if any(side.num_rows for side in judged):
+        people = pa.concat_tables([side.select(["source", "gold", "champion"]) for side in judged])
+        right = _same(people["gold"], best_answer(people, profile.classes), ("right", "wrong"))
+        for name, own in _sliced([("accuracy:champion", right)], people["source"]).items():
+            found[name] = {**found.get(name, {}), **own}
+    return join(profile, found)
+
+
+def _told(rows: pa.Table) -> npt.NDArray[np.float32]:
+    flat = np.asarray(rows["champion"].combine_chunks().flatten(), np.float32)
+    return flat.reshape(rows.num_rows, -1)
+
+
+def best_answer(rows: pa.Table, classes: Sequence[str]) -> pa.Array:
+    """Return the class that a model holds most probable, by its column `champion`."""
+    return pa.array([classes[spot] for spot in _told(rows).argmax(axis=1).tolist()], pa.string())
+
+
+def _same(said: pa.ChunkedArray, other: pa.Array, words: tuple[str, str]) -> pa.Array:
+    """Return the first word where both say the same, the second where not, null for null."""
+    same = pc.equal(said.combine_chunks().cast(pa.string()), other.cast(pa.string()))
+    return pc.if_else(same, *words)
+
+
+def _sliced(
+    columns: Sequence[tuple[str, pa.Array]], source: pa.ChunkedArray
+) -> dict[str, dict[str, Sketch]]:
+    """Return slice -> metric -> sketch of some columns; what is null does not count."""
+    sources = source.combine_chunks().dictionary_encode()
     codes, names = _codes(sources), [str(name) for name in sources.dictionary.to_pylist()]
     slices: dict[str, dict[str, Sketch]] = {name: {} for name in [*names, ALL]}
     for metric, column in columns:
@@ -210,6 +239,15 @@ def _watched(rows: pa.Table, day: str, watch: Watch) -> list[tuple[str, pa.Array
     if "confidence" in present:
         found.append(("confidence:weak", rows["confidence"].combine_chunks().cast(pa.float64())))
     return found
+
+
+def _labels_right(rows: pa.Table) -> dict[str, dict[str, Sketch]]:
+    """Return `accuracy:weak` by slice: whether weak labels are what people said."""
+    people = rows.select(["source", "label", "gold"]).drop_null()
+    if not people.num_rows:
+        return {}
+    right = _same(people["gold"], people["label"].combine_chunks(), ("right", "wrong"))
+    return _sliced([("accuracy:weak", right)], people["source"])
 
 
 def _repeated(rows: pa.Table) -> pa.Array:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fm_platform.monitoring.measure import structured
+from fm_platform.monitoring.measure import best_answer, structured
+from fm_platform.monitoring.profile import Profile
 from fm_platform.monitoring.records import ALL, Cause
 from fm_platform.monitoring.segments import Evidence
 from fm_platform.monitoring.sketches import CategorySketch, aligned
@@ -47,14 +48,19 @@ def trust_lost(functions: Sequence[str], name: str, evidence: Evidence) -> dict[
     return {f: float(max(fall[positions[f]], 0.0)) for f in functions if f in positions}
 
 
-def concept(name: str, evidence: Evidence) -> Cause:
-    """Return in which rows the model's answers became wrong though nothing else moved.
+def concept(name: str, evidence: Evidence, said: str = "champion") -> Cause:
+    """Return in which rows answers became wrong though nothing else moved.
 
     Of all values of all columns the one is taken whose rows hold most of the errors that are new
     and little else: share of the new errors minus half the share of the rows.
+
+    Args:
+        name: Slice that is looked at.
+        evidence: The day and the reference.
+        said: Whose answers: those of the `champion`, or the weak ones (`label`).
     """
-    today = _judged(evidence.day.sample, name, evidence)
-    before = _judged(evidence.reference.profile.sample, name, evidence)
+    today = _judged(evidence.day, name, evidence, said)
+    before = _judged(evidence.reference.profile, name, evidence, said)
     nothing = Cause("concept", "accuracy", None, (name,))
     if today is None or before is None:
         return nothing
@@ -81,27 +87,32 @@ def concept(name: str, evidence: Evidence) -> Cause:
 
 
 def _judged(
-    sample: pa.Table | None, name: str, evidence: Evidence
+    profile: Profile, name: str, evidence: Evidence, said: str
 ) -> tuple[npt.NDArray[np.float64], dict[str, npt.NDArray[np.object_]]] | None:
     """Return 1 for each wrong answer on gold, and the category columns of the same rows."""
-    if sample is None or not {"gold", "champion"} <= set(sample.column_names):
+    wanted = ["source", "gold", said, *evidence.watch.columns]
+    sides = [
+        side.select(wanted)
+        for side in (profile.sample, profile.judged)
+        if side is not None and set(wanted) <= set(side.column_names)
+    ]
+    if not sides:
         return None
-    rows = sample.filter(pc.is_valid(sample["gold"]))
+    rows = pa.concat_tables(sides, promote_options="default")
+    rows = rows.filter(pc.and_(pc.is_valid(rows["gold"]), pc.is_valid(rows[said])))
     if name != ALL:
         rows = rows.filter(pc.equal(rows["source"], name))
     if rows.num_rows < _LEAST:
         return None
-    told = np.asarray(rows["champion"].combine_chunks().flatten(), np.float64)
-    answer = told.reshape(rows.num_rows, -1).argmax(axis=1)
-    classes = list(evidence.day.classes)
-    gold = np.array([classes.index(g) if g in classes else -1 for g in rows["gold"].to_pylist()])
+    answer = rows[said] if said == "label" else best_answer(rows, evidence.day.classes)
     columns = {"source": np.array(rows["source"].to_pylist(), object)}
     for column in evidence.watch.columns:
         values = structured(rows[column], evidence.day.day).to_pylist()
         if all(isinstance(value, str) or value is None for value in values):
             columns[column] = np.array(values, object)
-    columns["answer"] = np.array(classes, object)[answer]
-    return (answer != gold).astype(float), columns
+    columns["answer"] = np.array(answer.to_pylist(), object)
+    gold = np.array(rows["gold"].to_pylist(), object)
+    return (columns["answer"] != gold).astype(float), columns
 
 
 def terms_of_slice(name: str, evidence: Evidence, most: int = 4) -> tuple[str, ...]:

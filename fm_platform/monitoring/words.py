@@ -170,7 +170,8 @@ def sentence(finding: Finding) -> str:
         )
     elif family == "accuracy":
         before, after = _share_of(finding, "right")
-        said = f"right answers on gold{where}: {percent(before)} → {percent(after)}"
+        told = "weak labels" if finding.name == "weak" else "answers"
+        said = f"right {told} on gold{where}: {percent(before)} → {percent(after)}"
     else:
         said = f"`{shown(finding.metric)}`{where}: {_move(finding)}"
     if finding.kind == "came":

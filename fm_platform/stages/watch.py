@@ -44,6 +44,7 @@ from fm_platform.monitoring import (
     measured,
     past_of,
     reference_of,
+    with_answers,
     with_embeddings,
 )
 from fm_platform.monitoring.life import Rulings, rulings
@@ -53,7 +54,7 @@ from fm_platform.stages import tables
 from fm_platform.stages.common import Reporter, StageResult, stage_result, summary
 from fm_platform.stages.embeddings import Embeddings
 from fm_platform.stages.versus import build_versus, predecessor
-from fm_platform.stages.watch_model import asked, asked_rows, day_of, told_to, with_answers
+from fm_platform.stages.watch_model import asked, asked_rows, day_of, told_to
 from fm_platform.stages.watch_words import facts, told_findings, told_profile
 from fm_platform.stages.window import window
 from fm_platform.workspace import Workspace

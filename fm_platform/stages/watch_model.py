@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fm_platform.lineage import ArtifactVersion
-from fm_platform.monitoring import Profile, answers, join
+from fm_platform.monitoring import Profile
 from fm_platform.spec.load import LoadedProject
 from fm_platform.workspace import Workspace
 
@@ -68,18 +68,12 @@ def told_to(profile: Profile, champion: pa.ChunkedArray) -> Profile:
     return replace(profile, sample=sides[0], judged=sides[1])
 
 
-def with_answers(profile: Profile) -> Profile:
-    """Return a profile with the metrics of the answers that its sample holds."""
-    sample = profile.sample
-    if sample is None or not sample.num_rows or "champion" not in sample.column_names:
-        return profile
-    told = np.asarray(sample["champion"].combine_chunks().flatten(), np.float32)
-    return join(profile, answers(sample, told.reshape(sample.num_rows, -1), profile.classes))
-
-
 def day_of(profile: Profile, reference: Profile) -> Profile:
-    """Return a day's profile with those rows of the reference's sample that are its own."""
-    sample = reference.sample
-    if sample is None:
+    """Return a day's profile with those rows of the reference that are its own."""
+    sides = [
+        side and side.filter(pc.equal(side["day"], profile.day))
+        for side in (reference.sample, reference.judged)
+    ]
+    if sides[0] is None:
         return profile
-    return replace(profile, sample=sample.filter(pc.equal(sample["day"], profile.day)))
+    return replace(profile, sample=sides[0], judged=sides[1])

@@ -9,7 +9,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from fm_platform.monitoring import Alert, Settings, alerts_of, detect, measured, past_of
+from fm_platform.monitoring import (
+    Alert,
+    Settings,
+    alerts_of,
+    detect,
+    measure_day,
+    measured,
+    past_of,
+)
 from fm_platform.monitoring.alerts import Judging, graded
 from fm_platform.monitoring.records import Estimate
 from tests.monitoring import world
@@ -102,6 +110,44 @@ def test_people_who_judge_otherwise_are_found_where_they_do() -> None:
     assert (found[0].cause.name, found[0].cause.value) == ("rating", "low")
     assert found[0].impact.gold is not None
     assert found[0].impact.gold.points < -10
+
+
+def test_labels_that_people_call_wrong_are_found_though_the_model_was_not_asked() -> None:
+    rows = world.rows_of(DAY)
+    other = {"negative": "positive", "positive": "negative"}
+    low = np.array(rows["rating"].to_pylist()) == "low"
+    flipped = [other[g] if hit else g for g, hit in zip(rows["gold"].to_pylist(), low, strict=True)]
+    profile = measure_day("p", world.day_name(DAY), put(rows, "gold", flipped), world.WATCH)
+
+    found = detect(
+        measured(profile, world.reference()), past_of(world.reference()), world.reference()
+    )
+    (alert,) = alerts_of(found, world.evidence_of(profile, rows))
+
+    assert {f.metric for f in alert.findings if f.family == "accuracy"} == {"accuracy:weak"}
+    assert (alert.cause.kind, alert.cause.name, alert.cause.value) == ("concept", "rating", "low")
+    assert any("right weak labels on gold" in words for words in alert.words)
+
+
+def test_answers_that_became_better_are_no_finding() -> None:
+    rows = world.rows_of(DAY)
+
+    agreed = pc.coalesce(rows["label"], rows["gold"]).to_pylist()
+
+    assert alerts(put(rows, "gold", agreed)) == []
+
+
+def test_a_column_that_moved_a_little_is_named_before_the_function_that_reads_it() -> None:
+    rows = world.rows_of(DAY)
+    other = {"high": "low", "low": "high"}
+    hit = np.random.default_rng(3).random(rows.num_rows) < 0.4
+    rating = rows["rating"].to_pylist()
+    swapped = [other[r] if h and r == "high" else r for r, h in zip(rating, hit, strict=True)]
+
+    (alert,) = alerts(world.labeled(put(rows, "rating", swapped)))
+
+    assert (alert.cause.kind, alert.cause.name) == ("value", "rating")
+    assert alert.cause.slices == ("books", "films")
 
 
 def test_a_day_without_rows_is_one_alert() -> None:

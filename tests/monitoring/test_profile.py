@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from fm_platform.errors import CorruptArtifactError
 from fm_platform.monitoring import ALL, merge_profiles
-from fm_platform.monitoring.measure import Watch, answers, join, measure_day, with_embeddings
+from fm_platform.monitoring.measure import Watch, measure_day, with_answers, with_embeddings
 from fm_platform.monitoring.profile import Profile
 from fm_platform.monitoring.sketches import CategorySketch, NumericSketch
 
@@ -120,11 +122,30 @@ def test_answers_are_compared_with_weak_labels_and_gold() -> None:
     sample = profile.sample.append_column("gold", pa.array(["positive"] * 5 + [None]))
     told = np.tile([0.2, 0.8], (6, 1))
 
-    joined = join(profile, answers(sample, told, CLASSES))
+    sample = sample.append_column("champion", pa.array(list(told), pa.list_(pa.float32())))
+    joined = with_answers(replace(profile, sample=sample))
 
     assert counts(joined, "answer:champion") == {"positive": 6}
     assert counts(joined, "accuracy:champion") == {"right": 5}
     assert "accuracy:champion" not in profile.slices[ALL]
+
+
+def test_all_rows_that_people_labeled_say_how_good_answers_are() -> None:
+    rows = day_of("2026-01-02").append_column("gold", pa.array(["positive"] * 8))
+    made = measure_day("p", "2026-01-02", rows, replace(WATCH, sample_rows=1, judged_rows=2))
+    assert made.sample is not None
+    assert made.judged is not None
+    told = pa.array([[0.2, 0.8]], pa.list_(pa.float32()))
+    sides = [
+        side.append_column("champion", pa.chunked_array([told] * side.num_rows))
+        for side in (made.sample, made.judged)
+    ]
+
+    answered = with_answers(replace(made, sample=sides[0], judged=sides[1]))
+
+    assert counts(answered, "answer:champion") == {"positive": 2}
+    assert counts(answered, "accuracy:champion") == {"right": 6}
+    assert sum(counts(made, "accuracy:weak").values()) == 8 - rows["label"].null_count
 
 
 def test_dates_are_measured_from_their_day() -> None:

@@ -16,10 +16,9 @@ from fm_platform.monitoring import (
     Profile,
     Reference,
     Watch,
-    answers,
-    join,
     measure_day,
     reference_of,
+    with_answers,
     with_embeddings,
 )
 
@@ -111,7 +110,7 @@ def profile_of(i: int, rows: pa.Table) -> Profile:
     answered = profile.sample.append_column(
         "champion", pa.array(list(told), pa.list_(pa.float32()))
     )
-    return replace(join(profile, answers(sample, told, CLASSES)), sample=answered)
+    return with_answers(replace(profile, sample=answered))
 
 
 @cache
