@@ -5,7 +5,9 @@
 Votes are drawn with known truth in seven regimes, at 10 thousand and 100 thousand rows and, with
 `--million`, at 1 million; 10 and 25 functions. All systems get the same votes and the same 100
 gold rows, in the form in which they can use them: ours as dev gold rows, Snorkel as `Y_dev` (class
-balance), Dawid-Skene as `true_labels`. Accuracy is that of the other rows.
+balance), Dawid-Skene as `true_labels`. Accuracy is that of the other rows. The ceiling is Bayes'
+rule with the shares of every vote given class and copied vote, counted on the truth of all rows:
+what can be told from such votes at all.
 
 `--peers` is the interpreter of an environment with snorkel==0.10.0 and crowd-kit (the extra
 `benchmarks-labeling`); without it only ours and majority vote run. Above 10 thousand rows every
@@ -28,9 +30,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Drawn = tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]
+Drawn = tuple[npt.NDArray[np.int8], npt.NDArray[np.int64], dict[int, int]]
 GOLD_ROWS = 100
 OURS = ("fm_platform", "fm_platform without gold", "majority vote")
+CEILING = "ceiling (knows the truth)"
+NO_COST = {"fit_s": 0.0, "fit_cpu_s": 0.0, "predict_s": 0.0, "peak_mib": 0.0}
 PEERS = (
     "snorkel",
     "snorkel 500 epochs, Y_dev",
@@ -53,7 +57,7 @@ def draw(
     share: float = 0.4,
     copied: str = "worst",
 ) -> Drawn:
-    """Return votes int8[n, m] and truth int64[n].
+    """Return votes int8[n, m], truth int64[n], and which function copies which.
 
     Args:
         rows: n.
@@ -84,29 +88,47 @@ def draw(
         wrong = (truth + rng.integers(1, classes, rows)) % classes
         voted = rng.random(rows) < coverage[j]
         votes[:, j] = np.where(voted, np.where(right, truth, wrong), -1)
+    copies: dict[int, int] = {}
     if regime == "duplicated":
         order = np.argsort(accuracy[:, 0])
         first = order[{"worst": 0, "median": functions // 2, "best": functions - 1}[copied]]
         for j in [j for j in rng.permutation(functions) if j != first][: len(some) - 1]:
             same = rng.random(rows) < strength
             votes[same, j] = votes[same, first]
+            copies[int(j)] = int(first)
     elif regime == "correlated":
         for part in np.array_split(some, 2):
             opinion = votes[:, part[0]]
             for j in part[1:]:
                 same = (rng.random(rows) < 0.6) & (opinion >= 0) & (votes[:, j] >= 0)
                 votes[same, j] = opinion[same]
-    return votes, truth
+                copies[int(j)] = int(part[0])
+    return votes, truth, copies
+
+
+def ceiling(drawn: Drawn, rest: npt.NDArray[np.int64]) -> float:
+    """Return the accuracy of Bayes' rule on some rows, by shares counted on the truth of all."""
+    votes, truth, copies = drawn
+    k, said = int(truth.max()) + 1, votes.astype(np.int64) + 1
+    scores = np.tile(np.log(np.bincount(truth, minlength=k) / len(truth)), (len(rest), 1))
+    for j in range(votes.shape[1]):
+        copied = said[:, copies[j]] if j in copies else np.zeros(len(said), np.int64)
+        counts = np.zeros((k, k + 1, k + 1))
+        np.add.at(counts, (truth, copied, said[:, j]), 1)
+        shares = np.log((counts + 1e-3) / (counts + 1e-3).sum(axis=2, keepdims=True))
+        scores += shares[:, copied[rest], said[rest, j]].T
+    return float((scores.argmax(axis=1) == truth[rest]).mean())
 
 
 def measured(
     folder: Path, systems: tuple[str, ...], peers: str | None, drawn: Drawn
 ) -> Iterator[dict[str, Any]]:
     """Yield what each system made of the votes: accuracy, seconds, peak memory."""
-    votes, truth = drawn
+    votes, truth, _ = drawn
     gold = np.random.default_rng(0).choice(len(truth), GOLD_ROWS, replace=False)
     rest = np.setdiff1d(np.arange(len(truth)), gold)
     np.savez(folder / "in.npz", votes=votes, gold=gold, labels=truth[gold], k=truth.max() + 1)
+    yield {"system": CEILING, "accuracy": ceiling(drawn, rest), "note": "", **NO_COST}
     worker = Path(__file__).with_name("labeling_worker.py")
     for together in _processes(systems, alone=len(truth) > 10_000):
         interpreter = sys.executable if together[0] in OURS else peers
@@ -207,11 +229,12 @@ def table(records: list[dict[str, Any]]) -> list[str]:
                 f"    {system:<28} {100 * mean['accuracy']:6.2f} %   fit {mean['fit_s']:8.3f} s "
                 f"(cpu {mean['fit_cpu_s']:8.3f})   {mean['peak_mib']:6.0f} MiB  {told}"
             )
-        ours, others = accuracy["fm_platform"], [v for s, v in accuracy.items() if s not in OURS]
+        ours, others = accuracy["fm_platform"], [accuracy[s] for s in PEERS if s in accuracy]
         gap = 100 * (ours - max(others)) if others else float("nan")
         lines.append(
             f"    ours - best peer {gap:+.2f}, ours - majority vote "
-            f"{100 * (ours - accuracy['majority vote']):+.2f}"
+            f"{100 * (ours - accuracy['majority vote']):+.2f}, "
+            f"ours - ceiling {100 * (ours - accuracy[CEILING]):+.2f}"
         )
     return lines
 
@@ -271,7 +294,7 @@ def main() -> None:
     if swept:
         print("\ncopies (10 thousand rows x 10 functions): accuracy in %")
         for record in swept:
-            told = "  ".join(f"{name} {100 * record[name]:.1f}" for name in OURS + PEERS
+            told = "  ".join(f"{name} {100 * record[name]:.1f}" for name in (CEILING, *OURS, *PEERS)
                              if name in record)  # fmt: skip
             print(f"  strength {record['strength']}, share {record['share']}, "
                   f"of the {record['copied']}: {told}")  # fmt: skip
