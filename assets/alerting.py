@@ -100,16 +100,18 @@ def notices_sensor(project: LoadedProject) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext, workspace: WorkspaceResource
     ) -> dg.SensorResult:
         from fm_platform.stages.alerts import Desk
-        from fm_platform.stages.monitors import blind_checks, failing_monitors
+        from fm_platform.stages.monitors import up_since, watch_monitors
         from fm_platform.stages.notices import deliver
 
         desk = Desk(workspace.open(), project)
         ticks = last_ticks(context.instance, [f"{spec.name}_drift", f"{spec.name}_late_data"])
-        desk.open([*failing_monitors(desk, ticks, time.time()), *blind_checks(desk)], 0)
+        last_s = context.last_tick_completion_time
+        up_s = up_since(context.cursor, last_s, time.time(), desk.policy)
+        watch_monitors(desk, ticks, up_s)
         done = deliver(desk)
         for problem in done.problems:
             context.log.warning(problem)
-        return _result([], None, f"{done.sent} sent, {done.waiting} wait")
+        return _result([], str(up_s), f"{done.sent} sent, {done.waiting} wait")
 
     return notices
 

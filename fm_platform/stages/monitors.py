@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+
 from fm_platform.hashing import fingerprint
 from fm_platform.lineage.database import now
 from fm_platform.monitoring.life import MONITOR
 from fm_platform.monitoring.records import Alert, Cause, Estimate, Impact, Repair
+from fm_platform.spec.alerts import Alerts
 from fm_platform.stages.alerts import Desk
 
 SILENT_INTERVALS = 2
@@ -14,24 +18,56 @@ LEAST_INTERVAL_S = 30
 _NOTHING = Impact(Estimate(0.0, 0.0, 0.0, "what is not watched costs nothing that is known"))
 
 
-def failing_monitors(desk: Desk, last_ticks: dict[str, float | None], at_s: float) -> list[Alert]:
-    """Return an alert for each monitor that does not do its work.
+def up_since(before: str | None, last_s: float | None, at_s: float, policy: Alerts) -> float:
+    """Return since when the daemon goes round without a gap, seconds since 1970.
+
+    Args:
+        before: What this returned at the last tick of the sensor that asks; None: it never ticked.
+        last_s: When it last ticked, seconds since 1970; None: never.
+        at_s: Now, seconds since 1970.
+        policy: Says how often sensors tick.
+    """
+    if before is None or last_s is None or at_s - last_s > _limit_s(policy):
+        return at_s
+    return float(before)
+
+
+def watch_monitors(desk: Desk, last_ticks: Mapping[str, float | None], up_s: float) -> None:
+    """Open an alert for each monitor that does not do its work; close those that do it again.
+
+    A daemon that was stopped has its sensors tick again in turn: a sensor is silent only when it
+    has not ticked since the daemon went round long enough.
 
     Args:
         desk: The alerts of the project.
         last_ticks: Sensor -> when it last ticked, seconds since 1970; None: never.
-        at_s: Now, seconds since 1970.
+        up_s: Since when the daemon goes round, see `up_since`.
     """
+    found = [*failing_monitors(desk, last_ticks, up_s, time.time()), *blind_checks(desk)]
+    desk.open(found, 0)
+    standing = {alert.cause.key for alert in found}
+    for life in desk.lives().values():
+        cause = life.alert.cause
+        if life.is_open and cause.kind == MONITOR and cause.key not in standing:
+            once = f"outcome:{len(life.events)}"
+            desk.note(life.alert.id, "repaired", once, None, "the monitor does its work again")
+
+
+def failing_monitors(
+    desk: Desk, last_ticks: Mapping[str, float | None], up_s: float, at_s: float
+) -> list[Alert]:
+    """Return an alert for each monitor that does not do its work, see `watch_monitors`."""
     day = now().date().isoformat()
     found = [
         _alert(desk, day, "policy", words, "Change the `alerts` part of the project file")
         for words in desk.policy.never_fires()
     ]
-    limit_s = SILENT_INTERVALS * max(desk.policy.check_every_s, LEAST_INTERVAL_S)
     for name, last_s in sorted(last_ticks.items()):
-        if last_s is None or at_s - last_s > limit_s:
-            told = "never" if last_s is None else f"not for {(at_s - last_s) / 60:.0f} minutes"
-            words = f"sensor {name} evaluated {told}; it should every {desk.policy.check_every_s} s"
+        if at_s - max(last_s or 0.0, up_s) > _limit_s(desk.policy):
+            told = "never looked" if last_s is None else (
+                f"has not looked for {(at_s - last_s) / 60:.0f} minutes"
+            )  # fmt: skip
+            words = f"sensor {name} {told}; it should every {desk.policy.check_every_s} s"
             found.append(_alert(desk, day, name, words, "Start the sensor, and its daemon"))
     return found
 
@@ -48,6 +84,10 @@ def blind_checks(desk: Desk) -> list[Alert]:
             day = version.partition or ""
             found.append(_alert(desk, day, "findings", words, "See why nothing came"))
     return found
+
+
+def _limit_s(policy: Alerts) -> float:
+    return SILENT_INTERVALS * max(policy.check_every_s, LEAST_INTERVAL_S)
 
 
 def _alert(desk: Desk, day: str, name: str, words: str, repair: str) -> Alert:
