@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import datetime, timezone
 
 from fm_platform.hashing import fingerprint
 from fm_platform.lineage.database import now
@@ -64,11 +65,13 @@ def failing_monitors(
     ]
     for name, last_s in sorted(last_ticks.items()):
         if at_s - max(last_s or 0.0, up_s) > _limit_s(desk.policy):
-            told = "never looked" if last_s is None else (
-                f"has not looked for {(at_s - last_s) / 60:.0f} minutes"
-            )  # fmt: skip
+            told, silence = "never looked", "silent"
+            if last_s is not None:
+                told = f"has not looked for {(at_s - last_s) / 60:.0f} minutes"
+                silence = f"silent since {datetime.fromtimestamp(last_s, timezone.utc):%FT%TZ}"
             words = f"sensor {name} {told}; it should every {desk.policy.check_every_s} s"
-            found.append(_alert(desk, day, name, words, "Start the sensor, and its daemon"))
+            repair = "Start the sensor, and its daemon"
+            found.append(_alert(desk, day, name, words, repair, silence))
     return found
 
 
@@ -90,10 +93,12 @@ def _limit_s(policy: Alerts) -> float:
     return SILENT_INTERVALS * max(policy.check_every_s, LEAST_INTERVAL_S)
 
 
-def _alert(desk: Desk, day: str, name: str, words: str, repair: str) -> Alert:
-    cause = Cause(MONITOR, name, fingerprint(words.partition(";")[0])[:8], (name,))
-    if name not in ("policy", "findings"):  # however long it has been silent, it is one alert
-        cause = Cause(MONITOR, name, "silent", (name,))
+def _alert(
+    desk: Desk, day: str, name: str, words: str, repair: str, silence: str | None = None
+) -> Alert:
+    # however long it has been silent, it is one alert; silent again, it is another
+    value = silence or fingerprint(words.partition(";")[0])[:8]
+    cause = Cause(MONITOR, name, value, (name,))
     return Alert(
         desk.name, day, day, cause, words, (words,), (), _NOTHING, "medium",
         (Repair("fix_upstream", repair, "A monitor that does not watch is no monitor."),),

@@ -35,7 +35,9 @@ def states(desk: Desk) -> list[tuple[str, str]]:
     return [(life.alert.title, life.state) for life in desk.lives().values()]
 
 
-def test_a_sensor_that_fell_silent_is_one_alert_until_it_looks_again(desk: Desk) -> None:
+def test_a_sensor_that_fell_silent_is_one_alert_until_it_looks_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for _ in range(3):
         watch_monitors(desk, {"shop_drift": NOW_S - 600, "shop_late": NOW_S - 40}, NOW_S - 9_000)
 
@@ -45,6 +47,11 @@ def test_a_sensor_that_fell_silent_is_one_alert_until_it_looks_again(desk: Desk)
     watch_monitors(desk, {"shop_drift": NOW_S - 10, "shop_late": NOW_S - 10}, NOW_S - 9_000)
 
     assert states(desk) == [(words, "repaired")]
+
+    monkeypatch.setattr(monitors.time, "time", lambda: NOW_S + 600)
+    watch_monitors(desk, {"shop_drift": NOW_S - 10, "shop_late": NOW_S + 590}, NOW_S - 9_000)
+
+    assert states(desk) == [(words, "repaired"), (words, "open")]
 
 
 def test_a_sensor_that_never_looked_is_an_alert(desk: Desk) -> None:
