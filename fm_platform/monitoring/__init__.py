@@ -6,8 +6,9 @@ its severity and its repairs.
 """
 
 from fm_platform.monitoring.alerts import Judging, alerts_of
+from fm_platform.monitoring.answered import with_answers
 from fm_platform.monitoring.detect import Measured, Settings, detect, measured, past_of
-from fm_platform.monitoring.measure import Watch, join, measure_day, with_answers, with_embeddings
+from fm_platform.monitoring.measure import Watch, join, measure_day, with_embeddings
 from fm_platform.monitoring.profile import Profile, merge_profiles
 from fm_platform.monitoring.records import (
     ALL,

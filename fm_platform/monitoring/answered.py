@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from fm_platform.monitoring.measure import project
+from fm_platform.monitoring.measure import join, project, same, sliced
+from fm_platform.monitoring.profile import Profile
 
 Floats = npt.NDArray[np.float64]
 
@@ -99,6 +101,48 @@ def answered(
         told.max(axis=1), right, weak, agrees, labeled, np.concatenate(parts, axis=1), sources,
         answered(judged, classes),
     )  # fmt: skip
+
+
+def with_answers(profile: Profile) -> Profile:
+    """Return a profile with metrics of what a model answered, where its rows hold `champion`.
+
+    Metrics: of the sample `answer:champion` (class), `confidence:champion` (largest probability)
+    and `agreement:champion` (with the weak label); of all rows that people labeled
+    `accuracy:champion`.
+    """
+    sample = profile.sample
+    if sample is None or not sample.num_rows or "champion" not in sample.column_names:
+        return profile
+    told, answer = _told(sample), best_answer(sample, profile.classes)
+    columns: list[tuple[str, pa.Array]] = [
+        ("answer:champion", answer),
+        ("confidence:champion", pa.array(told.max(axis=1).astype(np.float64))),
+    ]
+    if "label" in sample.column_names:
+        agrees = same(sample["label"], answer, ("agrees", "differs"))
+        columns.append(("agreement:champion", agrees))
+    found = sliced(columns, sample["source"])
+    judged = [
+        side.filter(pc.is_valid(side["gold"]))
+        for side in (sample, profile.judged)
+        if side is not None and {"gold", "champion"} <= set(side.column_names)
+    ]
+    if any(side.num_rows for side in judged):
+        people = pa.concat_tables([side.select(["source", "gold", "champion"]) for side in judged])
+        right = same(people["gold"], best_answer(people, profile.classes), ("right", "wrong"))
+        for name, own in sliced([("accuracy:champion", right)], people["source"]).items():
+            found[name] = {**found.get(name, {}), **own}
+    return join(profile, found)
+
+
+def _told(rows: pa.Table) -> npt.NDArray[np.float32]:
+    flat = np.asarray(rows["champion"].combine_chunks().flatten(), np.float32)
+    return flat.reshape(rows.num_rows, -1)
+
+
+def best_answer(rows: pa.Table, classes: Sequence[str]) -> pa.Array:
+    """Return the class that a model holds most probable, by its column `champion`."""
+    return pa.array([classes[spot] for spot in _told(rows).argmax(axis=1).tolist()], pa.string())
 
 
 def weights(rows: Answered, shares: Mapping[str, float] | None) -> Floats:

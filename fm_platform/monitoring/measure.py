@@ -126,55 +126,13 @@ def with_embeddings(profile: Profile, vectors: npt.NDArray[np.float32]) -> Profi
     return replace(profile, slices=slices, sample=embedded)
 
 
-def with_answers(profile: Profile) -> Profile:
-    """Return a profile with metrics of what a model answered, where its rows hold `champion`.
-
-    Metrics: of the sample `answer:champion` (class), `confidence:champion` (largest probability)
-    and `agreement:champion` (with the weak label); of all rows that people labeled
-    `accuracy:champion`.
-    """
-    sample = profile.sample
-    if sample is None or not sample.num_rows or "champion" not in sample.column_names:
-        return profile
-    told, answer = _told(sample), best_answer(sample, profile.classes)
-    columns: list[tuple[str, pa.Array]] = [
-        ("answer:champion", answer),
-        ("confidence:champion", pa.array(told.max(axis=1).astype(np.float64))),
-    ]
-    if "label" in sample.column_names:
-        agrees = _same(sample["label"], answer, ("agrees", "differs"))
-        columns.append(("agreement:champion", agrees))
-    found = _sliced(columns, sample["source"])
-    judged = [
-        side.filter(pc.is_valid(side["gold"]))
-        for side in (sample, profile.judged)
-        if side is not None and {"gold", "champion"} <= set(side.column_names)
-    ]
-    if any(side.num_rows for side in judged):
-        people = pa.concat_tables([side.select(["source", "gold", "champion"]) for side in judged])
-        right = _same(people["gold"], best_answer(people, profile.classes), ("right", "wrong"))
-        for name, own in _sliced([("accuracy:champion", right)], people["source"]).items():
-            found[name] = {**found.get(name, {}), **own}
-    return join(profile, found)
-
-
-def _told(rows: pa.Table) -> npt.NDArray[np.float32]:
-    flat = np.asarray(rows["champion"].combine_chunks().flatten(), np.float32)
-    return flat.reshape(rows.num_rows, -1)
-
-
-def best_answer(rows: pa.Table, classes: Sequence[str]) -> pa.Array:
-    """Return the class that a model holds most probable, by its column `champion`."""
-    return pa.array([classes[spot] for spot in _told(rows).argmax(axis=1).tolist()], pa.string())
-
-
-def _same(said: pa.ChunkedArray, other: pa.Array, words: tuple[str, str]) -> pa.Array:
+def same(said: pa.ChunkedArray, other: pa.Array, words: tuple[str, str]) -> pa.Array:
     """Return the first word where both say the same, the second where not, null for null."""
-    same = pc.equal(said.combine_chunks().cast(pa.string()), other.cast(pa.string()))
-    return pc.if_else(same, *words)
+    agrees = pc.equal(said.combine_chunks().cast(pa.string()), other.cast(pa.string()))
+    return pc.if_else(agrees, *words)
 
 
-def _sliced(
+def sliced(
     columns: Sequence[tuple[str, pa.Array]], source: pa.ChunkedArray
 ) -> dict[str, dict[str, Sketch]]:
     """Return slice -> metric -> sketch of some columns; what is null does not count."""
@@ -246,8 +204,8 @@ def _labels_right(rows: pa.Table) -> dict[str, dict[str, Sketch]]:
     people = rows.select(["source", "label", "gold"]).drop_null()
     if not people.num_rows:
         return {}
-    right = _same(people["gold"], people["label"].combine_chunks(), ("right", "wrong"))
-    return _sliced([("accuracy:weak", right)], people["source"])
+    right = same(people["gold"], people["label"].combine_chunks(), ("right", "wrong"))
+    return sliced([("accuracy:weak", right)], people["source"])
 
 
 def _repeated(rows: pa.Table) -> pa.Array:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fm_platform.monitoring.measure import best_answer, structured
+from fm_platform.monitoring.answered import best_answer
+from fm_platform.monitoring.measure import structured
 from fm_platform.monitoring.profile import Profile
 from fm_platform.monitoring.records import ALL, Cause
 from fm_platform.monitoring.segments import Evidence

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from fm_platform.errors import CorruptArtifactError
-from fm_platform.monitoring import ALL, merge_profiles
-from fm_platform.monitoring.measure import Watch, measure_day, with_answers, with_embeddings
+from fm_platform.monitoring import ALL, merge_profiles, with_answers
+from fm_platform.monitoring.measure import Watch, measure_day, with_embeddings
 from fm_platform.monitoring.profile import Profile
 from fm_platform.monitoring.sketches import CategorySketch, NumericSketch
 
