@@ -86,10 +86,14 @@ def find_groups(sample: Sample) -> Groups:
     """
     if sample.patterns.shape[1] < 3 or not len(sample.patterns):
         return ()
+    packed = sample.pack(())
+    alone = {}
     for kind in (ONE_COIN, CONFUSION):
-        if misfit(sample, run_em(sample.pack(()), kind, _SEARCH)) < NO_MISFIT:
+        model = run_em(packed, kind, _SEARCH)
+        if misfit(sample, model) < NO_MISFIT:
             return ()  # independence explains the votes: there is nothing to look for
-    scores: dict[Groups, float] = {(): _score(sample, (), ONE_COIN)}
+        alone[kind] = _worth(sample, (), kind, packed, model)
+    scores: dict[Groups, float] = {(): alone[ONE_COIN]}
     best: Groups = ()
     failed = 0
     for groups in joined(agreement(sample)):
@@ -101,7 +105,7 @@ def find_groups(sample: Sample) -> Groups:
             if failed == _PATIENCE:
                 break
     best = _thinned(sample, best, ONE_COIN, scores)
-    return _thinned(sample, best, CONFUSION, {})
+    return _thinned(sample, best, CONFUSION, {(): alone[CONFUSION]})
 
 
 def agreement(sample: Sample) -> Floats:
@@ -173,7 +177,11 @@ def misfit(sample: Sample, model: LabelModel) -> float:
 def _score(sample: Sample, groups: Groups, kind: Kind) -> float:
     """Return log likelihood less what the groups must bring."""
     packed = sample.pack(groups)
-    model = run_em(packed, kind, _SEARCH)
+    return _worth(sample, groups, kind, packed, run_em(packed, kind, _SEARCH))
+
+
+def _worth(sample: Sample, groups: Groups, kind: Kind, packed: Packed, model: LabelModel) -> float:
+    """Return the log likelihood of a model less what its groups must bring."""
     rows = float(sample.weights.sum())
     extra = sum(len(group) - 1 for group in groups)
     price = max(0.5 * np.log(max(rows, 2.0)), _LEAST_GAIN * rows)

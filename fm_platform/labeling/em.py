@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +30,11 @@ from fm_platform.labeling.parameters import (
     TIED,
     Kind,
     LabelModel,
+    Tables,
+    by_unit,
     log_odds,
+    log_tables,
     majority_vote,
-    member_scores,
     normalized,
     symbol_table,
 )
@@ -147,26 +151,39 @@ def run_em(
         known: Rows of which the class is known.
     """
     silence = kind == SILENCE
+    begun = None
     if start is not None and start.method != MAJORITY:
-        model: LabelModel | None = adapted(start, packed, silence)
-        posterior = normalized(log_odds(model, packed)) if model is not None else None
+        begun = adapted(start, packed, silence)
+    before = begun if settings.carry > 0 else None
+    if begun is None:
+        at, posterior = None, unit_majority(packed)
     else:
-        model, posterior = None, None
-    before = model if settings.carry > 0 else None
-    if posterior is None:
-        posterior = unit_majority(packed)
+        at, posterior = _expect(begun, by_unit(begun, packed), packed)
     for _ in range(settings.max_iterations):
         if known is not None:
             known.clamp(posterior)
-        updated = _maximize(packed, posterior, model, kind, settings, before)
-        moved = 1.0 if model is None else _distance(model, updated)
-        model = updated
+        updated, emissions = _maximize(packed, posterior, at, kind, settings, before)
+        moved = 1.0 if at is None else _distance(at, updated, emissions)
         if moved < settings.tolerance:
-            break
-        posterior = normalized(log_odds(model, packed))
-    if model is None:  # no iteration asked for
-        model = _maximize(packed, posterior, None, kind, settings, None)
-    return model
+            return updated
+        at, posterior = _expect(updated, emissions, packed)
+    if at is None:  # no iteration asked for
+        return _maximize(packed, posterior, None, kind, settings, None)[0]
+    return at.model
+
+
+class _At(NamedTuple):
+    """Where EM stands: a model, its emissions by unit, and what the patterns tell by it."""
+
+    model: LabelModel
+    emissions: list[Floats]
+    tables: Tables
+
+
+def _expect(model: LabelModel, emissions: list[Floats], packed: Packed) -> tuple[_At, Floats]:
+    """Return where EM stands, and posteriors float64[k, p]."""
+    tables = log_tables(model, packed, emissions)
+    return _At(model, emissions, tables), normalized(log_odds(model, packed, tables))
 
 
 def unit_majority(packed: Packed) -> Floats:
@@ -246,14 +263,16 @@ def _with_silent_state(emission: Floats, states: int) -> Floats:
 def _maximize(
     packed: Packed,
     posterior: Floats,
-    model: LabelModel | None,
+    at: _At | None,
     kind: Kind,
     settings: Settings,
     before: LabelModel | None,
-) -> LabelModel:
-    """Return the parameters that make the votes likeliest, given posteriors float64[k, p]."""
+) -> tuple[LabelModel, list[Floats]]:
+    """Return the parameters that make the votes likeliest, given posteriors float64[k, p].
+
+    And the emissions once more, by unit.
+    """
     k, silence, smoothing = packed.n_classes, kind == SILENCE, settings.smoothing
-    states = k + silence
     weighted = [posterior[label] * packed.weights for label in range(1, k)]
     rest = np.array([column.sum() for column in weighted])
     rows = float(packed.weights.sum())
@@ -263,61 +282,62 @@ def _maximize(
     prior = _shares(counts + smoothing)
     emissions: list[Floats] = [np.zeros(0)] * packed.n_functions
     seen: list[Floats] = [np.zeros(0)] * packed.n_functions
-    links = []
+    links: list[Floats] = []
+    units: list[Floats] = []
     symbols = symbol_table(k, packed.sets, silence)
     pooled = np.zeros((k, k + silence))
-    for unit, total in zip(packed.units, packed.totals, strict=True):
+    for number, (unit, total) in enumerate(zip(packed.units, packed.totals, strict=True)):
         mass = np.empty((len(unit.table), k))
         for label, column in enumerate(weighted, 1):
             mass[:, label] = np.bincount(unit.index, weights=column, minlength=len(unit.table))
         mass[:, 0] = np.maximum(total - mass[:, 1:].sum(axis=1), 0.0)
         if unit.joint:
-            source = _source(packed, unit, model, symbols, states)
+            source = _source(packed, number, at, symbols)
             joint = mass[:, :, None] * source
             links.append(_emission(joint.sum(axis=0), kind, smoothing))
             mass = joint.sum(axis=1)
-        previous = None if model is None else [model.emissions[f] for f in unit.members]
-        cells = _cells(unit, mass, previous, symbols)
+        cells = _cells(unit, mass, None if at is None else at.emissions[number], symbols)
         if before is not None:
             cells += settings.carry * np.stack(
                 [before.seen[f][:, None] * before.emissions[f] for f in unit.members]
             )
         found, counted = _emission(cells, kind, smoothing), cells.sum(axis=2)
+        units.append(found)
         for position, function in enumerate(unit.members):
             emissions[function], seen[function] = found[position], counted[position]
         if not unit.joint:
             pooled += cells.sum(axis=0)
     if kind == TIED and not links:
-        emissions = [_emission(pooled, kind, smoothing)] * packed.n_functions
+        tied = _emission(pooled, kind, smoothing)
+        emissions = [tied] * packed.n_functions
+        units = [np.stack([tied] * len(unit.members)) for unit in packed.units]
     groups = tuple(unit.members for unit in packed.units if unit.joint)
     method = f"{kind}{GROUPED}" if groups else kind
     carried = 0.0 if before is None else settings.carry * before.rows
-    return LabelModel(
+    model = LabelModel(
         method, prior, tuple(emissions), groups, tuple(links), silence, 1.0, rows + carried,
         tuple(seen),
     )  # fmt: skip
+    return model, units
 
 
-def _source(
-    packed: Packed, unit: Unit, model: LabelModel | None, symbols: Floats, states: int
-) -> Floats:
+def _source(packed: Packed, number: int, at: _At | None, symbols: Floats) -> Floats:
     """Return float64[s, k, states]: what a group's source says, given its votes and the class."""
-    k = packed.n_classes
-    if model is None:
+    k, unit = packed.n_classes, packed.units[number]
+    if at is None:
         shared = symbols / np.maximum(symbols.sum(axis=0), 1)
         counts = unit.hot @ np.tile(shared.T, (len(unit.members), 1))
         sharp = (counts + _LEAST_VOICE) ** _SHARPNESS
         guess = sharp / sharp.sum(axis=1, keepdims=True)
         return np.repeat(guess[:, None, :], k, axis=1)
-    scores = member_scores(model, unit, symbols)
-    likelihood = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
-    link = model.links[model.groups.index(unit.members)]
+    likelihood = at.tables.states[number]
+    link = at.model.links[at.model.groups.index(unit.members)]
     joint = likelihood[:, None, :] * link[None]
     told: Floats = joint / np.maximum(joint.sum(axis=2, keepdims=True), 1e-300)
     return told
 
 
-def _cells(unit: Unit, mass: Floats, previous: Sequence[Floats] | None, symbols: Floats) -> Floats:
+def _cells(unit: Unit, mass: Floats, previous: Floats | None, symbols: Floats) -> Floats:
     """Return float64[members, states, v]: the mass of each state behind each emission."""
     states = mass.shape[1]
     counted = (unit.hot.T @ mass).reshape(len(unit.members), -1, states).transpose(0, 2, 1)
@@ -327,7 +347,7 @@ def _cells(unit: Unit, mass: Floats, previous: Sequence[Floats] | None, symbols:
     # a vote for a set is divided among its classes by what the function says otherwise
     told = np.ones((len(unit.members), states, len(symbols)))
     if previous is not None:
-        told = np.stack(previous)
+        told = previous
     reach = np.maximum(told @ symbols, 1e-300)
     divided: Floats = told * ((counted / reach) @ symbols.T)
     return divided
@@ -336,7 +356,7 @@ def _cells(unit: Unit, mass: Floats, previous: Sequence[Floats] | None, symbols:
 def _emission(cells: Floats, kind: Kind, smoothing: float) -> Floats:
     """Return rows that sum to 1, float64[..., states, v], from the mass behind each cell."""
     states, answers = cells.shape[-2:]
-    diagonal = np.eye(states, answers)
+    diagonal = _diagonal(states, answers)
     if kind == ONE_COIN:
         right = (cells * diagonal).sum(axis=(-2, -1)) + smoothing * PRIOR_COUNTS
         total = cells.sum(axis=(-2, -1)) + smoothing * (PRIOR_COUNTS + 1)
@@ -348,23 +368,21 @@ def _emission(cells: Floats, kind: Kind, smoothing: float) -> Floats:
     return _shares(cells + smoothing * (_OTHER_COUNTS + PRIOR_COUNTS * diagonal))
 
 
+@lru_cache(maxsize=32)
+def _diagonal(states: int, answers: int) -> Floats:
+    diagonal: Floats = np.eye(states, answers)
+    diagonal.setflags(write=False)
+    return diagonal
+
+
 def _shares(cells: Floats) -> Floats:
     total = cells.sum(axis=-1, keepdims=True)
     found: Floats = np.where(total > 0, cells / np.where(total > 0, total, 1), 1 / cells.shape[-1])
     return found
 
 
-def _distance(one: LabelModel, other: LabelModel) -> float:
-    pairs = (
-        ((one.prior,), (other.prior,)),
-        (one.emissions, other.emissions),
-        (one.links, other.links),
-    )
-    moved = 0.0
-    for left, right in pairs:
-        if left:
-            flat = np.concatenate([a.reshape(-1) for a in left])
-            moved = max(
-                moved, float(np.abs(flat - np.concatenate([b.reshape(-1) for b in right])).max())
-            )
-    return moved
+def _distance(at: _At, other: LabelModel, emissions: Sequence[Floats]) -> float:
+    """Return by how much the parameter moved that moved most."""
+    before = (at.model.prior, *at.emissions, *at.model.links)
+    after = (other.prior, *emissions, *other.links)
+    return max(float(np.abs(a - b).max()) for a, b in zip(before, after, strict=True))

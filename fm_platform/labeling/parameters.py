@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -149,8 +150,9 @@ class LabelModel:
         )
 
 
+@lru_cache(maxsize=64)
 def symbol_table(n_classes: int, sets: ClassSets, silence: bool) -> Floats:
-    """Return float64[v, digits]: which emissions make up each possible vote.
+    """Return float64[v, digits], not to be written to: which emissions make up each possible vote.
 
     The digits are the votes in ascending order: sets from the last, an abstention, the classes.
     """
@@ -158,16 +160,22 @@ def symbol_table(n_classes: int, sets: ClassSets, silence: bool) -> Floats:
     table = np.concatenate(
         [classes[n_classes:][::-1], np.zeros((1, n_classes)), classes[:n_classes]]
     ).T
-    if not silence:
-        return table
-    quiet = np.zeros((1, table.shape[1]))
-    quiet[0, len(sets.sets)] = 1.0
-    return np.concatenate([table, quiet])
+    if silence:
+        quiet = np.zeros((1, table.shape[1]))
+        quiet[0, len(sets.sets)] = 1.0
+        table = np.concatenate([table, quiet])
+    table.setflags(write=False)
+    return table
 
 
-def member_scores(model: LabelModel, unit: Unit, symbols: Floats) -> Floats:
-    """Return float64[s, states]: what the members of a unit say, for each state."""
-    emissions = np.stack([model.emissions[function] for function in unit.members])
+def member_scores(emissions: Floats, unit: Unit, symbols: Floats) -> Floats:
+    """Return float64[s, states]: what the members of a unit say, for each state.
+
+    Args:
+        emissions: float64[members, states, v].
+        unit: The unit.
+        symbols: See `symbol_table`.
+    """
     scores = np.log(np.maximum(emissions @ symbols, _LEAST_PROBABILITY))
     silent = -1 - unit.first
     if not symbols[:, silent].any():  # an abstention tells nothing
@@ -176,29 +184,50 @@ def member_scores(model: LabelModel, unit: Unit, symbols: Floats) -> Floats:
     return total
 
 
-def log_tables(model: LabelModel, packed: Packed) -> list[Floats]:
-    """Return for each unit float64[s, k], the log likelihood of its patterns given the class."""
+def by_unit(model: LabelModel, packed: Packed) -> list[Floats]:
+    """Return for each unit float64[members, states, v], the emissions of its members."""
+    return [np.stack([model.emissions[one] for one in unit.members]) for unit in packed.units]
+
+
+class Tables(NamedTuple):
+    """What the patterns of each unit tell.
+
+    Attributes:
+        classes: float64[s, k], the log likelihood given the class.
+        states: Of a group float64[s, states], the likelihood given what its source says, up to a
+            factor of each pattern; empty for functions that are alone.
+    """
+
+    classes: list[Floats]
+    states: list[Floats]
+
+
+def log_tables(
+    model: LabelModel, packed: Packed, emissions: Sequence[Floats] | None = None
+) -> Tables:
+    """Return what the patterns tell; `emissions` as of `by_unit`, which it is not to find again."""
     symbols = symbol_table(packed.n_classes, packed.sets, model.silence)
-    tables = []
-    for unit in packed.units:
-        scores = member_scores(model, unit, symbols)
+    tables = Tables([], [])
+    for unit, own in zip(packed.units, emissions or by_unit(model, packed), strict=True):
+        scores, likelihood = member_scores(own, unit, symbols), np.zeros((0, 0))
         if unit.joint:
             link = model.links[model.groups.index(unit.members)]
             most = scores.max(axis=1, keepdims=True, initial=-np.inf)
-            inside = np.exp(scores - most) @ link.T
-            scores = np.log(np.maximum(inside, 1e-300)) + most
-        tables.append(scores)
+            likelihood = np.exp(scores - most)
+            scores = np.log(np.maximum(likelihood @ link.T, 1e-300)) + most
+        tables.classes.append(scores)
+        tables.states.append(likelihood)
     return tables
 
 
-def log_odds(model: LabelModel, packed: Packed) -> Floats:
+def log_odds(model: LabelModel, packed: Packed, tables: Tables | None = None) -> Floats:
     """Return float64[k, p], log prior + log likelihood of each row, less that of class 0."""
-    tables = log_tables(model, packed)
+    told = (tables or log_tables(model, packed)).classes
     prior = np.log(np.maximum(model.prior, _LEAST_PROBABILITY))
     scores = np.zeros((packed.n_classes, len(packed.weights)))
     for label in range(1, packed.n_classes):
         scores[label] = prior[label] - prior[0]
-        for unit, table in zip(packed.units, tables, strict=True):
+        for unit, table in zip(packed.units, told, strict=True):
             scores[label] += np.take(table[:, label] - table[:, 0], unit.index)
     return scores
 
@@ -206,8 +235,14 @@ def log_odds(model: LabelModel, packed: Packed) -> Floats:
 def normalized(scores: Floats) -> Floats:
     """Return float64[k, p], the soft-max over classes; may overwrite `scores`."""
     if len(scores) == 2:
-        first = 1.0 / (1.0 + np.exp(np.clip(scores[1] - scores[0], -700, 700)))
-        return np.stack([first, 1.0 - first])
+        shares = np.empty_like(scores)
+        first = np.subtract(scores[1], scores[0], out=shares[0])
+        np.minimum(np.maximum(first, -700, out=first), 700, out=first)
+        np.exp(first, out=first)
+        first += 1.0
+        np.divide(1.0, first, out=first)
+        np.subtract(1.0, first, out=shares[1])
+        return shares
     scores -= scores.max(axis=0, initial=-np.inf)
     np.exp(scores, out=scores)
     scores /= scores.sum(axis=0)
@@ -222,9 +257,9 @@ def log_likelihood(model: LabelModel, packed: Packed) -> float:
     """
     tables = log_tables(model, packed)
     base = np.log(max(float(model.prior[0]), _LEAST_PROBABILITY)) * packed.weights.sum()
-    for table, total in zip(tables, packed.totals, strict=True):
+    for table, total in zip(tables.classes, packed.totals, strict=True):
         base += float(total @ table[:, 0])
-    scores = log_odds(model, packed)
+    scores = log_odds(model, packed, tables)
     most = scores.max(axis=0, initial=-np.inf)
     inside = np.log(np.exp(scores - most).sum(axis=0)) + most
     return float(base + packed.weights @ inside)
