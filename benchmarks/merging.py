@@ -1,6 +1,7 @@
 """Merging four large checkpoints: memory, and throughput as a share of the disk.
 
-    python -m benchmarks.merging [--quick] [--peer PYTHON] [--folder WHERE] [--json]
+    python -m benchmarks.merging [--quick] [--peer PYTHON] [--peer-minutes 10] [--folder WHERE]
+                                 [--json]
 
 Four models of a billion random bfloat16 parameters, with the shapes of a 22-layer decoder. Each
 way runs in a process of its own, whose peak memory and processor time are read from the kernel,
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -90,8 +93,8 @@ def ours(models: list[Path], out: Path, method: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def peer(python: str, models: list[Path], out: Path, method: str) -> dict[str, Any]:
-    """Let mergekit do the same."""
+def peer(python: str, models: list[Path], out: Path, method: str, minutes: float) -> dict[str, Any]:
+    """Let mergekit do the same, for so long at most."""
     name = {"linear": "task_arithmetic", "ties": "ties"}[method]
     parameters = {"weight": 1 / MODELS, **({"density": 0.5} if method == "ties" else {})}
     recipe = {
@@ -105,18 +108,29 @@ def peer(python: str, models: list[Path], out: Path, method: str) -> dict[str, A
     script = Path(python).with_name("mergekit-yaml")
     log = out.with_suffix(".log")
     options = ["--no-copy-tokenizer", "--lazy-unpickle"]
-    code, used = _alone([str(script), str(file), str(out), *options], log)
+    code, used = _alone([str(script), str(file), str(out), *options], log, 60 * minutes)
     seconds = time.perf_counter() - before
+    if code == -signal.SIGKILL and seconds >= 60 * minutes:
+        done = log.read_text().replace("\r", "\n").strip().splitlines()[-1:]
+        return {"error": f"not done after {minutes:g} minutes: {''.join(done)[-120:]}", **used}
     if code:
         return {"error": (log.read_text().strip().splitlines() or [""])[-1][:200]}
     return {"seconds": seconds, **used}
 
 
-def _alone(command: list[str], log: Path) -> tuple[int, dict[str, float]]:
+def _alone(
+    command: list[str], log: Path, limit_s: float = math.inf
+) -> tuple[int, dict[str, float]]:
     """Run a command, its output in `log`; return its exit status, processor time and memory."""
     with log.open("w") as target:
         started = subprocess.Popen(command, stdout=target, stderr=subprocess.STDOUT)
-        _, status, used = os.wait4(started.pid, 0)
+        end, killed = time.perf_counter() + limit_s, False
+        while not (ended := os.wait4(started.pid, os.WNOHANG))[0]:
+            if time.perf_counter() >= end and not killed:
+                os.kill(started.pid, signal.SIGKILL)
+                killed = True
+            time.sleep(0.1)
+        _, status, used = ended
     started.returncode = os.waitstatus_to_exitcode(status)
     return started.returncode, {
         "cpu_seconds": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss * 1024 / 1e6,
@@ -161,6 +175,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--peer", help="Python of an environment with mergekit")
+    parser.add_argument("--peer-minutes", type=float, default=10.0, help="it is stopped then")
     parser.add_argument("--folder", type=Path, help="keep the models here")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--write", action="store_true", help=argparse.SUPPRESS)
@@ -206,10 +221,13 @@ def _report(models: list[Path], folder: Path, told: argparse.Namespace) -> None:
         held = 3 if method == "linear" else 2 * MODELS + 3
         row["needs_mb"] = held * largest * 4 / 1e6
         found[method] = row
+        print(_line(method, row), file=sys.stderr, flush=True)
         shutil.rmtree(out)
         if told.peer:
             forget(models)
-            found[f"{method} by mergekit"] = peer(told.peer, models, out, method)
+            name = f"{method} by mergekit"
+            found[name] = peer(told.peer, models, out, method, told.peer_minutes)
+            print(_line(name, found[name]), file=sys.stderr, flush=True)
             shutil.rmtree(out, ignore_errors=True)
     if told.json:
         print(json.dumps(found, indent=1))
@@ -220,8 +238,12 @@ def _report(models: list[Path], folder: Path, told: argparse.Namespace) -> None:
     )
     for name, row in found.items():
         if isinstance(row, dict):
-            print(name, "  ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}"
-                                  for k, v in row.items()))  # fmt: skip
+            print(_line(name, row))
+
+
+def _line(name: str, row: dict[str, Any]) -> str:
+    cells = (f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+    return f"{name} {'  '.join(cells)}"
 
 
 def _numbers(shape: tuple[int, ...]) -> int:
