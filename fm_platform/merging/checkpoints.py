@@ -16,6 +16,7 @@ from typing import Any
 from fm_platform.errors import MergeRefusedError
 from fm_platform.merging.methods import METHODS, NEEDS, Layer, Settings
 from fm_platform.merging.tensorfile import DTYPES, INDEX, Checkpoint, Writer
+from fm_platform.numerics import reproducible
 
 Tensor = Any
 SHARD_BYTES = 5_000_000_000
@@ -73,6 +74,8 @@ def merge_checkpoints(
     """
     _ensure_possible(models, weights, out_dir, method)
     with ExitStack() as stack:
+        # blocks are too small to be shared: where the machine is busy, threads wait for each other
+        stack.enter_context(reproducible(threads=1))
         opened = [stack.enter_context(Checkpoint(folder)) for folder in models]
         origin = None if base is None else stack.enter_context(Checkpoint(base))
         return _streamed(
