@@ -13,6 +13,7 @@ from fm_platform.monitoring.cause import Group, causes_of
 from fm_platform.monitoring.impact import Answered, Scores, answered, estimate, mix_effect
 from fm_platform.monitoring.records import (
     ALL,
+    COLUMNS,
     SEVERITIES,
     Alert,
     Cause,
@@ -26,9 +27,8 @@ from fm_platform.monitoring.segments import Evidence
 from fm_platform.monitoring.words import evidence_words, impact_words, terms_words, title_of
 
 NOTHING = Estimate(0.0, 0.0, 0.0, "nothing that the model reads moved")
-_COLUMNS = ("value", "range", "nulls")
 _OF_TEXT = ("source_came", "language", "text", "labels", "duplicates", "concept", "confidence")
-_OF_LABELS = ("function", "language", "concept", *_COLUMNS)
+_OF_LABELS = ("function", "language", "concept", *COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -204,8 +204,8 @@ def _importance(group: Group, evidence: Evidence, rule: Judging) -> float | None
     cause = group.cause
     sample = evidence.reference.profile.sample
     functions = list(evidence.watch.functions)
-    if cause.kind in _COLUMNS:
-        named = [name for name, column in sorted(evidence.reads.items()) if column == cause.name]
+    if cause.kind in COLUMNS:
+        named = sorted(evidence.readers(cause.name))
     elif cause.kind == "function":
         named = [cause.name]
     elif cause.terms and rule.answer is not None and evidence.day.sample is not None:

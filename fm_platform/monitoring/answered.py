@@ -79,7 +79,7 @@ def answered(
     if sample is None or "champion" not in sample.column_names or sample.num_rows == 0:
         return None
     n = sample.num_rows
-    told = np.asarray(sample["champion"].combine_chunks().flatten(), np.float64).reshape(n, -1)
+    told = told_of(sample).astype(np.float64)
     index = {name: i for i, name in enumerate(classes)}
 
     def spots(column: str) -> npt.NDArray[np.int64]:
@@ -113,7 +113,7 @@ def with_answers(profile: Profile) -> Profile:
     sample = profile.sample
     if sample is None or not sample.num_rows or "champion" not in sample.column_names:
         return profile
-    told, answer = _told(sample), best_answer(sample, profile.classes)
+    told, answer = told_of(sample), best_answer(sample, profile.classes)
     columns: list[tuple[str, pa.Array]] = [
         ("answer:champion", answer),
         ("confidence:champion", pa.array(told.max(axis=1).astype(np.float64))),
@@ -135,14 +135,15 @@ def with_answers(profile: Profile) -> Profile:
     return join(profile, found)
 
 
-def _told(rows: pa.Table) -> npt.NDArray[np.float32]:
+def told_of(rows: pa.Table) -> npt.NDArray[np.float32]:
+    """Return the model's probabilities of rows, float32[n, k], by their column `champion`."""
     flat = np.asarray(rows["champion"].combine_chunks().flatten(), np.float32)
     return flat.reshape(rows.num_rows, -1)
 
 
 def best_answer(rows: pa.Table, classes: Sequence[str]) -> pa.Array:
     """Return the class that a model holds most probable, by its column `champion`."""
-    return pa.array([classes[spot] for spot in _told(rows).argmax(axis=1).tolist()], pa.string())
+    return pa.array([classes[spot] for spot in told_of(rows).argmax(axis=1).tolist()], pa.string())
 
 
 def weights(rows: Answered, shares: Mapping[str, float] | None) -> Floats:

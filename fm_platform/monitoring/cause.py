@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fm_platform.monitoring.compare import Key, compare
-from fm_platform.monitoring.records import ALL, Cause, Finding, Move
+from fm_platform.monitoring.records import ALL, COLUMNS, Cause, Finding, Move
 from fm_platform.monitoring.search import concept, terms_of_slice, trust_lost
 from fm_platform.monitoring.segments import Evidence, can_balance, explained_by
 from fm_platform.monitoring.sketches import NumericSketch
@@ -25,7 +25,6 @@ RANK = {
 """Upstream first. Rows come last: a shift often changes how many there are."""
 _TEXT = ("terms", "embedding", "length", "length_nulls")
 _MODEL = ("label", "confidence", "confidence_nulls", "answer", "agreement", "accuracy")
-_COLUMNS = ("nulls", "value", "range")
 _MOVED = 9.0
 """Surprise of three standard deviations: enough where something else already told to look."""
 _ENOUGH = 0.5
@@ -65,11 +64,9 @@ def _everywhere(cause: Cause, evidence: Evidence) -> Cause:
 
     That it moved at all is known; so a source in which it probably did is one of them.
     """
-    if cause.kind not in (*_COLUMNS, "function"):
+    if cause.kind not in (*COLUMNS, "function"):
         return cause
-    names = {cause.name}
-    if cause.kind != "function":
-        names = {name for name, column in evidence.reads.items() if column == cause.name}
+    names = {cause.name} if cause.kind == "function" else evidence.readers(cause.name)
     metrics = {f"{family}:{name}" for name in names for family in ("function", "conflict")}
     moved = _moved({*metrics, f"column:{cause.name}"}, evidence)
     return replace(cause, slices=tuple(sorted({*cause.slices, *moved})))
@@ -157,7 +154,7 @@ def _below(root: Finding, other: Finding, left: Sequence[Finding], evidence: Evi
         return other.family not in ("column", "column_nulls")
     if root.family in ("column", "column_nulls"):
         same = other.name == root.name and other.family in ("column", "column_nulls")
-        readers = {name for name, column in reads.items() if column == root.name}
+        readers = evidence.readers(root.name)
         touched = any(f.family in ("function", "conflict") and f.name in readers for f in left)
         own = other.family in ("function", "conflict") and other.name in readers
         labels = ("label", "confidence", "agreement", "conflict")
@@ -237,10 +234,12 @@ def _function_cause(taken: Sequence[Finding], evidence: Evidence, slices: tuple[
     moved |= {name for name, lost in doubted.items() if lost > _DOUBT}
     strongest = max(sorted(moved), key=lambda name: voted.get(name, 0.0) + doubted.get(name, 0.0))
     column = evidence.reads.get(strongest)
-    if column is not None and not _several(taken, evidence):
-        readers = {name for name, read in evidence.reads.items() if read == column}
-        if readers <= moved or _moved({f"column:{column}"}, evidence):
-            return _column_cause(column, evidence, slices)
+    if (
+        column is not None
+        and not _several(taken, evidence)
+        and (evidence.readers(column) <= moved or _moved({f"column:{column}"}, evidence))
+    ):
+        return _column_cause(column, evidence, slices)
     if _several(taken, evidence):
         labels = any(f.family in ("label", "answer") for f in taken)
         return Cause("labels" if labels else "text", "label" if labels else slices[0], None, slices)
@@ -258,7 +257,7 @@ def _by_column(groups: Sequence[Group], evidence: Evidence) -> list[Group]:
     named: dict[str, set[str]] = {}
     for group in groups:
         cause = group.cause
-        column = cause.name if cause.kind in _COLUMNS else evidence.reads.get(cause.name, "")
+        column = cause.name if cause.kind in COLUMNS else evidence.reads.get(cause.name, "")
         named.setdefault(column, set()).add(cause.name)
     told = []
     for group in groups:
@@ -280,7 +279,7 @@ def _across(groups: Sequence[Group], evidence: Evidence) -> list[Group]:
         name = "" if volume else (cause.slices[0] if by_slice else cause.name)
         kind = "volume" if volume else cause.kind
         # nulls and values of one column are one trouble of that column
-        kind = "column" if kind in _COLUMNS else kind
+        kind = "column" if kind in COLUMNS else kind
         found.setdefault((kind, name), []).append(group)
     merged = []
     for key in sorted(found):
@@ -321,5 +320,5 @@ def _reaches(cause: Cause, finding: Finding, evidence: Evidence) -> bool:
         return True
     if finding.metric != "accuracy:weak":
         return False
-    of_column = cause.kind in _COLUMNS and cause.name in evidence.reads.values()
+    of_column = cause.kind in COLUMNS and cause.name in evidence.reads.values()
     return of_column or cause.kind == "function"

@@ -13,6 +13,8 @@ Severity = Literal["record", "low", "medium", "high"]
 """`record` is kept and sends nothing."""
 SEVERITIES: tuple[Severity, ...] = ("record", "low", "medium", "high")
 
+COLUMNS = ("nulls", "value", "range")
+"""Kinds of cause that lie in a structured column."""
 ALL = "all"
 """The slice that holds every row."""
 

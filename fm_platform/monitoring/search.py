@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fm_platform.monitoring.answered import best_answer
+from fm_platform.monitoring.answered import best_answer, told_of
 from fm_platform.monitoring.measure import structured
 from fm_platform.monitoring.profile import Profile
 from fm_platform.monitoring.records import ALL, Cause
@@ -39,8 +39,7 @@ def trust_lost(functions: Sequence[str], name: str, evidence: Evidence) -> dict[
             return {}
         n = rows.num_rows
         votes = np.asarray(rows["votes"].combine_chunks().flatten(), np.int64).reshape(n, -1)
-        told = np.asarray(rows["champion"].combine_chunks().flatten(), np.float64)
-        answer = told.reshape(n, -1).argmax(axis=1)[:, None]
+        answer = told_of(rows).argmax(axis=1)[:, None]
         given = votes >= 0
         # few votes say little: twenty more are taken to be agreed with half the time
         sides.append((((votes == answer) & given).sum(axis=0) + 10) / (given.sum(axis=0) + 20))

@@ -54,6 +54,10 @@ class Evidence:
     watch: Watch
     reads: dict[str, str]
 
+    def readers(self, column: str) -> set[str]:
+        """Return the labeling functions that read a column."""
+        return {name for name, read in self.reads.items() if read == column}
+
 
 def can_balance(metric: str) -> bool:
     """Whether rows can be left out so that a metric becomes what it was."""
