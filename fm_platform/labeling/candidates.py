@@ -26,7 +26,7 @@ from fm_platform.labeling.parameters import (
 )
 from fm_platform.labeling.partial import NO_SETS, ClassSets
 from fm_platform.labeling.patterns import Floats, Ints, Votes
-from fm_platform.labeling.units import Groups, pack
+from fm_platform.labeling.units import Groups, Packed, pack
 
 PATTERNS = 16_384
 GOLD_SHARES = {"_gold": 0.1, "_gold_more": 0.3, "_gold_led": 1.0}
@@ -214,11 +214,13 @@ def fit_with_gold(
     k, rows = part.sample.n_classes, np.arange(len(gold.labels))
     told = np.zeros((len(rows), k))
     folds = min(_FOLDS, len(rows))
+    both = _Both.of(part, method, gold)
     for fold in range(folds):
         out = rows % folds == fold
-        model = _semi_supervised(part, method, suffix, gold, rows[~out], settings)
+        model = _semi_supervised(both, part, method, suffix, ~out, settings)
         told[out] = model.predict(gold.votes[out], gold.sets)
-    return _semi_supervised(part, method, suffix, gold, rows, settings), told
+    everyone = np.ones(len(rows), bool)
+    return _semi_supervised(both, part, method, suffix, everyone, settings), told
 
 
 def refined(part: Part, model: LabelModel, gold: Gold | None, settings: Settings) -> LabelModel:
@@ -239,22 +241,57 @@ def refined(part: Part, model: LabelModel, gold: Gold | None, settings: Settings
     return _named(found, model.method)
 
 
+@dataclass(frozen=True)
+class _Both:
+    """The rows of a sample and gold rows, packed once for all folds.
+
+    Attributes:
+        rows: The sample's patterns, then the gold rows.
+        gold: The gold rows alone.
+        allowed: bool[g, k], the classes that people left open.
+    """
+
+    rows: Packed
+    gold: Packed
+    allowed: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, part: Part, method: str, gold: Gold) -> _Both:
+        sample, groups = part.sample, part.models[method].groups
+        k, votes = sample.n_classes, np.concatenate([sample.patterns, gold.votes])
+        return cls(
+            pack(votes, None, k, groups, sample.sets),
+            pack(gold.votes, None, k, groups, sample.sets),
+            gold.sets.allowed(gold.labels, k),
+        )
+
+
 def _semi_supervised(
-    part: Part, method: str, suffix: str, gold: Gold, rows: Ints, settings: Settings
+    both: _Both,
+    part: Part,
+    method: str,
+    suffix: str,
+    used: npt.NDArray[np.bool_],
+    settings: Settings,
 ) -> LabelModel:
-    sample, start = part.sample, part.models[method]
-    chosen = Gold(gold.votes[rows], gold.labels[rows], (), gold.sets)
-    patterns, weights, known = _with_gold(
-        sample.patterns, sample.weights, chosen, sample.n_classes, suffix
-    )
-    packed = pack(patterns, weights, sample.n_classes, start.groups, sample.sets)
+    """Fit on the sample and those gold rows that are `used`, bool[g]; others weigh nothing."""
+    weights, start = part.sample.weights, part.models[method]
+    chosen = np.flatnonzero(used)
+    each = _gold_weight(weights, len(chosen), suffix)
+    packed = replace(both.rows, weights=np.concatenate([weights, used * each]))
+    known = Known(len(weights) + chosen, both.allowed[chosen])
     # from where the gold rows point to, so that a model that the majority misled is left behind
-    told = pack(chosen.votes, None, sample.n_classes, start.groups, sample.sets)
+    told = replace(both.gold, weights=used.astype(np.float64))
     few = replace(settings, max_iterations=1, carry=_START_ROWS / max(start.rows, 1.0))
-    of_gold = Known(np.arange(len(rows)), known.allowed)
+    of_gold = Known(chosen, known.allowed)
     start = run_em(told, kind_of(method), few, start=start, known=of_gold)
     found = run_em(packed, kind_of(method), settings, start=start, known=known)
     return _named(found, method + suffix)
+
+
+def _gold_weight(weights: Floats, count: int, suffix: str) -> float:
+    """Return what each of so many gold rows weighs beside rows of these weights."""
+    return max(1.0, GOLD_SHARES[suffix] * float(weights.sum()) / max(count, 1))
 
 
 def _with_gold(
@@ -262,7 +299,7 @@ def _with_gold(
 ) -> tuple[Votes, Floats, Known]:
     """Return patterns with gold rows at the end, with the weight that `suffix` says."""
     count = len(gold.labels)
-    each = max(1.0, GOLD_SHARES[suffix] * float(weights.sum()) / max(count, 1))
+    each = _gold_weight(weights, count, suffix)
     known = Known(
         np.arange(len(patterns), len(patterns) + count),
         gold.sets.allowed(gold.labels, n_classes),

@@ -39,7 +39,7 @@ _LEAST_GAIN = 0.006
 NO_MISFIT = 0.002
 _PATIENCE = 12
 SEARCHED = 8_192
-_SEARCH = Settings(max_iterations=30, tolerance=3e-3)
+_SEARCH = Settings(max_iterations=30, tolerance=2e-3)
 _LEAST_COMMON_ROWS = 30
 
 
