@@ -82,8 +82,10 @@ def of_one_seed(
 
     def judge(system: str, classifier: Any) -> tuple[float, ...]:
         answers[system] = predict_probabilities(classifier, texts, max_tokens=config.max_tokens)
-        print(f"  seed {seed}: {system}", file=sys.stderr, flush=True)
-        return f1(truth, answers[system].argmax(axis=1), sources)
+        scores = f1(truth, answers[system].argmax(axis=1), sources)
+        told = " ".join(f"{score:.3f}" for score in scores)
+        print(f"  seed {seed}: {system:22} {told}", file=sys.stderr, flush=True)
+        return scores
 
     assert family.everything is not None
     found = {"start": judge("start", load_adapter(base, family.start))}

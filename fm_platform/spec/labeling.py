@@ -290,7 +290,7 @@ class LabelModelSpec(Part):
     window_days: int = Field(default=28, ge=1)
     max_iterations: int = Field(default=100, ge=1)
     smoothing: float = Field(default=1.0, ge=0)
-    tolerance: float = Field(default=5e-5, gt=0)
+    tolerance: float = Field(default=5e-5, gt=0, description="mean change of posteriors")
     gold_weight: bool = True
     inverse_regularization: float = Field(default=0.3, gt=0, description="of `stacked`")
     carry: float = Field(default=0.0, ge=0, lt=1, description="share of yesterday's evidence kept")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fm_platform.labeling import em
 from fm_platform.labeling.dependence import sample_of
 from fm_platform.labeling.em import Known, Settings, fit_em, run_em
 from fm_platform.labeling.moments import fit_triplet
@@ -25,7 +26,7 @@ from fm_platform.labeling.parameters import (
 )
 from fm_platform.labeling.partial import ClassSets, encode
 from fm_platform.labeling.patterns import Floats, Votes, unique_patterns
-from fm_platform.labeling.units import pack
+from fm_platform.labeling.units import Groups, pack
 from tests.labeling.drawn import accuracy, independent, with_copies
 
 KINDS = (ONE_COIN, CONFUSION, SILENCE)
@@ -106,6 +107,43 @@ def test_no_step_makes_the_votes_less_likely(kind: Kind) -> None:
         seen.append(log_likelihood(model, packed))
 
     assert all(after >= before - 1e-6 for before, after in itertools.pairwise(seen))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("groups", [(), ((0, 4, 5),)])
+def test_em_that_jumps_ahead_arrives_where_em_arrives(
+    kind: Kind, groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    votes = with_copies(independent(3_000, [0.8, 0.75, 0.7, 0.65], prior=0.4)[0], 0, 2)
+    patterns, _, counts = unique_patterns(votes, 2)
+    packed = pack(patterns, counts, 2, groups)
+    far = Settings(2_000, tolerance=1e-10)
+
+    jumped = run_em(packed, kind, far)
+    monkeypatch.setattr(em, "_NEAR", 0.0)
+    walked = run_em(packed, kind, far)
+
+    assert np.abs(jumped.posterior(packed) - walked.posterior(packed)).max() < 1e-3
+    assert log_likelihood(jumped, packed) > log_likelihood(walked, packed) - 0.01
+
+
+def test_a_jump_saves_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    votes, _ = independent(5_000, [0.7, 0.65, 0.65, 0.6, 0.6], prior=0.5)
+    patterns, _, counts = unique_patterns(votes, 2)
+    packed = pack(patterns, counts, 2)
+
+    def steps() -> int:
+        told: list[None] = []
+        step = em._maximize
+        with monkeypatch.context() as patched:
+            patched.setattr(em, "_maximize", lambda *args: (told.append(None), step(*args))[1])
+            run_em(packed, ONE_COIN, Settings(2_000, tolerance=1e-7))
+        return len(told)
+
+    with_jumps = steps()
+    monkeypatch.setattr(em, "_NEAR", 0.0)
+
+    assert with_jumps < 0.6 * steps()
 
 
 def test_exact_copies_in_a_group_count_once() -> None:
