@@ -1,12 +1,14 @@
 """How good the shipped project is, and what each ingredient adds: support-weighted F1 by source.
 
-    python -m benchmarks.quality [--seeds 5] [--labels-only] [--quick] [--json]
+    python -m benchmarks.quality [--seeds 5] [--labels chosen,majority] [--folder WHERE]
+                                 [--labels-only] [--quick] [--json]
 
 Reads what `make demo` has built in FM_HOME; nothing there is changed. First the label model, with
 ingredients added one after another, beside VADER and the published table; then start, experts and
 merged model trained anew for each seed, on the labels of majority vote and on those of the chosen
 label model. At most 50 rated dev sentences a source are read before the test, by the same code as
-in a run. A seed takes about eight minutes for each kind of labels on two idle cores.
+in a run. A seed takes about eight minutes for each kind of labels on two idle cores; what is
+trained is kept in --folder, which `benchmarks.merge_quality` may share.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from benchmarks.family import train_family
 from fm_platform.labeling.label_model import fit_label_model, majority_vote
 from fm_platform.spec.models import LabelModelSpec
 from fm_platform.stages import tables
+from fm_platform.stages.evidence import Evidence
 from fm_platform.stages.models import targets_of, training_days
 from fm_platform.stages.window import dev_gold, last_built_day, window
 from fm_platform.workspace import Workspace, find_project
@@ -141,9 +144,9 @@ def relabeled(cleaned: pa.Table, rows: Rows, classes: int) -> pa.Table:
 
 
 def trained(
-    ws: Workspace, project: Any, rows: Rows, seed: int, labels: str, quick: bool
+    ws: Workspace, project: Any, rows: Rows, seed: int, labels: str, root: Path, quick: bool
 ) -> dict[str, tuple[float, ...]]:
-    """Return the F1 on test of start, own experts and merged model of one seed."""
+    """Return the F1 on test of start and merged model of one seed, trained below `root`."""
     from fm_platform.merging.merge import merge_experts
     from fm_platform.training.base_model import resolve_base_model
     from fm_platform.training.predict import load_adapter, load_classifier, predict_probabilities
@@ -165,13 +168,13 @@ def trained(
         told = predict_probabilities(classifier, texts, max_tokens=config.max_tokens)
         return f1(truth, told.argmax(axis=1), sources)
 
-    with tempfile.TemporaryDirectory(prefix="fm-quality-") as folder:
-        root = Path(folder)
-        family = train_family(spec, base, config, train, dev, root)
-        found["start"] = judge(load_adapter(base, family.start))
+    family = train_family(spec, base, config, train, dev, root)
+    gold = Evidence(ws, spec, str(days[-1].partition)).rows()
+    found["start"] = judge(load_adapter(base, family.start))
+    with tempfile.TemporaryDirectory(prefix="fm-merge-") as into:
         merged = merge_experts(
-            base, family.experts, spec.merge, classes, root / "merged",
-            start=family.start, dev=dev,
+            base, family.experts, spec.merge, classes, Path(into) / "model",
+            start=family.start, dev=dev, gold=gold,
             sources={expert.name: expert.sources for expert in spec.experts},
             max_tokens=config.max_tokens, seed=seed, threads=config.threads,
         )  # fmt: skip
@@ -197,6 +200,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--project", default="sentiment")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--labels", default="chosen,majority", help="on which labels to train")
+    parser.add_argument("--folder", type=Path, help="where trained experts are kept")
     parser.add_argument("--labels-only", action="store_true", help="train nothing")
     parser.add_argument("--quick", action="store_true", help="one seed on a few rows")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -209,11 +214,16 @@ def main() -> int:
     }
     scores |= {name: [score] for name, score in label_models(rows, project).items()}
     seeds = 0 if given.labels_only else 1 if given.quick else given.seeds
-    for seed in range(seeds):
-        for labels in ("majority", "chosen"):
-            for name, score in trained(ws, project, rows, seed, labels, given.quick).items():
-                scores.setdefault(f"{name}, {labels} labels", []).append(score)
-            print(f"  seed {seed}, {labels} labels", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="fm-quality-") as scratch:
+        folder = given.folder or Path(scratch)
+        for seed in range(seeds):
+            for labels in given.labels.split(","):
+                root = folder / (f"seed-{seed}" + ("-majority" if labels == "majority" else ""))
+                told = trained(ws, project, rows, seed, labels, root, given.quick)
+                for name, score in told.items():
+                    scores.setdefault(f"{name}, {labels} labels", []).append(score)
+                    line = " ".join(f"{one:.3f}" for one in score)
+                    print(f"  seed {seed}, {labels} labels, {name}: {line}", file=sys.stderr)
     facts = {
         "rated dev sentences": len(rows.dev),
         "rated test sentences": len(rows.test),
