@@ -31,6 +31,7 @@ from fm_platform.training.data import (
     take,
     token_batches,
 )
+from fm_platform.training.fused import fused
 
 _DEV_BATCH_TOKENS = 4096
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -126,12 +127,13 @@ class TrainingLoop:
             # Told, but never chosen: on some hundred weak labels a little is noise, and experts
             # that all fell back to the start would leave nothing to merge.
             self.history.append({"step": 0, "dev_loss": round(self._dev_loss(), 6)})
-        while self.step < len(self.plan) and self.worse < self.config.patience:
-            self._step()
-            if len(self.dev) and (self.step % every == 0 or self.step == len(self.plan)):
-                self._evaluate()
-            if self.step % self.config.checkpoint_every_steps == 0:
-                self._save()
+        with fused(self.model):
+            while self.step < len(self.plan) and self.worse < self.config.patience:
+                self._step()
+                if len(self.dev) and (self.step % every == 0 or self.step == len(self.plan)):
+                    self._evaluate()
+                if self.step % self.config.checkpoint_every_steps == 0:
+                    self._save()
         with self.torch.no_grad():
             for name, value in self.best.items():
                 self.parameters[name].copy_(value)
