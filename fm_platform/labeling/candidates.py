@@ -35,6 +35,7 @@ that of all rows. A little steadies a model that is right; as much as all leads 
 classes are not those that people mean."""
 _START_ROWS = 10.0  # of the model without gold, beside the gold rows, where EM starts
 _FOLDS = 8
+_ROUGHLY = 8.0  # a fold tells what a few gold rows are worth: its model may stop earlier
 _KINDS: dict[str, Kind] = {kind: kind for kind in (ONE_COIN, TIED, CONFUSION, SILENCE)}
 METHODS: dict[str, tuple[str, ...]] = {
     "majority_vote": (MAJORITY,),
@@ -215,9 +216,10 @@ def fit_with_gold(
     told = np.zeros((len(rows), k))
     folds = min(_FOLDS, len(rows))
     both = _Both.of(part, method, gold)
+    roughly = replace(settings, tolerance=_ROUGHLY * settings.tolerance)
     for fold in range(folds):
         out = rows % folds == fold
-        model = _semi_supervised(both, part, method, suffix, ~out, settings)
+        model = _semi_supervised(both, part, method, suffix, ~out, roughly)
         told[out] = model.predict(gold.votes[out], gold.sets)
     everyone = np.ones(len(rows), bool)
     return _semi_supervised(both, part, method, suffix, everyone, settings), told
