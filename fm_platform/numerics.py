@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 THREADS = 2
 """Threads of computations whose bits are kept: sums are split by thread, whatever the machine."""
@@ -37,3 +39,22 @@ def reproducible(threads: int = THREADS) -> Iterator[None]:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1], warn_only=before[2])
         deterministic.fill_uninitialized_memory = before[3]  # type: ignore[attr-defined]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let NumPy's products of matrices be made by one thread, in this process, inside this block.
+
+    A product of a few milliseconds gains little from a second thread. Where other work keeps the
+    cores busy, the two wait for each other: a hundred times as long was seen.
+    """
+    with _libraries().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _libraries() -> Any:
+    import numpy  # noqa: F401 - its library is to be found
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

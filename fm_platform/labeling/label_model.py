@@ -19,6 +19,7 @@ from fm_platform.labeling.parameters import majority_vote as majority_vote
 from fm_platform.labeling.partial import NO_SETS, ClassSets, renumber
 from fm_platform.labeling.patterns import Ints, VoteCounter, Votes
 from fm_platform.labeling.selection import Selection
+from fm_platform.numerics import one_thread
 from fm_platform.spec.models import LabelModelSpec
 
 _LEAST_ROWS = 50
@@ -86,7 +87,8 @@ class LabelModelFitter:
                 patterns, weights = counter.patterns()
                 patterns = renumber(patterns, counter.sets, known)
                 parts[name] = part_of(name, patterns, weights, self.n_classes, known)
-        return Selection(parts, gold, self.n_classes, self.spec, start).fit()
+        with one_thread():
+            return Selection(parts, gold, self.n_classes, self.spec, start).fit()
 
 
 def fit_label_model(
