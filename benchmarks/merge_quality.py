@@ -4,8 +4,9 @@
                                        [--quick] [--json]
 
 Reads what `make demo` has built in FM_HOME; nothing there is changed. For each seed the start and
-the experts are trained anew (kept in --folder, so that a stopped run goes on), and one adapter on
-all sources with the same settings. Every merge method then takes the weights that fit weak dev
+the experts are trained anew, and one adapter on all sources with the same settings. What is
+trained and what was measured is kept in --folder: a stopped run goes on, runs of other seeds
+(`--first-seed`) or methods add to it. Every merge method then takes the weights that fit weak dev
 labels best; the row "chosen" is the merge as the project declares it, on which the gold dev rows
 decide, as in a run. Printed: support-weighted F1 on gold test rows by source, their mean and the
 worst, mean over seeds; and what the issue asks of the chosen merge.
@@ -79,30 +80,41 @@ def of_one_seed(
     truth, sources = rows.test_labels[:: 40 if given.quick else 1], rows.sources[test]
     texts = rows.table["text"].take(test).to_pylist()
     answers: dict[str, Any] = {}
+    kept = root / "scores.json"
+    found = {
+        system: tuple(score)
+        for system, score in (json.loads(kept.read_text()) if kept.is_file() else {}).items()
+    }
 
-    def judge(system: str, classifier: Any) -> tuple[float, ...]:
+    def note(system: str, told: Any) -> None:
+        found[system] = f1(truth, told.argmax(axis=1), sources)
+        kept.write_text(json.dumps(found, indent=1))
+        score = " ".join(f"{one:.3f}" for one in found[system])
+        print(f"  seed {seed}: {system:22} {score}", file=sys.stderr, flush=True)
+
+    def judge(system: str, classifier: Any) -> None:
         answers[system] = predict_probabilities(classifier, texts, max_tokens=config.max_tokens)
-        scores = f1(truth, answers[system].argmax(axis=1), sources)
-        told = " ".join(f"{score:.3f}" for score in scores)
-        print(f"  seed {seed}: {system:22} {told}", file=sys.stderr, flush=True)
-        return scores
+        note(system, answers[system])
 
     assert family.everything is not None
-    found = {"start": judge("start", load_adapter(base, family.start))}
-    found["one model of everything"] = judge("everything", load_adapter(base, family.everything))
-    for name, folder in sorted(family.experts.items()):
-        found[f"expert {name}"] = judge(name, load_adapter(base, folder))
-    owner = {source: expert.name for expert in spec.experts for source in expert.sources}
-    router = Router(
-        train["text"].to_pylist(), [owner[s] for s in train["source"].to_pylist()], seed
-    )
-    routed = compose(router.weights(texts), router.names, answers)
-    found["router"] = f1(truth, routed.argmax(axis=1), sources)
+    if "router" not in found:
+        judge("start", load_adapter(base, family.start))
+        judge("one model of everything", load_adapter(base, family.everything))
+        for name, folder in sorted(family.experts.items()):
+            judge(f"expert {name}", load_adapter(base, folder))
+        owner = {source: expert.name for expert in spec.experts for source in expert.sources}
+        router = Router(
+            train["text"].to_pylist(), [owner[s] for s in train["source"].to_pylist()], seed
+        )
+        of_experts = {name: answers[f"expert {name}"] for name in family.experts}
+        note("router", compose(router.weights(texts), router.names, of_experts))
     evaluations = 2 if given.quick else 12
     declared = spec.merge.model_copy(update={"search_evaluations": evaluations})
     ways = [*merges(sorted(family.experts), given.methods, evaluations), (CHOSEN, declared)]
     gold = Evidence(ws, spec, str(days[-1].partition)).rows()
     for way, merge in ways:
+        if way in found:
+            continue
         with tempfile.TemporaryDirectory(prefix="fm-merge-") as into:
             merged = merge_experts(
                 base, family.experts, merge, spec.taxonomy.classes, Path(into) / "model",
@@ -110,12 +122,15 @@ def of_one_seed(
                 sources={expert.name: expert.sources for expert in spec.experts},
                 threads=config.threads,
             )  # fmt: skip
-            found[way] = judge(way, load_classifier(merged.directory))
+            judge(way, load_classifier(merged.directory))
             if way == CHOSEN:
                 for row in merged.report["methods"]:
                     print(f"    {row}", file=sys.stderr)
                 print(f"    {merged.method} {merged.weights}", file=sys.stderr, flush=True)
-    return found
+    asked = {way for way, _ in ways}
+    return {
+        system: score for system, score in found.items() if system in asked or system not in WAYS
+    }
 
 
 def table(scores: Mapping[str, Sequence[Sequence[float]]]) -> str:
@@ -153,6 +168,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--project", default="sentiment")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--methods", default=",".join(WAYS).replace(", ", "; "))
     parser.add_argument("--folder", type=Path, help="where trained experts are kept")
     parser.add_argument("--quick", action="store_true", help="one seed on a few rows")
@@ -167,8 +183,9 @@ def main() -> int:
     scores: dict[str, list[Sequence[float]]] = {}
     with tempfile.TemporaryDirectory(prefix="fm-merge-quality-") as scratch:
         folder = given.folder or Path(scratch)
-        for seed in range(1 if given.quick else given.seeds):
-            kept = folder / f"seed-{seed}"
+        seeds = 1 if given.quick else given.seeds
+        for seed in range(given.first_seed, given.first_seed + seeds):
+            kept = folder / f"{'quick' if given.quick else 'seed'}-{seed}"
             for name, score in of_one_seed(project, ws, rows, seed, kept, given).items():
                 scores.setdefault(name, []).append(score)
     owner = {source: expert.name for expert in project.spec.experts for source in expert.sources}
