@@ -42,6 +42,7 @@ from fm_platform.labeling.parameters import (
 from fm_platform.labeling.partial import NO_SETS, ClassSets
 from fm_platform.labeling.patterns import Floats, Ints, Votes, unique_patterns
 from fm_platform.labeling.units import Groups, Packed, Unit, pack
+from fm_platform.labeling.warm_start import adapted
 
 PRIOR_COUNTS = 2.0
 """Pseudo-counts (times `smoothing`) by which a function is right until its votes say otherwise."""
@@ -249,56 +250,6 @@ def unit_majority(packed: Packed) -> Floats:
         prior = mass / mass.sum() if mass.sum() > 0 else np.full(k, 1 / k)
         shares[:, silent] = prior[:, None]
     return shares
-
-
-def adapted(start: LabelModel, packed: Packed, silence: bool) -> LabelModel | None:
-    """Return a model in the form that these units need, or None where it is of other functions.
-
-    A function that was in a group and is alone now keeps what it says of each class; one that is
-    in a new group starts from its own emissions, and the source as one that tells the class.
-    """
-    k, states = packed.n_classes, packed.n_classes + silence
-    fits = len(start.emissions) == packed.n_functions and start.silence == silence
-    if not fits or len(start.prior) != k:
-        return None
-    emissions, seen = list(start.emissions), list(start.seen)
-    groups, links = [], []
-    for unit in packed.units:
-        if unit.joint and unit.members in start.groups:
-            links.append(start.links[start.groups.index(unit.members)])
-            groups.append(unit.members)
-            continue
-        for function in unit.members:
-            emissions[function] = start.conditional(function)
-            seen[function] = _seen_of_classes(start, function)
-        if unit.joint:
-            links.append(np.eye(k, states) * 0.9 + 0.1 / states)
-            groups.append(unit.members)
-            for function in unit.members:
-                emissions[function] = _with_silent_state(emissions[function], states)
-                seen[function] = np.zeros(states)  # other states: nothing to carry
-    return LabelModel(
-        start.method, start.prior, tuple(emissions), tuple(groups), tuple(links), silence, 1.0,
-        start.rows, tuple(seen),
-    )  # fmt: skip
-
-
-def _seen_of_classes(model: LabelModel, function: int) -> Floats:
-    for group, link in zip(model.groups, model.links, strict=True):
-        if function in group:
-            joint = model.prior[:, None] * link
-            share = joint / np.maximum(joint.sum(axis=0), 1e-300)
-            spread: Floats = share @ model.seen[function]
-            return spread
-    return model.seen[function]
-
-
-def _with_silent_state(emission: Floats, states: int) -> Floats:
-    if len(emission) == states:
-        return emission
-    quiet = np.full((1, emission.shape[1]), 0.1 / emission.shape[1])
-    quiet[0, -1] += 0.9
-    return np.concatenate([emission, quiet])
 
 
 def _maximize(
