@@ -28,6 +28,7 @@ import numpy as np
 
 from benchmarks.family import Family, train_family
 from benchmarks.quality import SOURCES, Rows, f1, read
+from fm_platform.hashing import sha256_file
 from fm_platform.spec.models import Merge
 from fm_platform.stages.evidence import Evidence
 from fm_platform.stages.models import targets_of, training_days
@@ -96,6 +97,16 @@ def of_one_seed(
         answers[system] = predict_probabilities(classifier, texts, max_tokens=config.max_tokens)
         note(system, answers[system])
 
+    asked_before: dict[str, str] = {}
+
+    def judge_merged(system: str, folder: Path) -> None:
+        """Ask each model once: ways that come to the same bytes have the same answers."""
+        twin = asked_before.setdefault(sha256_file(folder / "model.safetensors"), system)
+        if twin == system:
+            judge(system, load_classifier(folder))
+        else:
+            note(system, answers[twin])
+
     assert family.everything is not None
     if "router" not in found:
         judge("start", load_adapter(base, family.start))
@@ -122,7 +133,7 @@ def of_one_seed(
                 sources={expert.name: expert.sources for expert in spec.experts},
                 threads=config.threads,
             )  # fmt: skip
-            judge(way, load_classifier(merged.directory))
+            judge_merged(way, merged.directory)
             if way == CHOSEN:
                 for row in merged.report["methods"]:
                     print(f"    {row}", file=sys.stderr)
