@@ -147,7 +147,7 @@ def write_project(definition: Definition, folder: Path) -> LoadedProject:
 
 
 def project_files(project: LoadedProject) -> dict[str, str]:
-    """Return path -> text of what declares a project: its file, Python modules, word lists, unit set.
+    """Return path -> text of what declares a project: file, Python modules, word lists, unit set.
 
     Rows are not among them: sources count by the hash of what they hold.
     """

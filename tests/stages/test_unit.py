@@ -81,7 +81,7 @@ def test_a_row_that_comes_out_otherwise_is_named(ws: Workspace, folder: Path) ->
         "labels": "8 of 9 rows are labeled as expected (89%, at least 100%): "
         "row 1 'the bad bad was': expected positive, found negative"
     }
-    with pytest.raises(UnitSetError, match="row 1 .*expected positive, found negative") as refused:
+    with pytest.raises(UnitSetError, match=r"row 1 .*expected positive, found negative") as refused:
         require_unit(ws, project, RunContext(), SilentReporter())
     assert refused.value.next_step is not None
     assert "fm check shop" in refused.value.next_step

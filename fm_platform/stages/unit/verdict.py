@@ -1,4 +1,4 @@
-"""What a hand-made set shows: one verdict for each link of the chain, with row, expected and found."""
+"""What a hand-made set shows: a verdict for each link of the chain, with row, expected, found."""
 
 from __future__ import annotations
 
