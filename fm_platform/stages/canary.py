@@ -57,6 +57,7 @@ def compare(watcher: Watcher, profile: ArtifactVersion, champion: ArtifactVersio
     canary, declared = found
     if canary.id != champion.id and str(profile.partition) > _last_trained(watcher.ws, canary):
         build_versus(watcher, profile, canary, champion, name=CANARY)
+        watcher.answered(profile, champion)  # its answers stay in use
     settle(watcher.ws, canary, champion, declared, watcher.run.asked_by)
 
 
