@@ -25,6 +25,7 @@ from assets.stages.raw import raw_asset
 from assets.stages.watch import watch_asset
 from assets.stages.weak_labels import weak_labels_asset
 from assets.staleness import staleness_check
+from assets.unit import unit_checks
 from fm_platform.spec import ProjectSpec
 from fm_platform.spec.load import LoadedProject, load_spec
 
@@ -80,6 +81,7 @@ def project_definitions(project: LoadedProject, *, watched: bool = True) -> dg.D
     return dg.Definitions(
         assets=dg.with_source_code_references(assets),
         asset_checks=[
+            *unit_checks(project),
             *coverage_checks(project),
             *([staleness_check(project)] if watched else []),
         ],

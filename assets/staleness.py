@@ -22,7 +22,7 @@ _KINDS = {
     "raw": ("raw",),
     "weak_labels": ("embeddings", "votes", "label_model", "weak_labels"),
     "cleaned": ("shingles", "cleaned"),
-    "shared_start": ("activations", "replay", "choice", "start"),
+    "shared_start": ("unit", "activations", "replay", "choice", "start"),
     "merged_model": ("merged_model",),
     "evaluation": ("evaluation",),
 }

@@ -45,6 +45,7 @@ _ASKED_BY = (
 # Which one it was; the condition's tag says only that there was one.
 _WHICH = ("dagster/backfill", "dagster/schedule_name", "dagster/sensor_name")
 _ALERT = "alert_id"
+_TRAINED = {"adapters", "merged_model"}
 
 _defined: set[str] = set()
 """Runs of this process whose definition is in the ledger."""
@@ -136,7 +137,8 @@ def begin(
     """Return who asked for this run; once a run, record and check what the project declares.
 
     Raises:
-        FMError: If something that the run needs is missing or wrong: it fails before it builds.
+        FMError: If something that the run needs is missing or wrong, or the hand-made set of a
+            project that trains does not hold: it fails before it builds.
     """
     run = run_of(context)
     if context.run.run_id not in _defined:
@@ -144,8 +146,13 @@ def begin(
         from fm_platform.stages.definition import record_definition
 
         keys = context.run.asset_selection or context.job_def.asset_layer.executable_asset_keys
-        require_ready(project, {stage_of(key) for key in keys if key.path[0] == project.spec.name})
+        stages = {stage_of(key) for key in keys if key.path[0] == project.spec.name}
+        require_ready(project, stages)
         record_definition(workspace, project, run)
+        if project.spec.unit is not None and stages & _TRAINED:
+            from fm_platform.stages.unit import require_unit
+
+            require_unit(workspace, project, run, StepReporter(context.log, context.asset_key))
         _defined.add(context.run.run_id)
     return run
 

@@ -26,6 +26,7 @@
     │   ├── FunctionImportError       labeling_functions.py does not import
     │   ├── FunctionFailureError      a function fails on too many rows
     │   └── AnsweredError             a person answered this row before, and otherwise
+    ├── UnitSetError              the hand-made set of a project is unusable, or does not hold
     ├── TrainingError             adapters
     │   ├── BaseModelError            base model folder is unusable
     │   ├── CoverageError             too few rows of a class or a declared slice
@@ -239,6 +240,10 @@ class FunctionFailureError(LabelingError):
 
 class AnsweredError(LabelingError):
     """A person answered this row before, and otherwise."""
+
+
+class UnitSetError(FMError, ValueError):
+    """The hand-made set of a project cannot be read, or what it expects does not hold."""
 
 
 class TrainingError(FMError):

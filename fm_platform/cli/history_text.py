@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EMPTY = "nothing is built yet: fm run PROJECT"
 STAGES = (
-    "spec", "raw", "embeddings", "votes", "label_model", "weak_labels", "shingles",
+    "spec", "unit", "raw", "embeddings", "votes", "label_model", "weak_labels", "shingles",
     "cleaned", "activations", "replay", "start",
     "adapter", "merged_model", "evaluation",
 )  # fmt: skip

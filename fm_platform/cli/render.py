@@ -133,8 +133,12 @@ def predictions_text(rows: Sequence[Mapping[str, Any]]) -> str:
     if rows and "answer" in rows[0]:
         told = table([(row["text"], row["answer"]) for row in rows], ("prompt", "answer"))
         return f"{told}\n\nfm lineage {rows[0]['prediction_id']}"
-    lines = [(row["label"], f"{row['confidence']:.3f}", row["text"]) for row in rows]
-    told = table(lines, ("label", "confidence", "text"))
+    by = bool(rows) and "by" in rows[0]  # a canary is tried out
+    lines = [
+        (row["label"], f"{row['confidence']:.3f}", *([row["by"]] if by else []), row["text"])
+        for row in rows
+    ]
+    told = table(lines, ("label", "confidence", *(["by"] if by else []), "text"))
     return f"{told}\n\nfm lineage {rows[0]['prediction_id']}" if rows else told
 
 

@@ -135,7 +135,14 @@ def evaluation(spec: ProjectSpec) -> Config:
     """Return what matters to an evaluation and its gate; what is not declared is in no recipe."""
     return {
         "evaluation": _declared(spec.evaluation, "router", "behaviour", "leaks"),
-        "gate": _declared(spec.gate, "places", "together", "constraints"),
+        # what becomes of a model that passed is no part of its evaluation
+        "gate": _declared(
+            spec.gate.model_copy(update={"canary": None}),
+            "places",
+            "together",
+            "constraints",
+            "canary",
+        ),
         "classes": classes(spec),
         **former(spec),
         "max_tokens": spec.training.max_tokens,

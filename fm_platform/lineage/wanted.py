@@ -15,6 +15,7 @@ from fm_platform.lineage.choosing import choice_of, settled
 from fm_platform.lineage.continuing import Past, no_past
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
 from fm_platform.lineage.reviews import Standing
+from fm_platform.lineage.unit_recipes import unit_of
 from fm_platform.lineage.wanted_causal import wanted_of_causal
 from fm_platform.lineage.wanted_models import ModelWants
 from fm_platform.lineage.wanting import Function, Probe, Wanted
@@ -48,6 +49,7 @@ class Wants(ModelWants):
         self._complete: dict[tuple[str, bool], Sequence[Head]] = {}
         self._slots: dict[str, Sequence[Slot]] = {}
         self._gold_keys: dict[str, str] = {}
+        self.unit = unit_of(spec, probe)
         self.choice = choice_of(self)
         if self.choice is not None and (head := heads.get(self.choice.slot)) is not None:
             self.spec = settled(spec, probe.chosen(head.id))
@@ -57,6 +59,8 @@ class Wants(ModelWants):
             yield from (self._raw(day) for day in self.days)
             yield from wanted_of_causal(self)
             return
+        if self.unit is not None:
+            yield self.unit
         for day in self.days:
             yield self._raw(day)
             if self.learning or self._noise_rules():

@@ -36,6 +36,7 @@ class Probe:
         functions: The labeling functions, in order.
         base: Content hash of the base model.
         chosen: Id of a choice of training settings -> what was chosen.
+        unit: Hash of the file of the hand-made set; empty where none is declared.
         chat: Hash of the chat template in the folder of the base model; empty where none is used.
         where: Where a change of the project, or of the code, was made; see `causes.Where`.
     """
@@ -46,6 +47,7 @@ class Probe:
     base: Callable[[], str]
     chosen: Callable[[int], Mapping[str, Any]] = lambda _version_id: {}
     chat: Callable[[], str] = str
+    unit: Callable[[], str] = str
     where: Where = nowhere
 
 

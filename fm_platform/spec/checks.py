@@ -243,6 +243,10 @@ def _causal(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield ("merge", "max_loss"), "it is about the accuracy of classes"
     if data.get("alerts"):
         yield ("alerts",), "the days of a causal project are not watched"
+    if _mapping(data.get("gate")).get("canary"):
+        yield ("gate", "canary"), "the days of a causal project are not watched, so nothing ends it"
+    if data.get("unit"):
+        yield ("unit",), "a causal project labels nothing that a unit set could expect"
 
 
 def _named_columns(template: Any) -> tuple[str, ...]:

@@ -71,6 +71,20 @@ class Constraints(Part):
     size_mb: float | None = Field(default=None, gt=0)
 
 
+class Canary(Part):
+    """A challenger that passed the gate first answers some live rows; people's labels then decide.
+
+    Attributes:
+        share: Of live rows, by the hash of their id, that it answers in the champion's place.
+        days: New days of data on which both are compared before it becomes champion.
+        points: Loss on the gold rows of these days, surely, at which it is refused.
+    """
+
+    share: float = Field(default=0.1, gt=0, lt=1)
+    days: int = Field(default=3, ge=1, le=365)
+    points: float = Field(default=0.0, ge=0, le=100)
+
+
 class Gate(Part):
     """When a challenger becomes champion: not worse overall, and at none of the places.
 
@@ -79,6 +93,7 @@ class Gate(Part):
         together: The intervals hold for all places at once (Bonferroni), so that an equal
             challenger is refused no more often because there are many places.
         constraints: What holds without a champion, too.
+        canary: What follows a passed gate; absent: the challenger is champion at once.
     """
 
     metric: Literal["f1_weighted", "f1_macro", "accuracy"] = "f1_weighted"
@@ -87,3 +102,4 @@ class Gate(Part):
     places: tuple[Literal["source", "class"], ...] = Field(default=("source",), min_length=1)
     together: bool = False
     constraints: Constraints = Constraints()
+    canary: Canary | None = None

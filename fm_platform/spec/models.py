@@ -43,6 +43,7 @@ from fm_platform.spec.part import compiled
 from fm_platform.spec.slices import Slice as Slice
 from fm_platform.spec.taxonomy import Taxonomy as Taxonomy
 from fm_platform.spec.training import Training as Training
+from fm_platform.spec.unit import Unit as Unit
 
 SCALAR_TYPES = ("string", "integer", "number", "boolean", "date", "timestamp")
 
@@ -270,6 +271,7 @@ class ProjectSpec(Part):
     evaluation: Evaluation = Evaluation()
     gate: Gate = Gate()
     schedule: Schedule = Schedule()
+    unit: Unit | None = Field(default=None, description="absent: no rows are tried by hand")
     alerts: Alerts | None = Field(default=None, description="absent: no sensor acts on alerts")
 
     @model_validator(mode="before")

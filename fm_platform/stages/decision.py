@@ -1,13 +1,16 @@
-"""What the gate decided, carried out: the champion, the record of it, and MLflow."""
+"""What the gate decided, carried out: the champion or a canary, the record of it, and MLflow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from fm_platform.lineage import ArtifactVersion, RunContext
 from fm_platform.lineage.aliases import standing
+from fm_platform.spec.evaluation import Canary
 from fm_platform.stages import tables
 from fm_platform.stages.common import noted
+from fm_platform.tracking.records import CANARY, DecisionRecord
 from fm_platform.workspace import Workspace
 
 
@@ -33,9 +36,14 @@ def decide(
     merged: ArtifactVersion,
     champion: ArtifactVersion | None,
     run: RunContext,
+    canary: Canary | None = None,
 ) -> None:
     """Carry out, show in MLflow and record what the gate decided, once for each evaluation."""
-    carry_out(ws, version, merged, champion, run, lambda: _publish(ws, version, merged, run))
+    trial = canary if champion is not None else None
+    carry_out(
+        ws, version, merged, champion, run,
+        lambda: _publish(ws, version, merged, run, trial), trial,
+    )  # fmt: skip
 
 
 def carry_out(
@@ -45,6 +53,7 @@ def carry_out(
     champion: ArtifactVersion | None,
     run: RunContext,
     show: Callable[[], None] | None = None,
+    canary: Canary | None = None,
 ) -> None:
     """Carry out and record what the gate decided, once for each evaluation.
 
@@ -57,13 +66,17 @@ def carry_out(
         champion: The champion that it was judged against; None: there was none.
         run: Who asked.
         show: Called between promotion and record; None: nothing is shown.
+        canary: Where declared, a model that passed answers some live rows first.
     """
     decision, name = version.metrics["gate"], version.project
     done = {record["numbers"].get("evaluation") for record in ws.ledger.decisions(name)}
     if version.content_hash in done:
         return
+    kind, numbers = outcome(version, canary)
     now = ws.ledger.alias(name, "champion")
-    if decision["promote"] and (now is None or now.id != merged.id):
+    if kind == CANARY:
+        _try_out(ws, merged, decision["reason"], run)
+    elif decision["promote"] and (now is None or now.id != merged.id):
         ws.ledger.set_alias(
             name,
             "champion",
@@ -74,13 +87,44 @@ def carry_out(
         )
     if show is not None:
         show()
-    kind = "promotion" if decision["promote"] else "refusal"
-    numbers = {**decision, "evaluation": version.content_hash}
     ws.ledger.record_decision(name, kind, merged.id, numbers, decision["reason"], run.asked_by)
 
 
+def outcome(version: ArtifactVersion, canary: Canary | None) -> tuple[str, dict[str, Any]]:
+    """Return what follows an evaluation, `promotion`, `canary` or `refusal`, and its numbers."""
+    decision = version.metrics["gate"]
+    numbers = {**decision, "evaluation": version.content_hash}
+    if not decision["promote"]:
+        return "refusal", numbers
+    if canary is None:
+        return "promotion", numbers
+    return CANARY, {**numbers, "canary": canary.model_dump(mode="json")}
+
+
+def _try_out(ws: Workspace, merged: ArtifactVersion, reason: str, run: RunContext) -> None:
+    """Name a model canary; one that was tried out till now has lost its place to it."""
+    name, before = merged.project, ws.ledger.alias(merged.project, CANARY)
+    if before is not None and before.id == merged.id:
+        return
+    ws.ledger.set_alias(
+        name, CANARY, merged.id, expected=before.id if before else None, reason=reason,
+        actor=run.asked_by,
+    )  # fmt: skip
+    if before is not None:
+        told = "a newer challenger passed the gate before its days as a canary were over"
+        replaced = {"replaced_by": merged.content_hash}
+        ws.ledger.record_decision(name, "refusal", before.id, replaced, told, run.asked_by)
+        ws.tracker.log_decision(
+            DecisionRecord(name, before.recipe_hash, "refusal", told, replaced, drops=CANARY)
+        )
+
+
 def _publish(
-    ws: Workspace, version: ArtifactVersion, merged: ArtifactVersion, run: RunContext
+    ws: Workspace,
+    version: ArtifactVersion,
+    merged: ArtifactVersion,
+    run: RunContext,
+    canary: Canary | None,
 ) -> None:
     """Show the evaluation and the decision in MLflow."""
     from fm_platform.evaluation.table import EvaluationTable
@@ -100,6 +144,12 @@ def _publish(
         )
     )
     noted(ws.ledger, version, published.run_id)
-    decision = version.metrics["gate"]
-    if decision["promote"]:
-        ws.tracker.set_champion(version.project, merged.recipe_hash, decision["reason"])
+    kind, numbers = outcome(version, canary)
+    name, reason = version.project, str(version.metrics["gate"]["reason"])
+    if kind == "promotion":
+        ws.tracker.set_champion(name, merged.recipe_hash, reason)
+    ws.tracker.log_decision(
+        DecisionRecord(
+            name, merged.recipe_hash, kind, reason, numbers, sets=CANARY if kind == CANARY else ""
+        )
+    )

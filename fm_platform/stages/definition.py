@@ -147,12 +147,14 @@ def write_project(definition: Definition, folder: Path) -> LoadedProject:
 
 
 def project_files(project: LoadedProject) -> dict[str, str]:
-    """Return path -> text of what declares a project: its file, Python modules and word lists.
+    """Return path -> text of what declares a project: file, Python modules, word lists, unit set.
 
     Rows are not among them: sources count by the hash of what they hold.
     """
     folder = project.directory
     paths = {project.file, *(p for p in folder.rglob("*.py") if not _hidden(p, folder))}
+    if project.spec.unit is not None:
+        paths.add(folder / project.spec.unit.file)
     for function in project.spec.labeling.functions:
         if isinstance(function, LexiconFunction) and function.file is not None:
             paths.add(folder / function.file)

@@ -70,7 +70,7 @@ def build_evaluation(
         )
 
     built = tables.build(ws, recipe, compute, run)
-    decide(ws, built.version, merged, champion, run)
+    decide(ws, built.version, merged, champion, run, spec.gate.canary)
     return stage_result(built, load_plot(ws, built.version))
 
 

@@ -44,6 +44,12 @@ def probe(ws: Workspace, project: LoadedProject) -> Probe:
 
         return chat_of(project)
 
+    @cache
+    def unit() -> str:
+        from fm_platform.stages.unit import unit_hash
+
+        return unit_hash(project)
+
     def source_ids(day: str) -> Mapping[str, str]:
         return {name: c.content_id(day) for name, c in connectors(ws, project, day).items()}
 
@@ -53,5 +59,6 @@ def probe(ws: Workspace, project: LoadedProject) -> Probe:
 
     return Probe(
         days=lambda: project_days(project), source_ids=source_ids, functions=functions, base=base,
-        chosen=lambda i: ws.ledger.get(i).location["chosen"], chat=chat, where=where,
+        chosen=lambda i: ws.ledger.get(i).location["chosen"], chat=chat, unit=unit,
+        where=where,
     )  # fmt: skip

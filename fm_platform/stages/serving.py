@@ -16,7 +16,9 @@ from fm_platform.lineage.records import ArtifactVersion
 from fm_platform.lineage.refs import prediction_id, resolve, version_name
 from fm_platform.spec.load import discover
 from fm_platform.spec.models import BaseModelSpec
+from fm_platform.stages.canary import answers, live
 from fm_platform.stages.definition import read_definition
+from fm_platform.tracking.records import CANARY, CHAMPION
 from fm_platform.training.base_model import BaseModel, resolve_base_model
 from fm_platform.workspace import Workspace, project_root
 
@@ -33,18 +35,34 @@ def predict(
     """Return text, label, confidence, probabilities, model and prediction id for each text.
 
     The id names the model and the text asked (its SHA-256, cut): `fm lineage ID` says which model
-    answered and what it is made from, whatever is in use later.
+    answered and what it is made from, whatever is in use later. While a canary is tried out, it
+    answers its share of what the champion is asked, and each answer says whose it is (`by`).
 
     Raises:
         RefError: If the reference names no version, or several.
         FMError: If it names no model, or an adapter without an evaluation on its base.
         BaseModelError: If the base of an adapter is not on this machine.
     """
-    from fm_platform.training.predict import predict_probabilities
-
     version = resolve(ws.ledger, project, reference)
     if version.config.get("task") == "causal":
         return _answers(ws, version, texts)
+    trial = live(ws, project) if reference == CHAMPION else None
+    if trial is None:
+        return _labels(ws, version, texts)
+    canary, declared = trial
+    own = [answers(canary, _text_id(text), declared.share) for text in texts]
+    asked = {True: (canary, CANARY), False: (version, CHAMPION)}
+    told: dict[bool, Iterator[dict[str, Any]]] = {}
+    for mine, (model, name) in asked.items():
+        part = [text for text, is_own in zip(texts, own, strict=True) if is_own is mine]
+        told[mine] = iter({**row, "by": name} for row in (_labels(ws, model, part) if part else []))
+    return [next(told[mine]) for mine in own]
+
+
+def _labels(ws: Workspace, version: ArtifactVersion, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what one classifier says of some texts."""
+    from fm_platform.training.predict import predict_probabilities
+
     model = servable(ws, version)
     classes = [str(name) for name in version.config["classes"]]
     length = int(version.config["training"]["max_tokens"])
@@ -56,12 +74,15 @@ def predict(
             "confidence": float(row.max()),
             "probabilities": {name: float(p) for name, p in zip(classes, row, strict=True)},
             "model": version.content_hash,
-            "prediction_id": prediction_id(
-                version.content_hash, sha256_hex(text.encode("utf-8", "replace"))[:32]
-            ),
+            "prediction_id": prediction_id(version.content_hash, _text_id(text)),
         }
         for text, row in zip(texts, probabilities, strict=True)
     ]
+
+
+def _text_id(text: str) -> str:
+    """Return by what a text is known that came without a row id."""
+    return sha256_hex(text.encode("utf-8", "replace"))[:32]
 
 
 def _answers(ws: Workspace, version: ArtifactVersion, texts: Sequence[str]) -> list[dict[str, Any]]:
@@ -82,9 +103,7 @@ def _answers(ws: Workspace, version: ArtifactVersion, texts: Sequence[str]) -> l
             "text": text,
             "answer": answer,
             "model": version.content_hash,
-            "prediction_id": prediction_id(
-                version.content_hash, sha256_hex(text.encode("utf-8", "replace"))[:32]
-            ),
+            "prediction_id": prediction_id(version.content_hash, _text_id(text)),
         }
         for text, answer in zip(texts, told, strict=True)
     ]

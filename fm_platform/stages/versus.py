@@ -22,6 +22,7 @@ from fm_platform.monitoring.records import Estimate
 from fm_platform.stages import tables
 from fm_platform.stages.common import summary
 from fm_platform.stages.decision import previous_champion
+from fm_platform.tracking.records import DecisionRecord
 from fm_platform.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ def predecessor(ws: Workspace, project: str) -> ArtifactVersion | None:
 
 
 def build_versus(
-    watcher: Watcher, profile: ArtifactVersion, champion: ArtifactVersion, before: ArtifactVersion
-) -> ArtifactVersion:
+    watcher: Watcher, profile: ArtifactVersion, champion: ArtifactVersion, before: ArtifactVersion,
+    name: str = "versus",
+) -> ArtifactVersion:  # fmt: skip
     """Compare two champions on the gold rows of the profile of a day; build or reuse.
 
     Args:
@@ -53,11 +55,12 @@ def build_versus(
         profile: Of the day.
         champion: The one in use.
         before: Its predecessor.
+        name: Of the artifact: a day may compare two pairs.
     """
     inputs = (
         profile.as_input("profile"), champion.as_input("champion"), before.as_input("predecessor"),
     )  # fmt: skip
-    recipe = watcher.recipe("versus", "versus", profile.partition, inputs, {}, _MODULES)
+    recipe = watcher.recipe("versus", name, profile.partition, inputs, {}, _MODULES)
 
     def compute(lease: Lease) -> Produced:
         right = []
@@ -100,6 +103,18 @@ def pooled(days: Iterable[ArtifactVersion]) -> Estimate | None:
     )  # fmt: skip
 
 
+def compared(
+    ws: Workspace, project: str, champion: ArtifactVersion, before: ArtifactVersion
+) -> dict[str, ArtifactVersion]:
+    """Return day -> the comparison of two models on its gold rows, for each day that has one."""
+    wanted = {("champion", champion.content_hash), ("predecessor", before.content_hash)}
+    return {
+        str(version.partition): version
+        for version in ws.ledger.all_latest(project, "versus", with_inputs=True)
+        if wanted <= {(one.role, one.content_hash) for one in version.inputs}
+    }
+
+
 def take_back(desk: Desk) -> bool:
     """Move `champion` back where a young one surely lost on live gold; return whether it moved."""
     ledger, name = desk.ws.ledger, desk.name
@@ -111,12 +126,7 @@ def take_back(desk: Desk) -> bool:
     here = moves[-1]
     if now() - here.set_at > timedelta(days=desk.policy.probation_days):
         return False
-    wanted = {("champion", champion.content_hash), ("predecessor", before.content_hash)}
-    days = [
-        version
-        for version in ledger.all_latest(name, "versus", with_inputs=True)
-        if wanted <= {(one.role, one.content_hash) for one in version.inputs}
-    ]
+    days = list(compared(desk.ws, name, champion, before).values())
     gain = pooled(days)
     if gain is None or gain.high > -desk.policy.rollback_points:
         return False
@@ -129,7 +139,10 @@ def take_back(desk: Desk) -> bool:
         name, "champion", before.id, expected=here.version_id, reason=reason, actor=BY_ALERTS
     )
     ledger.record_decision(name, "rollback", before.id, numbers, reason, BY_ALERTS)
-    desk.ws.tracker.set_champion(name, before.recipe_hash, reason)
+    tracker = desk.ws.tracker
+    tracker.set_champion(name, before.recipe_hash, reason)
+    tracker.log_decision(DecisionRecord(name, before.recipe_hash, "rollback", reason, numbers))
+    tracker.log_decision(DecisionRecord(name, champion.recipe_hash, "taken_back", reason, numbers))
     body = {**numbers, "from": champion.id, "to": before.id}
     desk.note("-", "rolled_back", f"rolled_back:{here.number}", body, reason)
     return True

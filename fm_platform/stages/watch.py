@@ -51,6 +51,7 @@ from fm_platform.monitoring.life import Rulings, rulings
 from fm_platform.spec.alerts import Alerts
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
+from fm_platform.stages.canary import compare
 from fm_platform.stages.common import Reporter, StageResult, stage_result, summary
 from fm_platform.stages.embeddings import Embeddings
 from fm_platform.stages.versus import build_versus, predecessor
@@ -127,6 +128,7 @@ class Watcher:
             before = predecessor(self.ws, self.spec.name)
             if before is not None:
                 build_versus(self, profile.version, champion, before)
+        compare(self, profile.version, champion)
         return self.findings(day, profile.version, champion, reference)
 
     # --- the day ------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from fm_platform.display import plain
 from fm_platform.errors import FMError, RegistryUnavailableError, TrackingError
 from fm_platform.store.models import ModelStore
 from fm_platform.tracking.client import Connection, is_remote
+from fm_platform.tracking.decided import publish_champion, publish_decision
 from fm_platform.tracking.entities import (
     COMPLETE_TAG,
     DIGEST_CHARS,
@@ -37,9 +38,9 @@ from fm_platform.tracking.entities import (
 from fm_platform.tracking.logged_model import write_model_folder
 from fm_platform.tracking.records import (
     CHALLENGER,
-    CHAMPION,
     AnyRecord,
     ChampionRecord,
+    DecisionRecord,
     EvaluationRecord,
     ModelRecord,
     Record,
@@ -87,7 +88,9 @@ class Publisher:
         self._connection.renew()
         try:
             if isinstance(record, ChampionRecord):
-                return self._publish_champion(record)
+                return self._published(record.project, publish_champion(self, record))
+            if isinstance(record, DecisionRecord):
+                return self._published(record.project, publish_decision(self, record))
             return self._publish(record)
         except FMError:
             raise
@@ -351,34 +354,23 @@ class Publisher:
             )
         return ordered[0] if ordered else None
 
-    def _publish_champion(self, record: ChampionRecord) -> Published:
-        key = record_key(ModelRecord.kind, record.project, record.recipe_hash)
-        version = self._find_version(record.project, key)
-        if version is None:
-            raise TrackingError(
-                "the champion is not registered",
-                where=record.project,
-                expected=f"a version with the tag {KEY_TAG} = {key}",
-                next_step="log the merged model first",
-            )
-        name, number = record.project, str(version.version)
-        self._call("set_registered_model_alias", name, CHAMPION, number)
-        if record.reason:
-            self._call(
-                "set_model_version_tag", name, number, "fm.promotion", plain(record.reason, 500)
-            )
-
-        def no_challenger() -> bool:
-            aliases = self._call("get_registered_model", name).aliases
-            return str(aliases.get(CHALLENGER)) != number
-
-        if not no_challenger():
-            self._settled(
-                lambda: self._call("delete_registered_model_alias", name, CHALLENGER),
-                no_challenger,
-            )
-        link = self._link("models", name, "versions", number)
+    def _published(self, project: str, number: str) -> Published:
+        link = self._link("models", project, "versions", number)
         return Published(version=number, links={"MLflow registered model": link})
+
+    # What `tracking.decided` needs
+
+    def call(self, method: str, *args: Any) -> Any:
+        """Call the client."""
+        return self._call(method, *args)
+
+    def version_of(self, project: str, key: str) -> ModelVersion | None:
+        """Return the registered version with a key, or None."""
+        return self._find_version(project, key)
+
+    def settled(self, act: Callable[[], Any], done: Callable[[], bool]) -> None:
+        """Act; a refusal is fine where it is done already."""
+        self._settled(act, done)
 
     def _settled(self, act: Callable[[], Any], done: Callable[[], bool]) -> None:
         """Act; a refusal is fine where it is done already.

@@ -16,6 +16,7 @@ from fm_platform.hashing import fingerprint
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+CANARY = "canary"
 
 Scalar = str | int | float | bool
 
@@ -143,9 +144,38 @@ class ChampionRecord:
         return record_key(self.kind, self.project, self.recipe_hash)
 
 
-AnyRecord = TrainingRecord | ModelRecord | EvaluationRecord | ChampionRecord
+@dataclass(frozen=True)
+class DecisionRecord:
+    """What was decided about the merged model of a recipe, with the numbers that decided.
+
+    Attributes:
+        decision: `promotion`, `refusal`, `canary`, `rollback`, or `taken_back` for the model that
+            a rollback took out of use.
+        numbers: JSON values, those of the ledger.
+        sets / drops: An alias that names this model from now on, or no longer.
+    """
+
+    kind: ClassVar[str] = "decision"
+
+    project: str
+    recipe_hash: str
+    decision: str
+    reason: str = ""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    sets: str = ""
+    drops: str = ""
+
+    @property
+    def key(self) -> str:
+        """Name of the record: 64 hex digits."""
+        told = [self.decision, self.reason, dict(self.numbers)]
+        return record_key(self.kind, self.project, fingerprint([self.recipe_hash, told]))
+
+
+AnyRecord = TrainingRecord | ModelRecord | EvaluationRecord | ChampionRecord | DecisionRecord
 _KINDS: dict[str, type[AnyRecord]] = {
-    cls.kind: cls for cls in (TrainingRecord, ModelRecord, EvaluationRecord, ChampionRecord)
+    cls.kind: cls
+    for cls in (TrainingRecord, ModelRecord, EvaluationRecord, ChampionRecord, DecisionRecord)
 }
 
 

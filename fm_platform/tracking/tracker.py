@@ -15,6 +15,7 @@ from fm_platform.tracking.publish import Publisher
 from fm_platform.tracking.records import (
     AnyRecord,
     ChampionRecord,
+    DecisionRecord,
     EvaluationRecord,
     ModelRecord,
     TrainingRecord,
@@ -105,6 +106,10 @@ class Tracker:
         MLflow's alias mirrors the ledger's, which alone is compared before it is set.
         """
         return self._log(ChampionRecord(project, recipe_hash, reason))
+
+    def log_decision(self, record: DecisionRecord) -> Published:
+        """Write what was decided about a registered model to its version, with the numbers."""
+        return self._log(record)
 
     def forget_model(self, project: str, recipe_hash: str) -> int:
         """Remove the weights of a merged model from MLflow; return the bytes freed here.

@@ -24,6 +24,7 @@ from fm_platform.lineage.universes import AliasTarget, Arrangement
 from fm_platform.spec.load import load_spec
 from fm_platform.stages.definition import read_definition, record_definition
 from fm_platform.stages.probe import probe
+from fm_platform.tracking.records import DecisionRecord
 from fm_platform.universe.files import FileChange, carry_out, change_to
 from fm_platform.universe.lake import Heads
 from fm_platform.universe.turn import whole_project
@@ -242,6 +243,11 @@ def _show_champion(ws: Workspace, plan: Plan) -> None:
     champion = ws.ledger.alias(plan.project, "champion")
     if champion is not None and "champion" in plan.aliases:
         ws.tracker.set_champion(plan.project, champion.recipe_hash, "rollback")
+        told = f"back to {plan.to:%Y-%m-%d %H:%M:%S %Z}"
+        record = DecisionRecord(
+            plan.project, champion.recipe_hash, "rollback", told, {"to": plan.to.isoformat()}
+        )
+        ws.tracker.log_decision(record)
 
 
 def _stale(ws: Workspace, folder: Path, plan: Plan) -> list[StatusRow]:

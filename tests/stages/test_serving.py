@@ -110,3 +110,36 @@ def test_what_is_no_model_does_not_answer(ws: Workspace, reference: str) -> None
 def test_an_unknown_model_is_told(ws: Workspace) -> None:
     with pytest.raises(RefError):
         predict(ws, "small", "nobody", ["good"])
+
+
+def test_a_canary_answers_its_share_of_what_the_champion_is_asked(
+    ws: Workspace, built: Built
+) -> None:
+    tried = ws.ledger.get(built[2]["mail"].version.id)
+    champion = built[2]["merged"].version
+    texts = [f"the lovely one is lovely {i}" for i in range(40)]
+    alone = predict(ws, "small", "champion", texts)
+    ws.ledger.set_alias("small", "canary", tried.id, expected=None, reason="", actor="test")
+    try:
+        assert predict(ws, "small", "champion", texts) == alone, "nobody said yet how it is tried"
+        numbers = {"canary": {"share": 0.5, "days": 3}}
+        ws.ledger.record_decision("small", "canary", tried.id, numbers, "passed", "test")
+
+        told = predict(ws, "small", "champion", texts)
+
+        models = {"canary": tried.content_hash, "champion": champion.content_hash}
+        assert [row["text"] for row in told] == texts
+        assert all(row["model"] == models[row["by"]] for row in told)
+        assert {row["by"] for row in told} == {"canary", "champion"}
+        assert told == predict(ws, "small", "champion", texts), "the same text, the same model"
+        kept = [row for row in told if row["by"] == "champion"]
+        assert [row["label"] for row in kept] == [
+            alone[texts.index(row["text"])]["label"] for row in kept
+        ]
+        assert (
+            resolve(ws.ledger, "small", told[0]["prediction_id"]).content_hash
+            == (models[told[0]["by"]])
+        )
+        assert predict(ws, "small", "canary", texts[:1])[0]["model"] == tried.content_hash
+    finally:
+        ws.ledger.set_alias("small", "canary", None, expected=tried.id, reason="", actor="test")

@@ -12,6 +12,7 @@ from fm_platform.lineage import ArtifactVersion, Input, Produced, Recipe, RunCon
 from fm_platform.lineage.database import now
 from fm_platform.stages import versus
 from fm_platform.stages.alerts import Desk
+from fm_platform.tracking.records import DecisionRecord
 from fm_platform.workspace import Workspace
 from tests.stages.test_alerts import desk_of
 
@@ -21,9 +22,13 @@ class Registry:
 
     def __init__(self) -> None:
         self.champions: list[str] = []
+        self.decisions: list[DecisionRecord] = []
 
     def set_champion(self, project: str, recipe_hash: str, reason: str) -> None:
         self.champions.append(recipe_hash)
+
+    def log_decision(self, record: DecisionRecord) -> None:
+        self.decisions.append(record)
 
 
 @pytest.fixture
@@ -70,6 +75,10 @@ def test_a_champion_that_surely_lost_is_put_back_once(desk: Desk) -> None:
     (move,) = [m for m in desk.ws.ledger.alias_history("shop", "champion") if m.actor == "alerts"]
     assert "10.0 points more often" in move.reason
     assert desk.ws.tracker.champions == [before.recipe_hash]  # type: ignore[attr-defined]
+    told = desk.ws.tracker.decisions  # type: ignore[attr-defined]
+    assert [(one.recipe_hash, one.decision, one.numbers["points"]) for one in told] == [
+        (before.recipe_hash, "rollback", -10.0), (champion.recipe_hash, "taken_back", -10.0),
+    ]  # fmt: skip
 
 
 def test_one_that_lost_by_chance_or_a_little_stays(desk: Desk) -> None:

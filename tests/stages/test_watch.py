@@ -50,3 +50,28 @@ def test_a_check_says_in_words_what_was_found(built: Built) -> None:
     assert check.name == "drift"
     assert not check.blocking
     assert "champion" in check.description or check.metadata["alerts"]
+
+
+def test_a_canary_is_compared_on_the_gold_of_a_day(built: Built) -> None:
+    ws, project, results = built
+    tried, champion = results["mail"].version, ws.ledger.alias("small", "champion")
+    assert champion is not None
+    ws.ledger.set_alias("small", "canary", tried.id, expected=None, reason="", actor="test")
+    numbers = {"canary": {"share": 0.5, "days": 3}}
+    ws.ledger.record_decision("small", "canary", tried.id, numbers, "passed the gate", "test")
+    try:
+        build_watch(ws, project, DAYS[1], RunContext(), SilentReporter())
+
+        compared = ws.ledger.latest("small", "versus", "canary", DAYS[1])
+        assert compared is not None
+        told = {i.role: i.content_hash for i in compared.inputs}
+        assert told["champion"] == tried.content_hash
+        assert told["predecessor"] == champion.content_hash
+        assert compared.metrics["numbers"]["gold_rows"] > 30
+        answers = ws.ledger.latest("small", "answers", "champion", DAYS[1])
+        assert answers is not None
+        assert champion.content_hash in {i.content_hash for i in answers.inputs}
+        assert ws.ledger.alias("small", "canary") is not None, "one day of three"
+        assert ws.ledger.alias("small", "champion") == champion
+    finally:
+        ws.ledger.set_alias("small", "canary", None, expected=tried.id, reason="", actor="test")

@@ -23,6 +23,7 @@ from fm_platform.stages.check.packages import (
     requirement_findings,
     serving_packages,
 )
+from fm_platform.stages.check.unit import unit_findings
 from fm_platform.workspace import Workspace
 
 __all__ = ["FAILING", "Finding", "examine", "failing", "require_ready"]
@@ -32,7 +33,7 @@ def examine(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
     """Yield what was looked at, part by part, the cheap ones first.
 
     Args:
-        ws: The workspace; only read.
+        ws: The workspace; only read, but that the unit set is tried where it is new.
         project: A project whose file has no mistakes.
     """
     spec = project.spec
@@ -55,7 +56,10 @@ def examine(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
         return  # what loads models needs all of them
     if base is not None:
         yield from tokenizer_findings(base, spec)
-    yield from training_findings(base, spec)
+    found = [*training_findings(base, spec)]
+    yield from found
+    if base is not None and not failing(found):
+        yield from unit_findings(ws, project)
     champion = ws.ledger.alias(spec.name, "champion") or ws.ledger.latest(
         spec.name, "merged_model", "merged_model"
     )

@@ -17,7 +17,7 @@ class Finding:
 
     Attributes:
         part: `project file`, `taxonomy`, `labeling functions`, `base model`, `tokenizer`,
-            `training`, `serving` or `packages`.
+            `training`, `unit set`, `serving` or `packages`.
         state: `ok`; `note`: different on purpose or of no effect; `differs`: not as it was when
             the project was last built; `missing` or `wrong`: a build would fail.
         what: The item and what is the matter.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fm_platform.stages.diff.history import Walk
 
 STAGES = (
-    "days", "spec", "raw", "embeddings", "votes", "label_model", "weak_labels", "shingles",
+    "days", "spec", "unit", "raw", "embeddings", "votes", "label_model", "weak_labels", "shingles",
     "cleaned", "activations", "replay",
     "start", "adapter", "merged_model", "evaluation",
 )  # fmt: skip

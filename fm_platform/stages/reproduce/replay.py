@@ -40,6 +40,7 @@ from fm_platform.stages.merged_model import build_merged_model
 from fm_platform.stages.raw import build_raw
 from fm_platform.stages.reproduce.closure import everything_under
 from fm_platform.stages.reproduce.scratch import restore, scratch_workspace
+from fm_platform.stages.unit import build_unit
 from fm_platform.stages.weak_labels import build_again, build_weak_labels
 from fm_platform.stages.window import window
 from fm_platform.workspace import Workspace
@@ -49,6 +50,7 @@ _RUN = RunContext(asked_by="reproduce")
 Build = Callable[[Workspace, LoadedProject, ArtifactVersion, Reporter], object]
 _BUILD: Mapping[str, Build] = {
     "raw": lambda ws, p, v, log: build_raw(ws, p, str(v.partition), _RUN, log),
+    "unit": lambda ws, p, v, log: build_unit(ws, p, _RUN, log),
     "embeddings": lambda ws, p, v, log: _embed(ws, p, v, log),
     "votes": lambda ws, p, v, log: build_again(ws, p, v, _RUN, log),
     "label_model": lambda ws, p, v, log: build_again(ws, p, v, _RUN, log),

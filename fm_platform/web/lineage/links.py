@@ -13,7 +13,7 @@ _RUN = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _BACKFILL = re.compile(r"[a-z]{8}")
 # the asset that makes versions of a kind
 _ASSETS = {
-    "raw": "raw", "embeddings": "weak_labels", "votes": "weak_labels",
+    "raw": "raw", "unit": "raw", "embeddings": "weak_labels", "votes": "weak_labels",
     "label_model": "weak_labels", "weak_labels": "weak_labels", "cleaned": "cleaned",
     "shingles": "cleaned",
     "activations": "shared_start", "replay": "shared_start",
