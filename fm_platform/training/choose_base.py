@@ -155,7 +155,8 @@ def choose_base(
 def _few(rows: pa.Table, per_source: int, generator: np.random.Generator) -> pa.Table:
     if "cells" in rows.column_names:  # a label that does not tell all classes apart judges nobody
         rows = rows.filter(rows["cells"].is_null())
-    return rows.take(balanced_sample(rows["source"].to_pylist(), per_source, generator))
+    few = balanced_sample(rows["source"].to_pylist(), per_source, generator)
+    return rows.take(pa.array(few, pa.int64()))
 
 
 def _targets(rows: pa.Table) -> npt.NDArray[np.float32]:

@@ -181,6 +181,18 @@ def test_other_candidates_are_judged_anew_and_patience_is_not(world: World) -> N
     assert build_start(ws, loaded, RUN, LOG).reused  # and back to what was declared
 
 
+def test_history_tells_that_other_candidates_were_declared(world: World) -> None:
+    ws, loaded, _ = world
+    two = loaded.spec.base_model.candidates
+    record_definition(ws, declared(loaded, candidates=two[::-1]), RUN)
+    found = {node.label: node for node in graph_at(ws.ledger, "small").nodes}
+    assert found["choice/base/2026-01-01"].state == "stale"
+    assert "configuration changed (candidates" in found["choice/base/2026-01-01"].why
+    assert "choice base 2026-01-01 is stale" in found["start/shared_start"].why
+    record_definition(ws, loaded, RUN)
+    assert {n.state for n in graph_at(ws.ledger, "small").nodes if n.kind == "start"} == {"fresh"}
+
+
 def test_a_candidate_that_is_gone_is_told_and_the_base_in_use_is_kept(
     world: World, tmp_path: Path
 ) -> None:

@@ -53,7 +53,6 @@ def build_knowing_base(directory: Path, known: int, seed: int = 0) -> Path:
 
     The other words of the classes are one and the same word to it, whatever their class.
     """
-    import torch
     from safetensors.torch import load_file, save_file
 
     build_tiny_base(directory, seed)

@@ -47,7 +47,8 @@ def chosen(
     settings = {"rows_per_source": 75, "epochs": 3, **declared}
     size = settings.pop("size_mb", None)
     return choose_base(
-        ROWS, DEV, [Candidate(name, bases.get(name), "it is gone; bring it back") for name in names],
+        ROWS, DEV, [Candidate(name, bases.get(name), "it is gone; bring it back")
+                    for name in names],
         DeclaredBase.model_validate({"candidates": [{"location": n} for n in names], **settings}),
         tiny_config(), CLASSES, past or {}, folder, size,
     )  # fmt: skip
