@@ -30,13 +30,14 @@ def evaluation_asset(project: LoadedProject) -> dg.AssetsDefinition:
         The gate makes the challenger champion only where it is not worse overall and on no
         source; the decision and its numbers are recorded. Predictions are kept as a table.
         """
+        from fm_platform.stages.base_choice import as_made
         from fm_platform.stages.evaluation import build_evaluation
 
         return build_one(
             context,
             workspace,
             project,
-            lambda ws, run, log: build_evaluation(ws, project, run, log),
+            lambda ws, run, log: build_evaluation(ws, as_made(ws, project), run, log),
         )
 
     return evaluation

@@ -12,6 +12,7 @@ from fm_platform.lineage.forecast import Forecast, StageForecast
 from fm_platform.spec.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
+    from fm_platform.lineage import ArtifactVersion
     from fm_platform.spec.load import LoadedProject
     from fm_platform.workspace import Workspace
 
@@ -38,8 +39,9 @@ def plan(
         typer.echo(json.dumps(told))
         return
     typer.echo(render.plan_text(loaded, planned))
-    if chosen := choice_text(ws, loaded):
-        typer.echo(f"\n{chosen}")
+    for chosen in (base_choice_text(ws, loaded), choice_text(ws, loaded)):
+        if chosen:
+            typer.echo(f"\n{chosen}")
     if changes := taxonomy_text(loaded.spec.taxonomy):
         typer.echo(f"\n{changes}")
     if planned:
@@ -58,14 +60,31 @@ def choice_text(ws: Workspace, project: LoadedProject) -> str:
         f"training is chosen: {', '.join(auto.methods)}; {auto.trials} trials and {auto.minutes:g} "
         f"minutes at most, on {auto.rows_per_source} rows a source, every {auto.every} days"
     )
-    version = last_choice(ws, project.spec)
+    return f"{head}\n{_chosen_text(last_choice(ws, project.spec))}"
+
+
+def base_choice_text(ws: Workspace, project: LoadedProject) -> str:
+    """Return how the base model is chosen, and what the last choice found of each candidate."""
+    from fm_platform.lineage.choosing_base import last_choice
+
+    declared = project.spec.base_model
+    if not declared.candidates:
+        return ""
+    head = (
+        f"the base model is chosen among {', '.join(one.label for one in declared.candidates)} by "
+        f"{declared.probe} on {declared.rows_per_source} rows a source, every {declared.every} days"
+    )
+    return f"{head}\n{_chosen_text(last_choice(ws.ledger, project.spec.name))}"
+
+
+def _chosen_text(version: ArtifactVersion | None) -> str:
     if version is None:
-        return f"{head}\nnothing was chosen yet"
+        return "nothing was chosen yet"
     rows = version.metrics["tables"]["trials"]
     names = list(dict.fromkeys(name for row in rows for name in row))
     told = render.table([["" if row.get(n) is None else row[n] for n in names] for row in rows],
                         names)  # fmt: skip
-    return f"{head}\n{version.metrics['told']} (from data up to {version.partition})\n{told}"
+    return f"{version.metrics['told']} (from data up to {version.partition})\n{told}"
 
 
 def taxonomy_text(taxonomy: Taxonomy) -> str:

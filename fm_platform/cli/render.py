@@ -44,7 +44,7 @@ def plan_text(project: LoadedProject, planned: Any) -> str:
         f"days       {spec.calendar.start} .. {spec.calendar.end or 'open'}",
         f"sources    {', '.join(source.name for source in spec.sources)}",
         f"cleaning   {', '.join(rule.rule for rule in spec.cleaning)}",
-        f"base       {spec.base_model.location}",
+        f"base       {' or '.join(one.label for one in spec.base_model.bases)}",
         "experts    " + ", ".join(f"{e.name} <- {' + '.join(e.sources)}" for e in spec.experts),
         f"training   LoRA rank {spec.training.rank}, learning rate "
         f"{spec.training.learning_rate:g}, {spec.training.epochs} epoch(s), "

@@ -12,12 +12,8 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from fm_platform.lineage import configs
-from fm_platform.lineage.fingerprints import (
-    MODEL_PACKAGES,
-    code_fingerprint,
-    environment_fingerprint,
-)
-from fm_platform.lineage.records import Input, Readable, Recipe, Slot
+from fm_platform.lineage.machinery import code_version, environment_of
+from fm_platform.lineage.records import Head, Input, Readable, Recipe, Slot
 from fm_platform.lineage.wanting import Wanted
 from fm_platform.spec.models import ProjectSpec
 
@@ -25,14 +21,17 @@ if TYPE_CHECKING:
     from fm_platform.lineage.wanted import Wants
 
 NAME = "training"
-_PACKAGES = (*MODEL_PACKAGES, "optuna")
-_CODE = ("fm_platform.training.auto", "fm_platform.stages.choice")
 
 
 def choice_day(spec: ProjectSpec, last: str) -> str:
     """Return the last day of a search by the declared rhythm, up to `last`."""
+    return rhythm_day(spec, last, spec.training.auto.every)
+
+
+def rhythm_day(spec: ProjectSpec, last: str, every: int) -> str:
+    """Return the last day up to `last` that lies a multiple of `every` days after the start."""
     passed = (date.fromisoformat(last) - spec.calendar.start).days
-    return (spec.calendar.start + timedelta(passed - passed % spec.training.auto.every)).isoformat()
+    return (spec.calendar.start + timedelta(passed - passed % every)).isoformat()
 
 
 def choice_recipe(
@@ -49,8 +48,8 @@ def choice_recipe(
         *(() if before is None else (before.as_input("before"),)),
     )
     return Recipe(
-        spec.name, "choice", NAME, day, inputs, code_fingerprint(*_CODE), config,
-        environment_fingerprint(_PACKAGES, True), spec.training.seed,
+        spec.name, "choice", NAME, day, inputs, code_version("choice"), config,
+        environment_of("choice"), spec.training.seed,
     )  # fmt: skip
 
 
@@ -70,26 +69,43 @@ def choice_of(wants: Wants) -> Wanted | None:
     spec = wants.spec
     if spec.training.method != "auto" or spec.task == "causal":
         return None
-    width = spec.training.window_days
+    found = searched_days(wants, spec.training.auto.every)
+    if found is None:
+        return None
+    day, cleaned, wanted = found
+    slot: Slot = ("choice", NAME, day)
+    above = () if wants.base_choice is None else (wants.base_choice.slot,)
+    target: tuple[Slot, ...] = (*above, *(("cleaned", "cleaned", one) for one in wanted))
+    base = wants.base()
+    if not cleaned or base is None:
+        return Wanted(slot, lambda: target)
+    before = before_of(wants.heads.values(), day)
+    recipe = choice_recipe(spec, day, cleaned, base, before)
+    return Wanted(slot, lambda: target, recipe)
+
+
+def searched_days(wants: Wants, every: int) -> tuple[str, list[Head], list[str]] | None:
+    """Return the day of a choice, the cleaned days it is made of, and those it should be made of.
+
+    None where the project has no day yet.
+    """
+    width = wants.spec.training.window_days
     last = wants._last("cleaned") or (wants.days[-1] if wants.days else None)
     if last is None:
         return None
-    day = choice_day(spec, last)
+    day = rhythm_day(wants.spec, last, every)
     wanted = wants._window(day, width)
     cleaned = wants._have("cleaned", "cleaned", wanted)
     if not any(one.rows for one in cleaned):  # nothing had come by that day
         wanted = wants._window(last, width)
         cleaned = wants._have("cleaned", "cleaned", wanted)
-    slot: Slot = ("choice", NAME, day)
-    target: tuple[Slot, ...] = tuple(("cleaned", "cleaned", one) for one in wanted)
-    if not cleaned:
-        return Wanted(slot, lambda: target)
-    before = before_of(wants.heads.values(), day)
-    recipe = choice_recipe(spec, day, cleaned, wants.probe.base(), before)
-    return Wanted(slot, lambda: target, recipe)
+    return day, cleaned, wanted
 
 
-def before_of(choices: Any, day: str) -> Any:
-    """Return the last of some versions in use that is a choice of an earlier day, or None."""
-    earlier = [one for one in choices if one.kind == "choice" and str(one.partition) < day]
+def before_of(choices: Any, day: str, name: str = NAME) -> Any:
+    """Return the last of some versions in use that is such a choice of an earlier day, or None."""
+    earlier = [
+        one for one in choices
+        if (one.kind, one.name) == ("choice", name) and str(one.partition) < day
+    ]  # fmt: skip
     return max(earlier, key=lambda one: str(one.partition), default=None)

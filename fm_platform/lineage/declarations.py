@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fm_platform.hashing import canonical_json
-from fm_platform.lineage import configs
+from fm_platform.lineage import choosing_base, configs
 from fm_platform.lineage.causes import Before, contents_of, differences
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.records import ArtifactVersion, Input, Recipe, Slot
@@ -27,6 +27,7 @@ __all__ = ["Declarations", "Declared"]
 
 _READS_BASE = ("embeddings", "activations", "start", "merged_model")
 _SEEDED = ("start", "adapter", "merged_model")
+_BASE_CHOICE = ("choice", choosing_base.NAME)
 
 
 @dataclass(frozen=True)
@@ -178,13 +179,13 @@ class Declarations:
             return None
         learns = kind == "votes" and self._needs(functions[name]) == "exemplars"
         works_as = "exemplar_votes" if learns else kind
-        base = declared.inputs.get("base_model", {}).get("base_model")
-        reads = [Input("base_model", "base_model", None, base)] if base else []
+        if (kind, name) == _BASE_CHOICE:
+            works_as = "base_choice"
+        reads = _bases(declared, kind, name)
         seed = spec.training.seed if kind in _SEEDED or learns else None
         return Recipe(
             spec.name, kind, name, day if kind == "raw" else None,
-            tuple(reads) if kind in _READS_BASE else (),
-            declared.inputs.get("code", {}).get(works_as, ""), config,
+            reads, declared.inputs.get("code", {}).get(works_as, ""), config,
             declared.inputs.get("environment", {}).get(works_as, ""),
             spec.evaluation.seed if kind == "evaluation" else seed,
         )  # fmt: skip
@@ -192,6 +193,21 @@ class Declarations:
     def _needs(self, fingerprint: str) -> str:
         document = self.ledger.document(fingerprint)
         return str(document.get("needs", "rows")) if isinstance(document, Mapping) else "rows"
+
+
+def _bases(declared: Declared, kind: str, name: str) -> tuple[Input, ...]:
+    """Return the base models that an artifact reads by declaration.
+
+    Where one of several is chosen, the candidates matter to the choice, and models follow it.
+    """
+    chosen = bool(declared.spec.base_model.candidates)
+    if (kind, name) == _BASE_CHOICE:
+        found = sorted(declared.inputs.get("candidate", {}).items())
+        return tuple(Input("candidate", label, None, content) for label, content in found)
+    base = declared.inputs.get("base_model", {}).get("base_model")
+    if base is None or kind not in _READS_BASE or (chosen and kind != "embeddings"):
+        return ()
+    return (Input("base_model", "base_model", None, base),)
 
 
 def _begun(spec: ProjectSpec, day: str | None) -> list[str]:
@@ -214,7 +230,10 @@ def _config(
     if kind == "raw":
         return configs.raw(spec, _begun(spec, day))
     if kind == "merged_model":
-        return {**configs.merged_model(spec), "experts": list(experts)}
+        chosen = {"base_model": "as chosen"} if spec.base_model.candidates else {}
+        return {**configs.merged_model(spec), "experts": list(experts), **chosen}
+    if (kind, name) == _BASE_CHOICE:
+        return choosing_base.config(spec, {}) if spec.base_model.candidates else None
     if kind == "evaluation":
         return {**configs.evaluation(spec), "experts": list(experts)}
     if kind == "label_model":

@@ -37,6 +37,8 @@ CODE: dict[str, tuple[str, ...]] = {
     "cleaned": ("fm_platform.cleaning.clean", "fm_platform.stages.cleaned"),
     "activations": ("fm_platform.training.prefix",),
     "replay": ("fm_platform.training.reservoir",),
+    "choice": ("fm_platform.training.auto", "fm_platform.stages.choice"),
+    "base_choice": ("fm_platform.training.choose_base", "fm_platform.stages.base_choice"),
     "start": ("fm_platform.training.start", "fm_platform.stages.models"),
     "adapter": ("fm_platform.training.train", "fm_platform.stages.models"),
     "merged_model": (
@@ -85,6 +87,8 @@ PACKAGES: dict[str, tuple[tuple[str, ...], bool]] = {
     "cleaned_learning": ((*TABLE_PACKAGES, "py3langid", "scipy"), True),
     "activations": (MODEL_PACKAGES, True),
     "replay": (TABLE_PACKAGES, False),
+    "choice": ((*MODEL_PACKAGES, "optuna"), True),
+    "base_choice": ((*MODEL_PACKAGES, "scipy"), True),
     "start": (MODEL_PACKAGES, True),
     "adapter": (MODEL_PACKAGES, True),
     "merged_model": (MODEL_PACKAGES, True),
@@ -98,6 +102,8 @@ def works_as(kind: str, roles: Iterable[str]) -> str:
     read = set(roles)
     if kind == "votes" and read - {"raw", "annotations"}:
         return "exemplar_votes"
+    if kind == "choice" and "candidate" in read:
+        return "base_choice"
     return "routed_evaluation" if kind == "evaluation" and "router" in read else kind
 
 

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from fm_platform.errors import LedgerError
 from fm_platform.lineage import schema
+from fm_platform.lineage.choosing import before_of
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.records import ArtifactVersion
 from fm_platform.lineage.refs import version_name
@@ -122,10 +123,17 @@ def evaluations_of(
 
 
 def declared_base(ledger: Ledger, project: str, at: datetime | None = None) -> str | None:
-    """Return the content hash of the base model that a project declared at a time, or None."""
+    """Return the content hash of the base model that a project declared at a time, or None.
+
+    Where it declared candidates, it is the one that was chosen last.
+    """
     spec = ledger.latest(project, "spec", "spec", at=at)
     if spec is None:
         return None
+    if any(i.role == "candidate" for i in spec.inputs):
+        choices = ledger.all_latest(project, "choice", at=at)
+        chosen = before_of(choices, "~", "base")
+        return None if chosen is None else str(chosen.content_hash)
     return next((i.content_hash for i in spec.inputs if i.role == "base_model"), None)
 
 

@@ -100,7 +100,7 @@ class _Status:
         self.heads: dict[Slot, Head] = {head.slot: head for head in ledger.heads(spec.name)}
         reviews = ledger.standing_by_day(spec.name)
         wants = Wants(spec, self.heads, probe, self._champion, reviews, self._past)
-        self.functions = wants.functions
+        self.functions, self.settled = wants.functions, wants.spec
         self.wanted = list(wants)
         self.derived = ledger.known_derived(w.derive[0] for w in self.wanted if w.derive)
         self.verdicts: dict[Slot, _Verdict] = {}
@@ -156,7 +156,7 @@ class _Status:
         configs = self.ledger.configs([v.head.id for v in judged if v.head])
         made = recipes_made(self.ledger, [v.recipe.hash for v in judged if v.recipe])
         for verdict in judged:
-            recipe = verdict.recipe or settings_of(self.spec, verdict.slot, self.functions)
+            recipe = verdict.recipe or settings_of(self.settled, verdict.slot, self.functions)
             if verdict.head is None or recipe is None or verdict.action == "carry":
                 continue
             before = configs[verdict.head.id]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from itertools import chain
 
-from fm_platform.lineage import recipes
+from fm_platform.lineage import choosing_base, recipes
 from fm_platform.lineage.choosing import choice_of, settled
 from fm_platform.lineage.continuing import Past, no_past
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
@@ -50,9 +50,12 @@ class Wants(ModelWants):
         self._slots: dict[str, Sequence[Slot]] = {}
         self._gold_keys: dict[str, str] = {}
         self.unit = unit_of(spec, probe)
+        self.base_choice = choosing_base.base_choice_of(self)
+        if self.base_choice is not None and (head := heads.get(self.base_choice.slot)) is not None:
+            self.spec = choosing_base.settled(self.spec, probe.chosen(head.id))
         self.choice = choice_of(self)
         if self.choice is not None and (head := heads.get(self.choice.slot)) is not None:
-            self.spec = settled(spec, probe.chosen(head.id))
+            self.spec = settled(self.spec, probe.chosen(head.id))
 
     def __iter__(self) -> Iterator[Wanted]:
         if self.spec.task == "causal":
@@ -75,8 +78,7 @@ class Wants(ModelWants):
             yield self._cleaned(day)
             yield from self._activations(day)
             yield from self._replay(day)
-        if self.choice is not None:
-            yield self.choice
+        yield from (one for one in (self.base_choice, self.choice) if one is not None)
         yield self._start()
         for index, _expert in enumerate(self.spec.experts):
             yield self._adapter(index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from functools import reduce
 
 from fm_platform.lineage import recipes, training_recipes
 from fm_platform.lineage.choosing import chosen_by
@@ -23,6 +24,7 @@ class ModelWants:
     days: list[str]
     past: Past
     choice: Wanted | None
+    base_choice: Wanted | None
     champion: Callable[[Head], Readable | None]
 
     def _window(self, last: str, width: int) -> list[str]:
@@ -34,6 +36,13 @@ class ModelWants:
     def _gold_key(self, day: str) -> str:
         raise NotImplementedError
 
+    def base(self) -> str | None:
+        """Return the content of the base that models are made of; None: not chosen yet."""
+        if self.base_choice is None:
+            return self.probe.base()
+        head = self.heads.get(self.base_choice.slot)
+        return None if head is None else head.content_hash
+
     def _activations(self, day: str) -> Iterator[Wanted]:
         frozen = self.spec.training.frozen_layers
         cleaned = self.heads.get(("cleaned", "cleaned", day))
@@ -41,9 +50,9 @@ class ModelWants:
             return
         slot: Slot = ("activations", activations_name(frozen), day)
         read: Slot = ("cleaned", "cleaned", day)
-        recipe = None
-        if cleaned is not None:
-            recipe = activations_recipe(self.spec, cleaned, self.probe.base(), frozen)
+        recipe, base = None, self.base()
+        if cleaned is not None and base is not None:
+            recipe = activations_recipe(self.spec, cleaned, base, frozen)
         yield Wanted(slot, lambda: (read,), recipe)
 
     def _replay(self, day: str) -> Iterator[Wanted]:
@@ -90,12 +99,13 @@ class ModelWants:
         own = self._start_days(days)
         if len(own) < len(days):  # what came after the last full retrain is not waited for
             target = tuple(day.slot for day in own)
-        recipe = training_recipes.start_recipe(self.spec, own, self.probe.base())
-        if self.choice is None:
-            return Wanted(slot, lambda: target, recipe)
-        chosen, head = self.choice.slot, self.heads.get(self.choice.slot)
-        recipe_then = None if head is None else chosen_by(recipe, head)
-        return Wanted(slot, lambda: (chosen, *target), recipe_then)
+        chosen = tuple(one.slot for one in (self.base_choice, self.choice) if one is not None)
+        heads, base = [self.heads.get(one) for one in chosen], self.base()
+        made = [head for head in heads if head is not None]
+        if base is None or len(made) < len(chosen):
+            return Wanted(slot, lambda: (*chosen, *target))
+        recipe = training_recipes.start_recipe(self.spec, own, base)
+        return Wanted(slot, lambda: (*chosen, *target), reduce(chosen_by, made, recipe))
 
     def _adapter(self, index: int) -> Wanted:
         expert = self.spec.experts[index]
@@ -128,13 +138,13 @@ class ModelWants:
         days, _ = self._training_days()
         start = self.heads.get(("start", "shared_start", None))
         slot: Slot = ("merged_model", "merged_model", None)
-        if start is None or not adapters:
+        base = self.base()
+        if start is None or not adapters or base is None:
             return Wanted(slot, lambda: target)
-        began = start
+        began, made_of = start, base
 
         def with_gold(value: str | None) -> Recipe:
-            base = self.probe.base()
-            return training_recipes.merged_recipe(self.spec, adapters, began, days, base, value)
+            return training_recipes.merged_recipe(self.spec, adapters, began, days, made_of, value)
 
         if not days or not training_recipes.decides_by_gold(self.spec):
             return Wanted(slot, lambda: target, with_gold(None))

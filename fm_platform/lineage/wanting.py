@@ -34,8 +34,10 @@ class Probe:
         days: The days the project should have, e.g. all that a source has rows for.
         source_ids: Day -> source name -> id of what it holds.
         functions: The labeling functions, in order.
-        base: Content hash of the base model.
-        chosen: Id of a choice of training settings -> what was chosen.
+        base: Content hash of the base model; with candidates of the first, which embeds texts.
+        candidates: Label -> content hash of the candidates that can be read.
+        measured: Day of a choice of the base -> the outcomes that it goes by.
+        chosen: Id of a choice -> what was chosen.
         unit: Hash of the file of the hand-made set; empty where none is declared.
         chat: Hash of the chat template in the folder of the base model; empty where none is used.
         where: Where a change of the project, or of the code, was made; see `causes.Where`.
@@ -45,6 +47,8 @@ class Probe:
     source_ids: Callable[[str], Mapping[str, str]]
     functions: Callable[[], Sequence[Function]]
     base: Callable[[], str]
+    candidates: Callable[[], Mapping[str, str]] = dict
+    measured: Callable[[str], Mapping[str, Sequence[float]]] = lambda _day: {}
     chosen: Callable[[int], Mapping[str, Any]] = lambda _version_id: {}
     chat: Callable[[], str] = str
     unit: Callable[[], str] = str

@@ -241,6 +241,9 @@ def _causal(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield ("merge", "method"), f"{merge['method']} measures what experts know of classes"
     if merge.get("max_loss") is not None:
         yield ("merge", "max_loss"), "it is about the accuracy of classes"
+    if _mapping(data.get("base_model")).get("candidates"):
+        told = "candidates are judged by classes of texts: a causal project declares one base"
+        yield ("base_model", "candidates"), told
     if data.get("alerts"):
         yield ("alerts",), "the days of a causal project are not watched"
     if _mapping(data.get("gate")).get("canary"):

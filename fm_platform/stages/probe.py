@@ -9,9 +9,11 @@ from pathlib import Path
 
 from fm_platform.labeling.functions import LabelingFunction
 from fm_platform.labeling.load import load_functions
+from fm_platform.lineage.choosing_base import measured
 from fm_platform.lineage.environment import last_change
 from fm_platform.lineage.status import Probe
 from fm_platform.spec.load import LoadedProject
+from fm_platform.stages.base_choice import candidates_of
 from fm_platform.stages.raw import connectors
 from fm_platform.training.base_model import resolve_base_model
 from fm_platform.workspace import Workspace
@@ -39,6 +41,11 @@ def probe(ws: Workspace, project: LoadedProject) -> Probe:
         return resolve_base_model(project.spec.base_model, project.directory).content_hash
 
     @cache
+    def candidates() -> Mapping[str, str]:
+        found = candidates_of(project)
+        return {one.label: one.base.content_hash for one in found if one.base is not None}
+
+    @cache
     def chat() -> str:
         from fm_platform.stages.causal import chat_of
 
@@ -59,6 +66,7 @@ def probe(ws: Workspace, project: LoadedProject) -> Probe:
 
     return Probe(
         days=lambda: project_days(project), source_ids=source_ids, functions=functions, base=base,
+        candidates=candidates, measured=lambda day: measured(ws.ledger, project.spec, day),
         chosen=lambda i: ws.ledger.get(i).location["chosen"], chat=chat, unit=unit,
         where=where,
     )  # fmt: skip

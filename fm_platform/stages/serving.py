@@ -157,7 +157,7 @@ def _require_evaluated(ws: Workspace, version: ArtifactVersion) -> None:
 def base_for(ws: Workspace, version: ArtifactVersion) -> BaseModel:
     """Return the base model that an adapter was trained and evaluated on.
 
-    It is looked for where the project declares its base today, then where it did when the
+    It is looked for where the project declares its bases today, then where it did when the
     adapter was made: content decides, not the name.
 
     Raises:
@@ -191,7 +191,8 @@ def _declared(ws: Workspace, version: ArtifactVersion) -> Iterator[tuple[BaseMod
     if version.project in {file.parent.name for file in discover(project_root())}:
         project = find_project(version.project)
         folder = project.directory
-        yield project.spec.base_model, folder
+        yield from ((base, folder) for base in project.spec.base_model.bases)
     spec = ws.ledger.latest(version.project, "spec", "spec", at=version.created_at)
     if spec is not None and "model" in spec.location:
-        yield read_definition(ws, spec).spec.base_model, folder
+        bases = read_definition(ws, spec).spec.base_model.bases
+        yield from ((base, folder) for base in bases)

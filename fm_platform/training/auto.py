@@ -118,6 +118,39 @@ def choose_training(
         return search.run(before, on_trial)
 
 
+def short_training(
+    rows: pa.Table,
+    dev: pa.Table,
+    base: BaseModel,
+    config: Training,
+    classes: Sequence[str],
+    workdir: Path,
+) -> tuple[float, float]:
+    """Return expected log loss and accuracy on weak dev labels after one trial as declared.
+
+    With `method: auto` it is the first of the declared methods. Arguments and errors are those of
+    `choose_training`; a loss that is not finite is raised.
+    """
+    with reproducible(config.threads):
+        search = _Search(rows, dev, base, config, classes, workdir)
+        settings = search.settings(search._first(None)[0]) if config.method == "auto" else {}
+        told = search._train(_Alone(), settings)
+        return told["dev_loss"], told["dev_accuracy"]
+
+
+class _Alone:
+    """A trial that is compared with no other."""
+
+    number = 0
+
+    def report(self, _loss: float, _step: int) -> None:
+        """Keep nothing."""
+
+    def should_prune(self) -> bool:
+        """Go on to the end."""
+        return False
+
+
 class _Search:
     """One search: rows as tokens, trials, answer."""
 

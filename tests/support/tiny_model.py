@@ -48,6 +48,26 @@ def build_tiny_base(directory: Path, seed: int = 0) -> Path:
     return directory
 
 
+def build_knowing_base(directory: Path, known: int, seed: int = 0) -> Path:
+    """Write a tiny base to which the first `known` words of each class are nearly the same word.
+
+    The other words of the classes are one and the same word to it, whatever their class.
+    """
+    from safetensors.torch import load_file, save_file
+
+    build_tiny_base(directory, seed)
+    path = directory / "model.safetensors"
+    tensors = load_file(str(path))
+    vectors = tensors["embeddings.word_embeddings.weight"]
+    vocabulary = (directory / "vocab.txt").read_text("utf-8").split()
+    for words in WORDS.values():
+        rows = [vocabulary.index(word) for word in words]
+        vectors[rows[:known]] = 0.1 * vectors[rows[:known]] + vectors[rows[0]].clone()
+        vectors[rows[known:]] = vectors[vocabulary.index("[UNK]")].clone()
+    save_file(tensors, str(path), metadata={"format": "pt"})
+    return directory
+
+
 def build_tiny_classifier(directory: Path, seed: int = 0) -> Path:
     """Write a random classifier of two labels."""
     import torch

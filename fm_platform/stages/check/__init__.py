@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from fm_platform.errors import FMError
+from fm_platform.lineage.choosing_base import last_choice
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages.check.declared import function_findings, some_rows
 from fm_platform.stages.check.findings import DIFFERS, FAILING, OK, Finding, failing
 from fm_platform.stages.check.models import (
     base_findings,
+    candidate_findings,
     serving_findings,
     tokenizer_findings,
     training_findings,
@@ -49,16 +51,14 @@ def examine(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
     yield from environment_findings(ws, spec)
     rows, real = some_rows(ws, spec)
     yield from function_findings(project, rows, real)
-    declared = ws.ledger.latest(spec.name, "spec", "spec")
-    base, found = base_findings(project, ws.ledger.get(declared.id) if declared else None)
+    if spec.base_model.candidates:
+        found = [*candidate_findings(project, last_choice(ws.ledger, spec.name), bool(missing))]
+    else:
+        found = [*_examine_base(ws, project, bool(missing))]
     yield from found
     if failing(missing):
         return  # what loads models needs all of them
-    if base is not None:
-        yield from tokenizer_findings(base, spec)
-    found = [*training_findings(base, spec)]
-    yield from found
-    if base is not None and not failing(found):
+    if all(one.state == DIFFERS for one in failing(found)):
         yield from unit_findings(ws, project)
     champion = ws.ledger.alias(spec.name, "champion") or ws.ledger.latest(
         spec.name, "merged_model", "merged_model"
@@ -66,6 +66,19 @@ def examine(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
     if champion is not None:
         yield from serving_packages(ws, champion)
         yield from serving_findings(ws, champion)
+
+
+def _examine_base(ws: Workspace, project: LoadedProject, only_files: bool) -> Iterator[Finding]:
+    """Yield what was looked at of the base model, and of a training that begins with it."""
+    spec = project.spec
+    declared = ws.ledger.latest(spec.name, "spec", "spec")
+    base, found = base_findings(project, ws.ledger.get(declared.id) if declared else None)
+    yield from found
+    if only_files:
+        return
+    if base is not None:
+        yield from tokenizer_findings(base, spec)
+    yield from training_findings(base, spec)
 
 
 def _examine_causal(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
@@ -95,7 +108,11 @@ def require_ready(project: LoadedProject, stages: Collection[str]) -> None:
     if set(stages) - {"raw"} and project.spec.task == "classification":
         found += function_findings(project)
     if set(stages) & {"adapters", "merged_model", "evaluation"}:
-        found += base_findings(project, None)[1]
+        found += (
+            candidate_findings(project, None, True)
+            if project.spec.base_model.candidates
+            else base_findings(project, None)[1]
+        )
     bad = [finding for finding in failing(found) if finding.state != DIFFERS]
     if bad:
         lines = [f"{f.part}: {f.what}" + (f"; {f.next_step}" if f.next_step else "") for f in bad]

@@ -5,14 +5,25 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fm_platform.errors import BaseModelError, FMError, TrainingError
 from fm_platform.lineage import ArtifactVersion
 from fm_platform.lineage.machinery import CODE
+from fm_platform.spec.base_model import BaseModelSpec
 from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.models import ProjectSpec
-from fm_platform.stages.check.findings import DIFFERS, MISSING, NOTE, OK, WRONG, Finding, of_error
+from fm_platform.stages.check.findings import (
+    DIFFERS,
+    MISSING,
+    NOTE,
+    OK,
+    WRONG,
+    Finding,
+    failing,
+    of_error,
+)
 from fm_platform.training.base_model import BaseModel, resolve_base_model
 from fm_platform.workspace import Workspace
 
@@ -42,7 +53,8 @@ def base_findings(
         seen = "that of the last build" if then else "no build with it is recorded"
         return base, [Finding("base model", OK, f"{named}: {seen}")]
     before = recorded.config.get("base_model", {}) if recorded else {}
-    if before != declared.model_dump(mode="json"):
+    told = declared.model_dump(mode="json", include=set(before) | {"location"})
+    if before != told:
         return base, [
             Finding(
                 "base model", NOTE, f"{named}: another one was declared at the last build "
@@ -56,6 +68,44 @@ def base_findings(
             "bring that model back, or declare the new one: its adapters are all trained again",
         )
     ]  # fmt: skip
+
+
+def candidate_findings(
+    project: LoadedProject, chosen: ArtifactVersion | None, only_files: bool
+) -> Iterator[Finding]:
+    """Yield which candidates for the base model can be used; one that cannot is left out.
+
+    Args:
+        project: A project that declares candidates.
+        chosen: The last choice: the base in use must be there. None: there is none.
+        only_files: Load no tokenizer and lay out no model.
+    """
+    spec, usable = project.spec, 0
+    used = BaseModelSpec.model_validate(chosen.location["chosen"]).label if chosen else None
+    if not only_files:
+        yield from _imports()
+    for declared in spec.base_model.candidates:
+        one = replace(project, spec=spec.model_copy(
+            update={"base_model": spec.base_model.as_one(declared)}))  # fmt: skip
+        base, found = base_findings(one, None)
+        if base is not None and not only_files:
+            found += [*tokenizer_findings(base, spec), *_trained(base, spec)]
+        bad = failing(found)
+        if bad and declared.label == used:
+            yield from bad
+            continue
+        for finding in bad:
+            told = f"{declared.label} is left out of the choice: {finding.what}"
+            yield Finding("base model", NOTE, told, finding.next_step)
+        if not bad:
+            usable += 1
+            role = "is the base in use" if declared.label == used else "is a candidate"
+            yield Finding("base model", OK, f"{declared.label} {role}: {found[0].what}")
+    if not usable:
+        yield Finding(
+            "base model", WRONG, "no candidate for the base model can be used",
+            "mend one of them, or declare others under base_model.candidates",
+        )  # fmt: skip
 
 
 def tokenizer_findings(base: BaseModel, spec: ProjectSpec) -> Iterator[Finding]:
@@ -150,8 +200,11 @@ def training_findings(base: BaseModel | None, spec: ProjectSpec) -> Iterator[Fin
     """
     broken = [*_imports()]
     yield from broken
-    if base is None or broken:
-        return
+    if base is not None and not broken:
+        yield from _trained(base, spec)
+
+
+def _trained(base: BaseModel, spec: ProjectSpec) -> Iterator[Finding]:
     try:
         trained, total = trial(base, spec)
     except TrainingError as error:

@@ -81,6 +81,7 @@ class _Known:
     def fields(self) -> dict[str, Any]:
         """Return the fields of the card; `missing` then names those that are not known."""
         model, spec = self.model, self.definition()
+        declared = None if spec is None else self.declared(spec)
         base = next((i for i in model.inputs if i.role == "base_model"), None)
         own = self.own_card(spec, None if base is None else base.content_hash)
         evaluation, table = self.evaluation()
@@ -102,7 +103,7 @@ class _Known:
             ),
             "language": self.need("language", languages(spec, own), _HOW["language"]),
             "license": self.need(
-                "license", (spec and spec.base_model.license) or own.get("license"), _HOW["license"]
+                "license", (declared and declared.license) or own.get("license"), _HOW["license"]
             ),
             "recipe_hash": model.recipe_hash,
             "merge_method": self.need(
@@ -133,9 +134,13 @@ class _Known:
             return None
         return read_definition(self.ws, found).spec
 
+    def declared(self, spec: ProjectSpec) -> BaseModelSpec:
+        """Return the declaration of the base that the model was made of."""
+        return spec.base_model.at(str(self.model.config.get("base_model") or ""))
+
     def own_card(self, spec: ProjectSpec | None, recorded: str | None) -> Mapping[str, Any]:
         """Return what the base model's own card says, if its files are the recorded ones."""
-        declared = spec.base_model if spec is not None else None
+        declared = self.declared(spec) if spec is not None else None
         if declared is None:
             location = str(self.model.config.get("base_model") or "")
             declared = BaseModelSpec(location=location) if location else None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fm_platform.errors import FMError, MissingArtifactError, StoreError
-from fm_platform.lineage import ArtifactVersion, RunContext
+from fm_platform.lineage import ArtifactVersion, RunContext, choosing_base
 from fm_platform.lineage.causal_recipes import CODE as CAUSAL_CODE
 from fm_platform.lineage.causes import Before, differences
 from fm_platform.lineage.fingerprints import code_fingerprint
@@ -26,6 +26,7 @@ from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
 from fm_platform.stages.adapters import build_adapter, build_start
 from fm_platform.stages.annotations import KIND, save
+from fm_platform.stages.base_choice import as_made, build_base_choice, with_chosen_base
 from fm_platform.stages.causal import build_causal_adapter
 from fm_platform.stages.causal_evaluation import build_causal_evaluation
 from fm_platform.stages.causal_model import build_causal_model
@@ -57,11 +58,11 @@ _BUILD: Mapping[str, Build] = {
     "weak_labels": lambda ws, p, v, log: build_weak_labels(ws, p, str(v.partition), _RUN, log),
     "cleaned": lambda ws, p, v, log: build_cleaned(ws, p, str(v.partition), _RUN, log),
     "replay": lambda ws, p, v, log: _keep_rows(ws, p, v),
-    "choice": lambda ws, p, v, log: build_choice(ws, p, _RUN, log),
+    "choice": lambda ws, p, v, log: _choose(ws, p, v, log),
     "start": lambda ws, p, v, log: build_start(ws, p, _RUN, log),
     "adapter": lambda ws, p, v, log: build_adapter(ws, p, v.name, _RUN, log),
     "merged_model": lambda ws, p, v, log: build_merged_model(ws, settled(ws, p), _RUN, log),
-    "evaluation": lambda ws, p, v, log: build_evaluation(ws, p, _RUN, log),
+    "evaluation": lambda ws, p, v, log: build_evaluation(ws, as_made(ws, p), _RUN, log),
 }
 _BUILD_CAUSAL: Mapping[str, Build] = {
     **_BUILD,
@@ -69,6 +70,13 @@ _BUILD_CAUSAL: Mapping[str, Build] = {
     "merged_model": lambda ws, p, v, log: build_causal_model(ws, p, _RUN, log),
     "evaluation": lambda ws, p, v, log: build_causal_evaluation(ws, p, _RUN, log),
 }
+
+
+def _choose(ws: Workspace, project: LoadedProject, version: ArtifactVersion, log: Reporter) -> None:
+    if version.name == choosing_base.NAME:  # measured models are facts, and not made again
+        build_base_choice(ws, project, _RUN, log, version.config["past"])
+    else:
+        build_choice(ws, with_chosen_base(ws, project), _RUN, log)
 
 
 def _embed(ws: Workspace, project: LoadedProject, version: ArtifactVersion, log: Reporter) -> None:
