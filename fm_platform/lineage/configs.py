@@ -196,4 +196,8 @@ def _usual_training(spec: ProjectSpec) -> set[str]:
         for name in ("method", "frozen_layers", "continuing", "target_power")
         if getattr(spec.training, name) == fields[name].default
     }
-    return usual if spec.training.method == "full" else {*usual, "full_learning_rate"}
+    if spec.training.method != "full":
+        usual.add("full_learning_rate")
+    if spec.training.method != "fish":
+        usual |= {"mask_share", "mask_rows"}
+    return usual
