@@ -52,9 +52,10 @@ def settle(model: Any) -> None:
     from torch.nn.utils import parametrize
 
     for module in list(model.modules()):
-        if parametrize.is_parametrized(module):
-            for tensor in list(module.parametrizations):
-                parametrize.remove_parametrizations(module, tensor, leave_parametrized=True)
+        # of the module itself: wrappers answer for what they wrap
+        held = dict(module.named_children()).get("parametrizations", {})
+        for tensor in list(held):
+            parametrize.remove_parametrizations(module, tensor, leave_parametrized=True)
 
 
 def _singly(rows: Encoded, config: Training, pad_id: int) -> Iterator[dict[str, Tensor]]:
