@@ -17,7 +17,7 @@ def diagonal_fisher(
 ) -> dict[str, Tensor]:
     """Return name -> the mean over rows of the squared gradient of log p(y | row).
 
-    y is drawn from the model's own p (arXiv 2111.09839, equations 3 and 4). Rows are asked one by
+    y is drawn from the model's own p (arXiv 2111.09839, section 3). Rows are asked one by
     one, for it is the gradient of a row that is squared.
 
     Args:

@@ -1,7 +1,7 @@
 """Contributions: the most important entries of an update, in one small file, applied exactly.
 
-Sung, Nair & Raffel 2021, "Training Neural Networks with Fixed Sparse Masks", arXiv 2111.09839,
-section 4.3 names the use: many contributors, one base, a hundredth of the bytes from each.
+Sung, Nair & Raffel 2021, "Training Neural Networks with Fixed Sparse Masks", arXiv 2111.09839:
+many contributors, one base, and a hundredth of the bytes from each of them.
 
 A file holds for each tensor that it changes the places of the entries and their new values, of the
 type that the tensor has. Values, not differences: base + difference would be rounded, and what was
