@@ -13,7 +13,10 @@ Tensor = Any
 
 
 def diagonal_fisher(
-    model: Any, rows: Iterable[Mapping[str, Tensor]], parameters: Mapping[str, Tensor], seed: int = 0
+    model: Any,
+    rows: Iterable[Mapping[str, Tensor]],
+    parameters: Mapping[str, Tensor],
+    seed: int = 0,
 ) -> dict[str, Tensor]:
     """Return name -> the mean over rows of the squared gradient of log p(y | row).
 

@@ -23,15 +23,15 @@ class _ListFirst(TyperGroup):
     """A group whose command `list` need not be said."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
+        said = args[0] if args else ""
+        return super().parse_args(
+            ctx, args if said in self.commands or said == "--help" else ["list", *args]
+        )
 
 
 models = typer.Typer(
     help="List models: fm models PROJECT. Hand on what one learned, and put it on its base.",
     cls=_ListFirst,
-    no_args_is_help=True,
 )
 models.command()(contribute)
 models.command()(apply)

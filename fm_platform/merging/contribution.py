@@ -140,7 +140,9 @@ def contribution(
     if total == 0:
         raise MergeRefusedError("nothing was changed, so there is nothing to contribute")
     if total <= most:
-        chosen = {name: torch.nonzero(mask.reshape(-1)).reshape(-1) for name, mask in changed.items()}
+        chosen = {
+            name: torch.nonzero(mask.reshape(-1)).reshape(-1) for name, mask in changed.items()
+        }
         importance_told = "whole"
     else:
         chosen = largest(_importance(base, tuned, changed, importance, fisher), most)
@@ -185,9 +187,7 @@ def _importance(
     import torch
 
     if kind not in IMPORTANCES:
-        raise MergeRefusedError(
-            "no such importance", expected=", ".join(IMPORTANCES), found=kind
-        )
+        raise MergeRefusedError("no such importance", expected=", ".join(IMPORTANCES), found=kind)
     if kind != "change" and not fisher:
         raise MergeRefusedError(
             f"the importance {kind} needs Fisher information, and there is none",

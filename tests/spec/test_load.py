@@ -235,4 +235,4 @@ def test_what_would_have_no_meaning_is_refused(declared: str, says: str) -> None
 
 def test_a_merge_may_forget_and_may_go_by_similarity(tmp_path: Path) -> None:
     for declared in ("{weights: {all: -0.5}}", "{search: similar, towards: [main]}"):
-        assert parse_spec(f"{GOOD}  merge: {declared}\n", "defs.yaml").spec.merge
+        assert parse_spec(f"{GOOD}  merge: {declared}\n", "defs.yaml").merge
