@@ -38,7 +38,9 @@ def contribute(
     """Write what an adapter or a merged model learned beyond the shared start as one file.
 
     Fisher information is that of the start on weak dev rows of the model's sources; labels are not
-    looked at.
+    looked at. A start of LoRA is multiplied out to be changed, and another type of machine may
+    round otherwise: it then refuses the file. Who gets the start as a folder (`apply` without
+    files) has the same bits.
 
     Returns:
         The facts of the contribution, with `entries`, `bytes`, `dense_bytes` (of all tensors) and

@@ -127,3 +127,12 @@ def test_an_interrupted_training_ends_with_the_same_bits(
 
     assert again.metrics["resumed_at_step"] == 4
     assert (again.directory / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
+def test_frozen_layers_stay_out_of_the_mask(base: BaseModel, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"frozen_layers": 1, "epochs": 1})
+    trained = fit_start_as(ROWS, DEV, base, config, CLASSES, tmp_path / "work")
+    names = load_file(trained.directory / WEIGHTS)
+
+    assert not [name for name in names if "layer.0." in name or "embeddings" in name]
+    assert trained.metrics["frozen_layers"] == 1
