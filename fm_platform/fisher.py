@@ -74,6 +74,7 @@ def largest(importance: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     chosen = flat > least
     equal = torch.nonzero(flat == least).reshape(-1)
     chosen[equal[: count - int(chosen.sum())]] = True
-    parts = chosen.split([importance[name].numel() for name in names])
+    sizes = [importance[name].numel() for name in names]
+    parts = chosen.split(sizes)  # type: ignore[no-untyped-call]
     found = {n: torch.nonzero(part).reshape(-1) for n, part in zip(names, parts, strict=True)}
     return {name: places for name, places in found.items() if len(places)}
