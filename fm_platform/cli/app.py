@@ -142,7 +142,6 @@ app.command()(plan)
 app.command()(check)
 app.command()(diff)
 app.command()(reproduce)
-app.command()(models)
 
 
 @app.command()
@@ -278,4 +277,5 @@ retention.add_to(app)
 app.add_typer(ledger, name="ledger")
 app.add_typer(clean, name="clean")
 app.add_typer(label, name="label")
+app.add_typer(models, name="models")
 app.add_typer(alerts, name="alerts")

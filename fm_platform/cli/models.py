@@ -1,4 +1,7 @@
-"""`fm models`: every model with its base, its evaluation and what is to be known before use."""
+"""`fm models`: every model with its base, its evaluation and what is to be known before use.
+
+`fm models PROJECT` lists them; the commands beside that hand on what a model learned.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,35 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from fm_platform.cli import render
+from fm_platform.cli.contribute import apply, contribute
 
 if TYPE_CHECKING:
     from fm_platform.lineage.marks import Mark
 
 
-def models(
+class _ListFirst(TyperGroup):
+    """A group whose command `list` need not be said."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        said = args[0] if args else ""
+        return super().parse_args(
+            ctx, args if said in self.commands or said == "--help" else ["list", *args]
+        )
+
+
+models = typer.Typer(
+    help="List models: fm models PROJECT. Hand on what one learned, and put it on its base.",
+    cls=_ListFirst,
+)
+models.command()(contribute)
+models.command()(apply)
+
+
+@models.command("list")
+def list_models(
     project: Annotated[str, typer.Argument(help="Whose models.")],
     at: Annotated[str | None, typer.Option(help="A day or a time: as it was then.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Also those no longer in use.")] = False,

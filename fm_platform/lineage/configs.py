@@ -119,14 +119,17 @@ def merged_model(spec: ProjectSpec) -> Config:
 def _merge_without_effect(spec: ProjectSpec) -> set[str]:
     """Return the settings that the declared merge does not read."""
     merge = spec.merge
+    similar = merge.search == "similar" and merge.weights is None
     unused = {
         "density": not {"ties", "dare", "dare_ties"} & set(merge.candidates),
         "rank": "svd" not in merge.candidates,
         "methods": merge.method != "auto",
         "search": merge.search == "simplex" or merge.weights is not None,
         "max_loss": merge.max_loss is None,
-        "evidence": merge.weights is not None,
-        "scales": merge.weights is not None or merge.evidence == "weak",
+        "evidence": merge.weights is not None or similar,
+        "scales": merge.weights is not None or merge.evidence == "weak" or similar,
+        "towards": not similar,
+        "similarity": not similar,
     }
     return {name for name, has_no_effect in unused.items() if has_no_effect}
 
@@ -203,4 +206,8 @@ def _usual_training(spec: ProjectSpec) -> set[str]:
         for name in ("method", "frozen_layers", "continuing", "target_power")
         if getattr(spec.training, name) == fields[name].default
     }
-    return usual if spec.training.method == "full" else {*usual, "full_learning_rate"}
+    if spec.training.method != "full":
+        usual.add("full_learning_rate")
+    if spec.training.method != "fish":
+        usual |= {"mask_share", "mask_rows"}
+    return usual

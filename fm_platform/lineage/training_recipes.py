@@ -63,7 +63,8 @@ def adapter_recipe(
 def decides_by_gold(spec: ProjectSpec) -> bool:
     """Whether gold dev rows decide how experts are merged."""
     merge = spec.merge
-    return merge.weights is None and merge.evidence == "gold" and len(spec.experts) > 1
+    asked = merge.evidence == "gold" and merge.search != "similar"
+    return merge.weights is None and asked and len(spec.experts) > 1
 
 
 def merged_recipe(

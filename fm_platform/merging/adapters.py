@@ -78,6 +78,14 @@ class Adapter:
             if ".lora_" not in name
         }
 
+    def alone(self, dense: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the dense tensors of base + this adapter; what was trained whole bit for bit.
+
+        `dense` are the tensors of base + fresh head; they are not changed.
+        """
+        low_rank = {name: dense[name] + self.delta(name) for name in self.delta_names()}
+        return {**dense, **low_rank, **self.head()}
+
 
 def read_adapter(name: str, directory: Path) -> Adapter:
     """Read an adapter.

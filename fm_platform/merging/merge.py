@@ -20,6 +20,7 @@ from fm_platform.merging.decide import LEAST_ROWS
 from fm_platform.merging.examine import Pairs, Score, ensure_not_lost, layer_row, task_rows
 from fm_platform.merging.methods import METHODS, Layer, MergeMethod, Settings, weighted_sum
 from fm_platform.merging.search import DevSample
+from fm_platform.merging.similar import similar_weights, similarities, text_vectors
 from fm_platform.numerics import THREADS, reproducible
 from fm_platform.spec.models import Merge
 
@@ -51,11 +52,11 @@ class MergeResult:
     """A merged model: its folder, the method and weights used, and the report.
 
     The report holds `max_logit_difference` (dense model against PEFT, over all adapters),
-    `gold_rows` (how many decided), `sign_conflict_rate`, `layers` (conflicts, interference and
-    update norms per layer), `pairs` (how alike the experts are), `tasks` (each source before and
-    after), `methods` (what was tried and how it did) and `search` (the weights of the chosen way
-    that were tried, and their expected log loss in nats). Without dev rows the last three are
-    empty.
+    `gold_rows` (how many decided), `similar` (each expert's similarity, where it gave the
+    weights), `sign_conflict_rate`, `layers` (conflicts, interference and update norms per layer),
+    `pairs` (how alike the experts are), `tasks` (each source before and after), `methods` (what was
+    tried and how it did) and `search` (the weights of the chosen way that were tried, and their
+    expected log loss in nats). Without dev rows the last three are empty.
     """
 
     directory: Path
@@ -135,6 +136,11 @@ def merge_experts(
 
         judged = _judging(gold, base.tokenizer(), max_tokens, seed)
         own = sources or {expert.name: () for expert in experts}
+        alike: list[dict[str, Any]] = []
+        if merge.search == "similar" and merge.weights is None and len(experts) > 1:
+            model.load_state_dict(dense)
+            weights, alike = _similar(model, sample, own, merge, seed)
+            merge = merge.model_copy(update={"weights": weights})
         choosing = Choosing(
             load, experts, merge, sample, own, judged, origin is not None, seed, on_progress
         )
@@ -142,6 +148,7 @@ def merge_experts(
         report = {
             "max_logit_difference": gap,
             "gold_rows": 0 if judged is None else len(judged.sources),
+            "similar": alike,
             **_layers(experts, origin),
             **_tasks(choosing, chosen, own, merge),
         }
@@ -313,6 +320,33 @@ def _judging(gold: pa.Table | None, tokenizer: Any, max_tokens: int, seed: int) 
     if not rows.num_rows:
         return None
     return DevSample(rows, tokenizer, rows.num_rows, max_tokens, seed)
+
+
+def _similar(
+    model: Any,
+    sample: DevSample | None,
+    sources: Mapping[str, Sequence[str]],
+    merge: Merge,
+    seed: int,
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Return the weights of similar experts, and a row for each with its similarity.
+
+    Raises:
+        MergeRefusedError: If there are no texts to compare, or none is alike enough.
+    """
+    if sample is None:
+        raise MergeRefusedError(
+            "merge.search similar compares texts of dev rows, and there are none",
+            next_step="take another search, or give the project some more days",
+        )
+    vectors = text_vectors(model, sample)
+    found = similarities(vectors, sample.sources.tolist(), sources, merge.towards, seed)
+    weights = similar_weights(found, merge.similarity)
+    rows = [
+        {"expert": name, "similarity": round(value, 4), "weight": weights[name]}
+        for name, value in found.items()
+    ]
+    return weights, rows
 
 
 def _tasks(

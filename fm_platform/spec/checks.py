@@ -67,9 +67,12 @@ def cross_problems(data: Mapping[str, Any]) -> list[Problem]:
     for name in sorted(map(str, weights)):
         if known and name not in known:
             found.append((("merge", "weights", name), unknown("expert", name, known)))
+    for j, name in enumerate(_sequence(_mapping(data.get("merge")).get("towards"))):
+        if isinstance(name, str) and names and name not in names:
+            found.append((("merge", "towards", j), unknown("source", name, names)))
     method = _mapping(data.get("training")).get("method")
     if method in UNMERGED_METHODS:
-        told = f"{method} has no exact dense form to merge; lora, rslora and full have"
+        told = f"{method} has no exact dense form to merge; lora, rslora, full and fish have"
         found.append((("training", "method"), told))
     if _mapping(data.get("merge")).get("method") == "slerp" and len(known) != 2:
         told = f"slerp merges two experts, and there are {len(known)}"
@@ -239,6 +242,8 @@ def _causal(data: Mapping[str, Any]) -> Iterator[Problem]:
             yield ("training", name), "causal models are trained in full depth, from their base"
     if merge.get("method") in CLASSIFIER_MERGES:
         yield ("merge", "method"), f"{merge['method']} measures what experts know of classes"
+    if merge.get("search") == "similar":
+        yield ("merge", "search"), "similar compares texts as an encoder of a classifier sees them"
     if merge.get("max_loss") is not None:
         yield ("merge", "max_loss"), "it is about the accuracy of classes"
     if _mapping(data.get("base_model")).get("candidates"):

@@ -183,7 +183,8 @@ class Merge(Part):
     """How experts become one model.
 
     `weights` absent: equal ones, unless gold dev rows show that others are better (`evidence:
-    gold`), or those that fit weak dev labels best (`evidence: weak`).
+    gold`), or those that fit weak dev labels best (`evidence: weak`), or those of the experts whose
+    texts are alike (`search: similar`). A negative weight makes the model forget a task.
     """
 
     method: Literal[
@@ -201,15 +202,33 @@ class Merge(Part):
     )
     density: float = Field(default=0.5, gt=0, le=1, description="TIES, DARE: share of entries kept")
     rank: int | None = Field(default=None, ge=1, description="SVD: rank of the merged update")
-    search: Literal["simplex", "free", "soup"] = Field(
-        default="simplex", description="weights that sum to 1, of any sign, or equal ones of some"
+    search: Literal["simplex", "free", "soup", "similar"] = Field(
+        default="simplex",
+        description="weights that sum to 1, of any sign, or equal ones of some; similar: without a"
+        " label, by whose texts are nearest to those of `towards`",
+    )  # fmt: skip
+    towards: tuple[Name, ...] = Field(
+        default=(),
+        description="similar: sources to be answered; none: those without an expert, or all",
     )
+    similarity: float = Field(
+        default=0.1, ge=0, le=1,
+        description="similar: share of the nearest texts below which an expert has no weight",
+    )  # fmt: skip
     search_evaluations: int = Field(default=12, ge=1, description="weights tried at most")
     search_rows_per_source: int = Field(default=120, ge=1)
     max_loss: float | None = Field(
         default=None, ge=0, le=1,
         description="accuracy on weak dev rows that a source may lose against its own expert",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _similar_reads_no_label(self) -> Merge:
+        if self.towards and self.search != "similar":
+            raise ValueError("towards is read by search: similar alone")
+        if self.search == "similar" and self.method == "auto":
+            raise ValueError("auto compares methods by labels, and similar reads none")
+        return self
 
     @property
     def candidates(self) -> tuple[MergeMethodName, ...]:

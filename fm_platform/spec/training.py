@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 from fm_platform.spec.part import Part
 
 MethodName = Literal[
-    "lora", "rslora", "dora", "ia3", "adalora", "prompt", "bitfit", "full", "head",
+    "lora", "rslora", "dora", "ia3", "adalora", "prompt", "bitfit", "full", "fish", "head",
 ]  # fmt: skip
 """What of the base model is trained, and how."""
 AutoName = Literal["lora", "rslora", "full", "head"]
@@ -91,6 +91,10 @@ class Training(Part):
     full_learning_rate: float = Field(
         default=2e-4, gt=0, le=1, description="of start and experts where all is fine-tuned"
     )
+    mask_share: float = Field(
+        default=0.01, gt=0, le=1, description="fish: share of the parameters that are trained"
+    )
+    mask_rows: int = Field(default=256, ge=1, description="fish: rows that choose them, at most")
     start_rows_per_source: int = Field(default=1500, ge=1)
     probe_rows: int = Field(default=2000, ge=1, description="rows the head is fitted on first")
     probe_epochs: int = Field(default=15, ge=0, description="0: no probing before fine-tuning")
@@ -118,6 +122,12 @@ class Training(Part):
         if self.method == "full":
             return self.full_learning_rate
         return self.learning_rate if start else self.expert_learning_rate
+
+    @model_validator(mode="after")
+    def _mask_stays(self) -> Training:
+        if self.method == "fish" and self.continuing is not None:
+            raise ValueError("fish trains one mask, and going on would choose another every day")
+        return self
 
     @model_validator(mode="after")
     def _layers_can_be_frozen(self) -> Training:

@@ -96,7 +96,7 @@ def merge_metrics(merged: MergeResult, experts: int, size: int) -> dict[str, Any
         "the dense model computes what base + weighted adapters compute: "
         f"logits differ by {gap:.1e} at most."
     )
-    shown = ("tasks", "methods", "pairs")
+    shown = ("tasks", "methods", "similar", "pairs")
     return {
         **summary(
             {

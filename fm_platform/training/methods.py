@@ -2,13 +2,14 @@
 
 All are PEFT adapters in one folder of safetensors, so that all are saved, loaded, checked and
 signed alike. Full fine-tuning is one too: an adapter without low-rank parts whose trained modules
-are kept whole, and a linear probe one whose head alone is. Merging takes what has an exact dense
-form (LoRA, rsLoRA, full, head) and refuses the rest by name.
+are kept whole, and a linear probe one whose head alone is; a FISH mask (`training.masked`) trains
+some entries of the same modules. Merging takes what has an exact dense form (LoRA, rsLoRA, full,
+FISH, head) and refuses the rest by name.
 
 LoRA: Hu et al. 2021, arXiv 2106.09685. rsLoRA: Kalajdzievski 2023, arXiv 2312.03732.
 DoRA: Liu et al. 2024, arXiv 2402.09353. IA3: Liu et al. 2022, arXiv 2205.05638.
 AdaLoRA: Zhang et al. 2023, arXiv 2303.10512. Prompt tuning: Lester et al. 2021, arXiv 2104.08691.
-BitFit: Ben Zaken et al. 2022, arXiv 2106.10199.
+BitFit: Ben Zaken et al. 2022, arXiv 2106.10199. FISH mask: Sung et al. 2021, arXiv 2111.09839.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from fm_platform.training.adapter import ADAPTER_FACTS, CONFIG, head_modules, lo
 from fm_platform.training.base_model import BaseModel
 from fm_platform.training.prefix import layer_stack, require_layers
 
-MERGEABLE = ("lora", "rslora", "full", "head")
+MERGEABLE = ("lora", "rslora", "full", "fish", "head")
 _PROMPT_TOKENS = 8
 _NO_TARGETS = "dummy-target-modules"  # PEFT's own word for: nothing but modules_to_save
 

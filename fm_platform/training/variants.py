@@ -20,6 +20,7 @@ from fm_platform.spec.training import Training
 from fm_platform.training.base_model import BaseModel
 from fm_platform.training.data import Encoded, balanced_sample, batch_plan, encode, take
 from fm_platform.training.loop import OnStep, TrainingLoop
+from fm_platform.training.masked import settle, train_only_mask
 from fm_platform.training.methods import load_trainable, new_adapter, save_any
 from fm_platform.training.prefix import States, above_prefix
 from fm_platform.training.start import probe_head
@@ -82,6 +83,8 @@ def fit_start_as(
         with _above(model, config, states):
             if len(sample) and config.probe_epochs:
                 probe_head(model, sample, config, pad_id)
+            if config.method == "fish":
+                train_only_mask(model, sample, config, pad_id)
             loop = run_loop(
                 model, sample, encode(tokenizer, dev, config.max_tokens, classes), config,
                 workdir, config.rate(start=True), pad_id, on_step,
@@ -113,10 +116,13 @@ def train_expert_as(
         generator = np.random.default_rng([config.seed, 1])
         encoded = encode(tokenizer, rows, config.max_tokens, classes)
         kept = sorted(generator.permutation(len(encoded))[: config.max_rows].tolist())
+        seen, pad_id = take(encoded, kept), tokenizer.pad_token_id or 0
         with _above(model, config, states):
+            if config.method == "fish":
+                train_only_mask(model, seen, config, pad_id)
             loop = run_loop(
-                model, take(encoded, kept), encode(tokenizer, dev, config.max_tokens, classes),
-                config, workdir, config.rate(start=False), tokenizer.pad_token_id or 0, on_step,
+                model, seen, encode(tokenizer, dev, config.max_tokens, classes),
+                config, workdir, config.rate(start=False), pad_id, on_step,
             )  # fmt: skip
         return saved(loop, base, classes, workdir)
 
@@ -148,6 +154,7 @@ def saved(
 ) -> TrainedExpert:
     """Save what a loop trained."""
     directory = workdir / "adapter"
+    settle(loop.model)
     save_any(loop.model, directory, base, classes)
     metrics = loop.metrics()
     if loop.config.frozen_layers:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The first line is single modules without a package of their own: they may use one another.
 LAYERS: list[set[str]] = [
     {"fm_platform.errors", "fm_platform.hashing", "fm_platform.home", "fm_platform.registry",
-     "fm_platform.display", "fm_platform.losses", "fm_platform.numerics"},
+     "fm_platform.display", "fm_platform.fisher", "fm_platform.losses", "fm_platform.numerics"},
     {"fm_platform.spec"},
     {"fm_platform.store", "fm_platform.lineage"},
     {"fm_platform.labeling", "fm_platform.cleaning", "fm_platform.sources"},

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fm_platform.lineage import recipes, training_recipes
+from fm_platform.lineage import configs, recipes, training_recipes
 from fm_platform.lineage.database import now
 from fm_platform.lineage.records import Head, Recipe
 from fm_platform.spec.models import ProjectSpec
@@ -225,7 +225,25 @@ def test_gold_rows_count_where_they_decide_among_merges() -> None:
 
     assert training_recipes.decides_by_gold(spec) == (len(spec.experts) > 1)
     assert not training_recipes.decides_by_gold(make_spec(merge={"evidence": "weak"}))
+    assert not training_recipes.decides_by_gold(make_spec(merge={"search": "similar"}))
     assert one != two
+
+
+def test_what_similar_reads_counts_where_it_is_declared() -> None:
+    def settings(**merge: object) -> set[str]:
+        return set(configs.merged_model(make_spec(merge=merge))["merge"])
+
+    assert not {"towards", "similarity", "search"} & settings()
+    assert settings(search="similar") - settings() == {"towards", "similarity", "search"}
+    assert settings() - settings(search="similar") == {"evidence", "scales"}
+
+
+def test_a_mask_counts_where_one_is_trained() -> None:
+    def settings(**training: object) -> set[str]:
+        return set(configs.training(make_spec(training=training)))
+
+    assert settings(method="fish") - settings() == {"method", "mask_share", "mask_rows"}
+    assert settings(method="full") - settings() == {"method", "full_learning_rate"}
 
 
 def test_evaluation_reads_test_rows_and_gold_only() -> None:

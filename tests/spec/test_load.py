@@ -216,3 +216,23 @@ def test_checks_of_other_layers_see_sources_beside_other_mistakes() -> None:
 def test_no_text_does_more_than_raise_a_spec_error(text: str) -> None:
     with pytest.raises(SpecError):
         parse_spec(text, "defs.yaml")
+
+
+@pytest.mark.parametrize(
+    ("declared", "says"),
+    [
+        ("merge: {towards: [main]}", "towards is read by search: similar alone"),
+        ("merge: {search: similar, method: auto}", "similar reads none"),
+        ("merge: {search: similar, towards: [mian]}", "unknown source 'mian'"),
+        ("merge: {search: similar, similarity: 2}", "less than or equal to 1"),
+        ("training: {method: fish, continue: {}}", "fish trains one mask"),
+        ("training: {method: fish, mask_share: 0}", "greater than 0"),
+    ],
+)
+def test_what_would_have_no_meaning_is_refused(declared: str, says: str) -> None:
+    assert says in problems(f"{GOOD}  {declared}\n")[0]
+
+
+def test_a_merge_may_forget_and_may_go_by_similarity(tmp_path: Path) -> None:
+    for declared in ("{weights: {all: -0.5}}", "{search: similar, towards: [main]}"):
+        assert parse_spec(f"{GOOD}  merge: {declared}\n", "defs.yaml").merge
