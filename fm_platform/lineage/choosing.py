@@ -20,12 +20,15 @@ from fm_platform.lineage.fingerprints import (
 from fm_platform.lineage.records import Input, Readable, Recipe, Slot
 from fm_platform.lineage.wanting import Wanted
 from fm_platform.spec.models import ProjectSpec
+from fm_platform.spec.training import Auto
 
 if TYPE_CHECKING:
     from fm_platform.lineage.wanted import Wants
 
 NAME = "training"
 _PACKAGES = (*MODEL_PACKAGES, "optuna")
+_OPTIONAL = ("losses", "weights", "subsets", "judge")
+_FIELDS = Auto.model_fields
 _CODE = ("fm_platform.training.auto", "fm_platform.stages.choice")
 
 
@@ -36,17 +39,31 @@ def choice_day(spec: ProjectSpec, last: str) -> str:
 
 
 def choice_recipe(
-    spec: ProjectSpec, day: str, cleaned: Sequence[Readable], base: str, before: Readable | None
+    spec: ProjectSpec,
+    day: str,
+    cleaned: Sequence[Readable],
+    base: str,
+    before: Readable | None,
+    embeddings: Sequence[Readable] = (),
+    gold: str | None = None,
 ) -> Recipe:
-    """Return the recipe of the choice of `day`; it begins with what was chosen `before`."""
+    """Return the recipe of the choice of `day`; it begins with what was chosen `before`.
+
+    `embeddings` are those by which a trial chooses its rows, `gold` is the hash of the gold rows
+    that judge. What is tried of losses, weights and subsets is in no recipe while none is declared.
+    """
+    auto = spec.training.auto
+    unused = {name for name in _OPTIONAL if getattr(auto, name) == _FIELDS[name].default}
     config = {
-        "auto": spec.training.auto.model_dump(mode="json", exclude={"every", "minutes"}),
+        "auto": auto.model_dump(mode="json", exclude={"every", "minutes", *unused}),
         **configs.trained(spec),
     }
     inputs = (
         *(one.as_input("cleaned") for one in cleaned if one.rows),
         Input("base_model", "base_model", None, base),
         *(() if before is None else (before.as_input("before"),)),
+        *(one.as_input("embeddings") for one in embeddings),
+        *(() if gold is None else (Input("gold", "gold", day, gold),)),
     )
     return Recipe(
         spec.name, "choice", NAME, day, inputs, code_fingerprint(*_CODE), config,
@@ -85,8 +102,19 @@ def choice_of(wants: Wants) -> Wanted | None:
     if not cleaned:
         return Wanted(slot, lambda: target)
     before = before_of(wants.heads.values(), day)
-    recipe = choice_recipe(spec, day, cleaned, wants.probe.base(), before)
-    return Wanted(slot, lambda: target, recipe)
+    vectors, embedded = wants._row_vectors(cleaned)
+    target = (*target, *embedded)
+    if vectors is None:
+        return Wanted(slot, lambda: target)
+
+    def with_gold(value: str | None) -> Recipe:
+        base = wants.probe.base()
+        return choice_recipe(spec, day, cleaned, base, before, vectors, value)
+
+    if spec.training.auto.judge == "weak":
+        return Wanted(slot, lambda: target, with_gold(None))
+    key = wants._gold_key(str(cleaned[-1].partition))
+    return Wanted(slot, lambda: target, None, (key, with_gold), "the gold rows that judge trials")
 
 
 def before_of(choices: Any, day: str) -> Any:

@@ -48,6 +48,7 @@ class Wants(ModelWants):
         self._complete: dict[tuple[str, bool], Sequence[Head]] = {}
         self._slots: dict[str, Sequence[Slot]] = {}
         self._gold_keys: dict[str, str] = {}
+        self.covers = spec.training.covers
         self.choice = choice_of(self)
         if self.choice is not None and (head := heads.get(self.choice.slot)) is not None:
             self.spec = settled(spec, probe.chosen(head.id))
@@ -59,7 +60,7 @@ class Wants(ModelWants):
             return
         for day in self.days:
             yield self._raw(day)
-            if self.learning or self._noise_rules():
+            if self.learning or self._noise_rules() or self.covers:
                 yield self._embeddings(day)
             for function in self.plain:
                 yield self._plain_votes(day, function)

@@ -23,6 +23,7 @@ class ModelWants:
     days: list[str]
     past: Past
     choice: Wanted | None
+    covers: bool
     champion: Callable[[Head], Readable | None]
 
     def _window(self, last: str, width: int) -> list[str]:
@@ -82,6 +83,14 @@ class ModelWants:
         wanted = self._window(self.days[-1], width) if self.days else []
         return have, tuple(("cleaned", "cleaned", day) for day in wanted)
 
+    def _row_vectors(self, days: Sequence[Head]) -> tuple[list[Head] | None, tuple[Slot, ...]]:
+        """Return the embeddings by which rows are chosen, None where one is missing; the slots."""
+        if not self.spec.training.covers:
+            return [], ()
+        slots: list[Slot] = [("embeddings", "embeddings", d.partition) for d in days if d.rows]
+        found = [self.heads[slot] for slot in slots if slot in self.heads]
+        return (found if len(found) == len(slots) else None), tuple(slots)
+
     def _start(self) -> Wanted:
         days, target = self._training_days()
         slot: Slot = ("start", "shared_start", None)
@@ -90,11 +99,15 @@ class ModelWants:
         own = self._start_days(days)
         if len(own) < len(days):  # what came after the last full retrain is not waited for
             target = tuple(day.slot for day in own)
-        recipe = training_recipes.start_recipe(self.spec, own, self.probe.base())
+        vectors, read = self._row_vectors(own)
+        target = (*target, *read)
+        recipe = None
+        if vectors is not None:
+            recipe = training_recipes.start_recipe(self.spec, own, self.probe.base(), vectors)
         if self.choice is None:
             return Wanted(slot, lambda: target, recipe)
         chosen, head = self.choice.slot, self.heads.get(self.choice.slot)
-        recipe_then = None if head is None else chosen_by(recipe, head)
+        recipe_then = None if head is None or recipe is None else chosen_by(recipe, head)
         return Wanted(slot, lambda: (chosen, *target), recipe_then)
 
     def _adapter(self, index: int) -> Wanted:
@@ -103,11 +116,12 @@ class ModelWants:
         start: Slot = ("start", "shared_start", None)
         head = self.heads.get(start)
         slot: Slot = ("adapter", expert.name, None)
+        vectors, embedded = self._row_vectors(training_recipes.days_of(expert, days))
 
         def reads() -> Iterable[Slot]:
-            return (start, *target)
+            return (start, *target, *embedded)
 
-        if head is None or not days:
+        if head is None or not days or vectors is None:
             return Wanted(slot, reads)
         if self.spec.training.continuing is not None:
             replay = self.heads.get(("replay", "replay", days[-1].partition))
@@ -116,7 +130,8 @@ class ModelWants:
             past = self.past(expert.name)
             recipe = continued_recipe(self.spec, expert, days, head, replay, past)
             return Wanted(slot, reads, recipe)
-        return Wanted(slot, reads, training_recipes.adapter_recipe(self.spec, expert, days, head))
+        recipe = training_recipes.adapter_recipe(self.spec, expert, days, head, vectors)
+        return Wanted(slot, reads, recipe)
 
     def _adapters(self) -> tuple[list[Head], tuple[Slot, ...]]:
         slots: list[Slot] = [("adapter", expert.name, None) for expert in self.spec.experts]
