@@ -92,7 +92,7 @@ class World:
         options = dict(way)
         size = round(each * options.pop("rows", 1.0))
         config = self.spec.training.model_copy(
-            update={"seed": seed, "start_rows_per_source": size, **options}
+            update={"seed": seed, "threads": 1, "start_rows_per_source": size, **options}
         )
         train = noisy(few(self.train, each, seed), share, seed)
         dev = noisy(few(self.dev, config.max_dev_rows // 2, seed), share, seed)
