@@ -14,6 +14,7 @@ from fm_platform.spec.taxonomy import Taxonomy
 if TYPE_CHECKING:
     from fm_platform.lineage import ArtifactVersion
     from fm_platform.spec.load import LoadedProject
+    from fm_platform.spec.training import Training
     from fm_platform.workspace import Workspace
 
 
@@ -39,13 +40,27 @@ def plan(
         typer.echo(json.dumps(told))
         return
     typer.echo(render.plan_text(loaded, planned))
-    for chosen in (base_choice_text(ws, loaded), choice_text(ws, loaded)):
-        if chosen:
-            typer.echo(f"\n{chosen}")
+    told = (
+        rows_text(loaded.spec.training), base_choice_text(ws, loaded), choice_text(ws, loaded)
+    )  # fmt: skip
+    for text in filter(None, told):
+        typer.echo(f"\n{text}")
     if changes := taxonomy_text(loaded.spec.taxonomy):
         typer.echo(f"\n{changes}")
     if planned:
         typer.echo(f"\n{forecast_text(counted)}")
+
+
+def rows_text(training: Training) -> str:
+    """Return what training rows cost and which are taken; empty where all is as usual."""
+    told = []
+    if training.loss == "generalised":
+        told.append(f"generalised cross entropy, q {training.loss_q:g}")
+    if training.weights != "none":
+        told.append(f"rows weighted by {training.weights}")
+    if training.subset < 1:
+        told.append(f"{100 * training.subset:g} % of the rows, by {training.subset_by}")
+    return f"training rows: {'; '.join(told)}" if told else ""
 
 
 def choice_text(ws: Workspace, project: LoadedProject) -> str:
@@ -60,6 +75,11 @@ def choice_text(ws: Workspace, project: LoadedProject) -> str:
         f"training is chosen: {', '.join(auto.methods)}; {auto.trials} trials and {auto.minutes:g} "
         f"minutes at most, on {auto.rows_per_source} rows a source, every {auto.every} days"
     )
+    tried = {"losses": auto.losses, "weights": auto.weights, "subsets": auto.subsets}
+    named = [f"{name} {', '.join(map(str, values))}" for name, values in tried.items() if values]
+    if auto.judge == "gold":
+        named.append("judged by gold dev rows")
+    head += f"\ntried beside: {'; '.join(named)}" if named else ""
     return f"{head}\n{_chosen_text(last_choice(ws, project.spec))}"
 
 

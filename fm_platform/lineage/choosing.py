@@ -16,11 +16,14 @@ from fm_platform.lineage.machinery import code_version, environment_of
 from fm_platform.lineage.records import Head, Input, Readable, Recipe, Slot
 from fm_platform.lineage.wanting import Wanted
 from fm_platform.spec.models import ProjectSpec
+from fm_platform.spec.training import Auto
 
 if TYPE_CHECKING:
     from fm_platform.lineage.wanted import Wants
 
 NAME = "training"
+_OPTIONAL = ("losses", "weights", "subsets", "judge")
+_FIELDS = Auto.model_fields
 
 
 def choice_day(spec: ProjectSpec, last: str) -> str:
@@ -35,17 +38,31 @@ def rhythm_day(spec: ProjectSpec, last: str, every: int) -> str:
 
 
 def choice_recipe(
-    spec: ProjectSpec, day: str, cleaned: Sequence[Readable], base: str, before: Readable | None
+    spec: ProjectSpec,
+    day: str,
+    cleaned: Sequence[Readable],
+    base: str,
+    before: Readable | None,
+    embeddings: Sequence[Readable] = (),
+    gold: str | None = None,
 ) -> Recipe:
-    """Return the recipe of the choice of `day`; it begins with what was chosen `before`."""
+    """Return the recipe of the choice of `day`; it begins with what was chosen `before`.
+
+    `embeddings` are those by which a trial chooses its rows, `gold` is the hash of the gold rows
+    that judge. What is tried of losses, weights and subsets is in no recipe while none is declared.
+    """
+    auto = spec.training.auto
+    unused = {name for name in _OPTIONAL if getattr(auto, name) == _FIELDS[name].default}
     config = {
-        "auto": spec.training.auto.model_dump(mode="json", exclude={"every", "minutes"}),
+        "auto": auto.model_dump(mode="json", exclude={"every", "minutes", *unused}),
         **configs.trained(spec),
     }
     inputs = (
         *(one.as_input("cleaned") for one in cleaned if one.rows),
         Input("base_model", "base_model", None, base),
         *(() if before is None else (before.as_input("before"),)),
+        *(one.as_input("embeddings") for one in embeddings),
+        *(() if gold is None else (Input("gold", "gold", day, gold),)),
     )
     return Recipe(
         spec.name, "choice", NAME, day, inputs, code_version("choice"), config,
@@ -80,8 +97,18 @@ def choice_of(wants: Wants) -> Wanted | None:
     if not cleaned or base is None:
         return Wanted(slot, lambda: target)
     before = before_of(wants.heads.values(), day)
-    recipe = choice_recipe(spec, day, cleaned, base, before)
-    return Wanted(slot, lambda: target, recipe)
+    vectors, embedded = wants._row_vectors(cleaned)
+    reads = (*target, *embedded)
+    if vectors is None:
+        return Wanted(slot, lambda: reads)
+
+    def with_gold(value: str | None) -> Recipe:
+        return choice_recipe(spec, day, cleaned, base, before, vectors, value)
+
+    if spec.training.auto.judge == "weak":
+        return Wanted(slot, lambda: reads, with_gold(None))
+    key = wants._gold_key(str(cleaned[-1].partition))
+    return Wanted(slot, lambda: reads, None, (key, with_gold), "the gold rows that judge trials")
 
 
 def searched_days(wants: Wants, every: int) -> tuple[str, list[Head], list[str]] | None:

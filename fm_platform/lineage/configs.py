@@ -201,11 +201,14 @@ def training(spec: ProjectSpec) -> Config:
 def _usual_training(spec: ProjectSpec) -> set[str]:
     """Return the training settings that are part of no recipe while nobody declares them."""
     fields = type(spec.training).model_fields
-    usual = {
-        name
-        for name in ("method", "frozen_layers", "continuing", "target_power")
-        if getattr(spec.training, name) == fields[name].default
-    }
+    optional = (
+        "method", "frozen_layers", "continuing", "target_power", "loss", "weights", "subset",
+    )  # fmt: skip
+    usual = {name for name in optional if getattr(spec.training, name) == fields[name].default}
+    if spec.training.loss == "soft":
+        usual.add("loss_q")
+    if "subset" in usual:
+        usual.add("subset_by")
     if spec.training.method != "full":
         usual.add("full_learning_rate")
     if spec.training.method != "fish":

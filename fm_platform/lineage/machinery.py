@@ -67,6 +67,9 @@ TRAINING_CODE: dict[str, tuple[str, ...]] = {
     "method": ("fm_platform.training.variants", "fm_platform.stages.variants"),
     "continuing": ("fm_platform.training.variants", "fm_platform.stages.continuing"),
     "frozen_layers": ("fm_platform.training.variants", "fm_platform.stages.variants"),
+    "loss": ("fm_platform.training.variants", "fm_platform.stages.variants"),
+    "weights": ("fm_platform.training.variants", "fm_platform.stages.variants"),
+    "subset": ("fm_platform.training.variants", "fm_platform.stages.subset"),
 }
 
 

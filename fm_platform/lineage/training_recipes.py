@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from fm_platform.lineage import configs
 from fm_platform.lineage.machinery import environment_of
 from fm_platform.lineage.recipes import recipe_of
 from fm_platform.lineage.records import Input, Readable, Recipe
 from fm_platform.spec.models import Expert, ProjectSpec
+
+_Day = TypeVar("_Day", bound=Readable)
 
 
 def activations_name(frozen_layers: int) -> str:
@@ -35,11 +38,14 @@ def replay_recipe(spec: ProjectSpec, cleaned: Readable, before: Readable | None)
     return recipe_of(spec, "replay", "replay", day, inputs, config, environment_of("replay"))
 
 
-def start_recipe(spec: ProjectSpec, cleaned: Sequence[Readable], base: str) -> Recipe:
-    """Return the recipe of the shared start of all experts."""
+def start_recipe(
+    spec: ProjectSpec, cleaned: Sequence[Readable], base: str, embeddings: Sequence[Readable] = ()
+) -> Recipe:
+    """Return the recipe of the shared start; `embeddings`: by which its rows are chosen."""
     inputs = (
         *(day.as_input("cleaned") for day in cleaned if day.rows),
         Input("base_model", "base_model", None, base),
+        *(day.as_input("embeddings") for day in embeddings),
     )
     return _model_recipe(spec, "start", "shared_start", inputs)
 
@@ -49,15 +55,25 @@ def adapter_recipe(
     expert: Expert,
     cleaned: Sequence[Readable],
     start: Readable,
+    embeddings: Sequence[Readable] = (),
 ) -> Recipe:
-    """Return the recipe of one expert: only the parts of the days that hold its sources' rows."""
+    """Return the recipe of one expert: only the parts of the days that hold its sources' rows.
+
+    `embeddings` are those by which its rows are chosen.
+    """
     parts = tuple(
         day.as_input("cleaned", part=source)
         for day in cleaned
         for source in sorted(expert.sources)
         if source in day.parts
     )
-    return _model_recipe(spec, "adapter", expert.name, (*parts, start.as_input("start")))
+    read = (start.as_input("start"), *(day.as_input("embeddings") for day in embeddings))
+    return _model_recipe(spec, "adapter", expert.name, (*parts, *read))
+
+
+def days_of(expert: Expert, cleaned: Sequence[_Day]) -> list[_Day]:
+    """Return the days that hold rows of an expert's sources."""
+    return [day for day in cleaned if set(expert.sources) & set(day.parts)]
 
 
 def decides_by_gold(spec: ProjectSpec) -> bool:

@@ -49,6 +49,7 @@ class Wants(ModelWants):
         self._complete: dict[tuple[str, bool], Sequence[Head]] = {}
         self._slots: dict[str, Sequence[Slot]] = {}
         self._gold_keys: dict[str, str] = {}
+        self.covers = spec.training.covers
         self.unit = unit_of(spec, probe)
         self.base_choice = choosing_base.base_choice_of(self)
         if self.base_choice is not None and (head := heads.get(self.base_choice.slot)) is not None:
@@ -66,7 +67,7 @@ class Wants(ModelWants):
             yield self.unit
         for day in self.days:
             yield self._raw(day)
-            if self.learning or self._noise_rules():
+            if self.learning or self._noise_rules() or self.covers:
                 yield self._embeddings(day)
             for function in self.plain:
                 yield self._plain_votes(day, function)

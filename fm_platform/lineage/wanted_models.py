@@ -25,6 +25,7 @@ class ModelWants:
     past: Past
     choice: Wanted | None
     base_choice: Wanted | None
+    covers: bool
     champion: Callable[[Head], Readable | None]
 
     def _window(self, last: str, width: int) -> list[str]:
@@ -91,6 +92,14 @@ class ModelWants:
         wanted = self._window(self.days[-1], width) if self.days else []
         return have, tuple(("cleaned", "cleaned", day) for day in wanted)
 
+    def _row_vectors(self, days: Sequence[Head]) -> tuple[list[Head] | None, tuple[Slot, ...]]:
+        """Return the embeddings by which rows are chosen, None where one is missing; the slots."""
+        if not self.spec.training.covers:
+            return [], ()
+        slots: list[Slot] = [("embeddings", "embeddings", d.partition) for d in days if d.rows]
+        found = [self.heads[slot] for slot in slots if slot in self.heads]
+        return (found if len(found) == len(slots) else None), tuple(slots)
+
     def _start(self) -> Wanted:
         days, target = self._training_days()
         slot: Slot = ("start", "shared_start", None)
@@ -102,10 +111,12 @@ class ModelWants:
         chosen = tuple(one.slot for one in (self.base_choice, self.choice) if one is not None)
         heads, base = [self.heads.get(one) for one in chosen], self.base()
         made = [head for head in heads if head is not None]
-        if base is None or len(made) < len(chosen):
-            return Wanted(slot, lambda: (*chosen, *target))
-        recipe = training_recipes.start_recipe(self.spec, own, base)
-        return Wanted(slot, lambda: (*chosen, *target), reduce(chosen_by, made, recipe))
+        vectors, embedded = self._row_vectors(own)
+        reads = (*chosen, *target, *embedded)
+        if base is None or vectors is None or len(made) < len(chosen):
+            return Wanted(slot, lambda: reads)
+        recipe = training_recipes.start_recipe(self.spec, own, base, vectors)
+        return Wanted(slot, lambda: reads, reduce(chosen_by, made, recipe))
 
     def _adapter(self, index: int) -> Wanted:
         expert = self.spec.experts[index]
@@ -113,11 +124,12 @@ class ModelWants:
         start: Slot = ("start", "shared_start", None)
         head = self.heads.get(start)
         slot: Slot = ("adapter", expert.name, None)
+        vectors, embedded = self._row_vectors(training_recipes.days_of(expert, days))
 
         def reads() -> Iterable[Slot]:
-            return (start, *target)
+            return (start, *target, *embedded)
 
-        if head is None or not days:
+        if head is None or not days or vectors is None:
             return Wanted(slot, reads)
         if self.spec.training.continuing is not None:
             replay = self.heads.get(("replay", "replay", days[-1].partition))
@@ -126,7 +138,8 @@ class ModelWants:
             past = self.past(expert.name)
             recipe = continued_recipe(self.spec, expert, days, head, replay, past)
             return Wanted(slot, reads, recipe)
-        return Wanted(slot, reads, training_recipes.adapter_recipe(self.spec, expert, days, head))
+        recipe = training_recipes.adapter_recipe(self.spec, expert, days, head, vectors)
+        return Wanted(slot, reads, recipe)
 
     def _adapters(self) -> tuple[list[Head], tuple[Slot, ...]]:
         slots: list[Slot] = [("adapter", expert.name, None) for expert in self.spec.experts]

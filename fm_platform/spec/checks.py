@@ -240,6 +240,9 @@ def _causal(data: Mapping[str, Any]) -> Iterator[Problem]:
     for name in ("frozen_layers", "continue"):
         if training.get(name):
             yield ("training", name), "causal models are trained in full depth, from their base"
+    for name, usual in (("loss", "soft"), ("weights", "none"), ("subset", 1)):
+        if training.get(name, usual) != usual:
+            yield ("training", name), "it is about the classes of weak labels"
     if merge.get("method") in CLASSIFIER_MERGES:
         yield ("merge", "method"), f"{merge['method']} measures what experts know of classes"
     if merge.get("search") == "similar":

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from fm_platform.errors import SpecError, SpecProblem
+from fm_platform.spec.base_model import BaseModelSpec
 from fm_platform.spec.checks import Location, Problem, cross_problems, suggest
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.spec.tree import Tree, dotted
@@ -24,11 +25,16 @@ Check = Callable[[ProjectSpec], Iterable[Problem]]
 
 @dataclass(frozen=True)
 class LoadedProject:
-    """A project: its spec, and the folder and file that declare it."""
+    """A project: its spec, and the folder and file that declare it.
+
+    Attributes:
+        embeds: The base that embeds rows, where another one was chosen for the models.
+    """
 
     spec: ProjectSpec
     directory: Path
     file: Path
+    embeds: BaseModelSpec | None = None
 
 
 def discover(root: Path) -> list[Path]:

@@ -13,6 +13,10 @@ MethodName = Literal[
 ]  # fmt: skip
 """What of the base model is trained, and how."""
 AutoName = Literal["lora", "rslora", "full", "head"]
+LossName = Literal["soft", "generalised"]
+"""Of a training row: soft cross entropy, or one that trusts a single label less."""
+WeightsName = Literal["none", "confidence", "source", "class"]
+"""How much rows count: alike, by how sure their label is, or sources or classes balanced."""
 WHOLE_DEPTH = ("adalora", "bitfit", "prompt")
 """Methods that work on all layers together: no lower ones can be frozen."""
 
@@ -42,6 +46,10 @@ class Auto(Part):
         ranks: Ranks of LoRA; alpha keeps its declared ratio to the rank.
         rates: Factors of the declared learning rates.
         frozen_layers: Numbers of lower layers that are not trained.
+        losses: Losses; none: the declared one alone.
+        weights: Weights of rows; none: the declared ones alone.
+        subsets: Shares of the rows; none: the declared one alone.
+        judge: Whether weak dev labels or gold dev rows (the few that labeling may read) decide.
         trials: Trainings at most; each method is tried first as it is declared.
         rows_per_source: Training rows of a trial, of each source at most.
         epochs: Of a trial.
@@ -53,6 +61,10 @@ class Auto(Part):
     ranks: tuple[int, ...] = Field(default=(4, 8, 16), min_length=1)
     rates: tuple[float, ...] = Field(default=(0.5, 1.0, 2.0), min_length=1)
     frozen_layers: tuple[int, ...] = Field(default=(0,), min_length=1)
+    losses: tuple[LossName, ...] = ()
+    weights: tuple[WeightsName, ...] = ()
+    subsets: tuple[float, ...] = ()
+    judge: Literal["weak", "gold"] = "weak"
     trials: int = Field(default=8, ge=1, le=200)
     rows_per_source: int = Field(default=500, ge=1)
     epochs: int = Field(default=1, ge=1, le=100)
@@ -65,6 +77,15 @@ class Auto(Part):
         least = 0 if info.field_name == "frozen_layers" else 1e-6
         if min(value) < least or max(value) > 1000 or len(set(value)) < len(value):
             raise ValueError("different numbers above 0 are expected, 1000 at most")
+        return value
+
+    @field_validator("losses", "weights", "subsets")
+    @classmethod
+    def _each_once(cls, value: tuple[object, ...], info: ValidationInfo) -> tuple[object, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("different values are expected")
+        if info.field_name == "subsets" and not all(0 < float(str(one)) <= 1 for one in value):
+            raise ValueError("shares above 0 are expected, 1 at most")
         return value
 
 
@@ -115,7 +136,27 @@ class Training(Part):
     target_power: float = Field(
         default=1.0, ge=1, le=64, description="above 1 the weak posteriors are sharpened"
     )
+    loss: LossName = Field(
+        default="soft", description="of training rows; dev rows keep soft cross entropy"
+    )
+    loss_q: float = Field(
+        default=0.7, gt=0, le=1,
+        description="of the generalised loss: near 0 cross entropy, 1 the mean absolute error",
+    )  # fmt: skip
+    weights: WeightsName = Field(default="none", description="how much each training row counts")
+    subset: float = Field(
+        default=1.0, gt=0, le=1, description="share of each source's rows that training takes"
+    )
+    subset_by: Literal["coverage", "certainty"] = Field(
+        default="coverage", description="rows that stand for the others, or with the surest labels"
+    )
     seed: int = 0
+
+    @property
+    def covers(self) -> bool:
+        """Whether a training, or a trial of one, reads embeddings to choose its rows."""
+        tried = self.auto.subsets if self.method == "auto" else ()
+        return self.subset_by == "coverage" and min(self.subset, *tried, 1.0) < 1
 
     def rate(self, *, start: bool) -> float:
         """Return the peak learning rate of the shared start, or of an expert."""
@@ -136,4 +177,10 @@ class Training(Part):
         if self.frozen_layers and self.method in ("auto", "head"):
             told = "auto tries auto.frozen_layers" if self.method == "auto" else "head freezes all"
             raise ValueError(f"{told}: frozen_layers must be 0")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_can_be_left_out(self) -> Training:
+        if self.continuing is not None and min(self.subset, *self.auto.subsets, 1.0) < 1:
+            raise ValueError("continue keeps rows of its own: subset must be 1")
         return self

@@ -8,7 +8,7 @@ from fm_platform.errors import FMError, TrainingError
 from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
 from fm_platform.lineage.choosing import chosen_by
 from fm_platform.lineage.ledger import Lease
-from fm_platform.lineage.training_recipes import adapter_recipe, start_recipe
+from fm_platform.lineage.training_recipes import adapter_recipe, days_of, start_recipe
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
 from fm_platform.stages.base_choice import build_base_choice, with_chosen_base
@@ -32,6 +32,7 @@ from fm_platform.stages.models import (
     training_days,
     work_folder,
 )
+from fm_platform.stages.subset import row_vectors, versions_of
 from fm_platform.stages.variants import is_plain, train_adapter, train_start
 from fm_platform.training.base_model import resolve_base_model
 from fm_platform.workspace import Workspace
@@ -57,7 +58,8 @@ def build_start(
     in_window = training_days(ws, spec)
     base = resolve_base_model(spec.base_model, project.directory)
     days = start_days(ws, spec, in_window)
-    recipe = start_recipe(spec, days, base.content_hash)
+    vectors = row_vectors(ws, project, run, log, days)
+    recipe = start_recipe(spec, days, base.content_hash, versions_of(vectors))
     for chosen in (base_choice, choice):
         recipe = recipe if chosen is None else chosen_by(recipe, chosen)
 
@@ -74,7 +76,9 @@ def build_start(
                     step_reporter(log, "shared start"),
                 )  # fmt: skip
             else:
-                trained = train_start(ws, project, run, log, days, train, dev, base, folder)
+                trained = train_start(
+                    ws, project, run, log, days, train, dev, base, folder, vectors
+                )
             return _publish(ws, recipe, lease, trained, train.num_rows)
 
     built = tables.build(ws, recipe, compute, run)
@@ -101,7 +105,8 @@ def build_adapter(
         )
     days = training_days(ws, spec)
     start = required(ws, spec, "start", "shared_start", "the shared start of the experts")
-    recipe, going_on = adapter_recipe(spec, expert, days, start), None
+    vectors = row_vectors(ws, project, run, log, days_of(expert, days))
+    recipe, going_on = adapter_recipe(spec, expert, days, start, versions_of(vectors)), None
     if spec.training.continuing is not None:
         recipe, going_on = recipe_of(ws, spec, expert, days, start, run)
 
@@ -128,7 +133,7 @@ def build_adapter(
                 )  # fmt: skip
             else:
                 trained = train_adapter(
-                    ws, project, run, log, days, train, dev, base, expert, start, folder
+                    ws, project, run, log, days, train, dev, base, expert, start, folder, vectors
                 )
             return _publish(ws, recipe, lease, trained, train.num_rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +139,7 @@ def with_chosen_base(ws: Workspace, project: LoadedProject) -> LoadedProject:
         raise MissingArtifactError(
             "the base model is not chosen yet", next_step=f"fm run {spec.name}"
         )
-    return replace(project, spec=choosing_base.settled(spec, version.location["chosen"]))
+    return _settled(project, version.location["chosen"])
 
 
 def as_made(ws: Workspace, project: LoadedProject) -> LoadedProject:
@@ -156,11 +156,16 @@ def as_made(ws: Workspace, project: LoadedProject) -> LoadedProject:
     candidates = candidates_of(project)
     for declared, one in zip(spec.base_model.candidates, candidates, strict=True):
         if one.base is not None and one.base.content_hash == made:
-            chosen = declared.model_dump(mode="json")
-            return replace(project, spec=choosing_base.settled(spec, chosen))
+            return _settled(project, declared.model_dump(mode="json"))
     raise BaseModelError(
         "the base of the models in use is no candidate that can be read",
         expected=f"content {str(made)[:12]}",
         found="; ".join(f"{one.label}: {one.why or 'another content'}" for one in candidates),
         next_step=f"bring it back, or train again: fm run {spec.name}",
     )
+
+
+def _settled(project: LoadedProject, chosen: Mapping[str, Any]) -> LoadedProject:
+    """Return a project with a chosen base; rows are embedded by the one that labels them."""
+    spec = project.spec
+    return replace(project, spec=choosing_base.settled(spec, chosen), embeds=spec.base_model)

@@ -15,7 +15,9 @@ from fm_platform.stages import tables
 from fm_platform.stages.base_choice import with_chosen_base
 from fm_platform.stages.common import Reporter, StageResult, summary
 from fm_platform.stages.coverage import require_coverage
+from fm_platform.stages.evidence import gold_hash, gold_rows
 from fm_platform.stages.models import targets_of, training_days, work_folder
+from fm_platform.stages.subset import row_vectors, versions_of
 from fm_platform.stages.window import window
 from fm_platform.training.base_model import resolve_base_model
 from fm_platform.workspace import Workspace
@@ -43,7 +45,12 @@ def build_choice(
     base = resolve_base_model(spec.base_model, project.directory)
     heads = ws.ledger.all_latest(spec.name, kind="choice")
     before = choosing.before_of(heads, day)
-    recipe = choosing.choice_recipe(spec, day, days, base.content_hash, before)
+    known = str(days[-1].partition)
+    vectors = row_vectors(ws, project, run, log, days)
+    judged_by = gold_hash(ws, spec, known) if spec.training.auto.judge == "gold" else None
+    recipe = choosing.choice_recipe(
+        spec, day, days, base.content_hash, before, versions_of(vectors), judged_by
+    )
 
     def compute(_lease: Lease) -> Produced:
         from fm_platform.training.auto import choose_training
@@ -61,6 +68,7 @@ def build_choice(
             found = choose_training(
                 train, dev, base, spec.training, spec.taxonomy.classes, folder,
                 None if before is None else ws.ledger.get(before.id).location["chosen"], tell,
+                vectors, gold_rows(ws, spec, known),
             )  # fmt: skip
         log.info(found.told)
         numbers: dict[str, int | float | str] = {

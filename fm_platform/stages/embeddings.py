@@ -32,8 +32,9 @@ class Embeddings:
 
     @cached_property
     def base(self) -> BaseModel:
-        """The base model of the project."""
-        return resolve_base_model(self.project.spec.base_model, self.project.directory)
+        """The base model of the project; with candidates the first one, whatever was chosen."""
+        declared = self.project.embeds or self.project.spec.base_model
+        return resolve_base_model(declared, self.project.directory)
 
     def version(self, raw: ArtifactVersion) -> ArtifactVersion:
         """Return the embeddings of one day of `raw`, building them where they are missing."""

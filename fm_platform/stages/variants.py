@@ -20,15 +20,16 @@ from fm_platform.workspace import Workspace
 
 if TYPE_CHECKING:
     from fm_platform.stages.activations import DayStates
+    from fm_platform.stages.subset import RowVectors
     from fm_platform.training.train import TrainedExpert
 
 Train = Callable[["DayStates | None"], "TrainedExpert"]
 
 
 def is_plain(spec: ProjectSpec) -> bool:
-    """Whether a project trains by plain LoRA through all layers, as most do."""
+    """Whether a project trains by plain LoRA through all layers on all rows, as most do."""
     declared = trained(spec)["training"]
-    return not {"method", "frozen_layers"} & set(declared)
+    return not {"method", "frozen_layers", "loss", "weights", "subset"} & set(declared)
 
 
 def train_start(
@@ -41,6 +42,7 @@ def train_start(
     dev: pa.Table,
     base: BaseModel,
     folder: Path,
+    vectors: RowVectors | None = None,
 ) -> TrainedExpert:
     """Train the shared start on the rows `train` of `days`."""
     from fm_platform.training.variants import fit_start_as
@@ -50,7 +52,7 @@ def train_start(
     def call(states: DayStates | None) -> TrainedExpert:
         return fit_start_as(
             train, dev, base, spec.training, spec.taxonomy.classes, folder,
-            step_reporter(log, "shared start"), states,
+            step_reporter(log, "shared start"), states, vectors,
         )  # fmt: skip
 
     return _with_states(ws, project, run, log, days, call)
@@ -68,6 +70,7 @@ def train_adapter(
     expert: Expert,
     start: ArtifactVersion,
     folder: Path,
+    vectors: RowVectors | None = None,
 ) -> TrainedExpert:
     """Train one expert on its rows `train` of `days`, begun from `start`."""
     from fm_platform.training.variants import train_expert_as
@@ -77,7 +80,7 @@ def train_adapter(
     def call(states: DayStates | None) -> TrainedExpert:
         return train_expert_as(
             train, dev, base, ws.model_path(start), spec.training, spec.taxonomy.classes, folder,
-            step_reporter(log, f"expert {expert.name}"), states,
+            step_reporter(log, f"expert {expert.name}"), states, vectors,
         )  # fmt: skip
 
     own = [day for day in days if set(expert.sources) & set(day.parts)]

@@ -57,6 +57,8 @@ class StepInfo:
 
 
 OnStep = Callable[[StepInfo], None]
+RowLoss = Callable[[Any, Any, Any | None, Sequence[int]], Any]
+"""(logits, targets, cells, positions of the rows) -> the loss of each row, float32[b]."""
 
 
 class TrainingLoop:
@@ -71,6 +73,7 @@ class TrainingLoop:
         pad_id: Token that fills up a batch.
         workdir: Folder of this training's checkpoints.
         on_step: Told of every step.
+        objective: Loss of training rows; None: soft cross entropy, as for dev rows.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class TrainingLoop:
         pad_id: int,
         workdir: Path,
         on_step: OnStep | None = None,
+        objective: RowLoss | None = None,
     ) -> None:
         import torch
 
@@ -91,7 +95,7 @@ class TrainingLoop:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model, self.rows, self.config = model.to(self.device), rows, config
         self.learning_rate, self.pad_id = learning_rate, pad_id
-        self.workdir, self.on_step = workdir, on_step
+        self.workdir, self.on_step, self.objective = workdir, on_step, objective
         sample = balanced_sample(dev.sources, config.max_dev_rows, np.random.default_rng(0))
         self.dev = take(dev, sample)
         lengths = [len(tokens) for tokens in rows.tokens]
@@ -207,7 +211,7 @@ class TrainingLoop:
         return total
 
     def _losses(self, rows: Encoded, batch: Sequence[int]) -> Any:
-        """Return the soft cross entropy float32[b]; classes not told apart count by their sum."""
+        """Return the loss float32[b] of rows; classes not told apart count by their sum."""
         torch = self.torch
         ids, mask = padded([rows.tokens[i] for i in batch], self.pad_id)
         targets = torch.from_numpy(rows.targets[list(batch)]).to(self.device)
@@ -217,6 +221,8 @@ class TrainingLoop:
             ).logits
         cells = cells_of(rows, batch)
         cells = None if cells is None else cells.to(self.device)
+        if self.objective is not None and rows is self.rows:
+            return self.objective(logits.float(), targets, cells, batch)
         return soft_cross_entropy(logits.float(), targets, cells)
 
     def _require_finite(self, value: float, what: str, batch: Sequence[int], rate: float) -> None:

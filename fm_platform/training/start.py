@@ -31,6 +31,7 @@ from fm_platform.training.data import (
     take,
     token_batches,
 )
+from fm_platform.training.loop import RowLoss
 from fm_platform.training.train import OnStep, TrainedExpert, require_readable, run_training
 
 _PROBE_BATCH_ROWS = 128
@@ -71,11 +72,13 @@ def fit_start(
         )  # fmt: skip
 
 
-def probe_head(model: Any, rows: Encoded, config: Training, pad_id: int) -> None:
+def probe_head(
+    model: Any, rows: Encoded, config: Training, pad_id: int, objective: RowLoss | None = None
+) -> None:
     """Fit pooler and classifier on the frozen encoder's first-token states, in place.
 
     Only for encoders with a pooler over the first token (BERT and its kin); others begin with a
-    fresh head.
+    fresh head. `objective` is the loss of rows; None: soft cross entropy.
 
     Raises:
         NonFiniteLossError: If the loss is not finite.
@@ -88,7 +91,8 @@ def probe_head(model: Any, rows: Encoded, config: Training, pad_id: int) -> None
     if pooler is None or not hasattr(inner, "classifier"):
         return
     generator = np.random.default_rng([config.seed, 3])
-    sample = take(rows, sorted(generator.permutation(len(rows))[: config.probe_rows].tolist()))
+    kept = sorted(generator.permutation(len(rows))[: config.probe_rows].tolist())
+    sample = take(rows, kept)
     states = first_token_states(encoder, sample, pad_id, int(inner.config.hidden_size))
     targets = torch.from_numpy(sample.targets)
     parameters = [p for n, p in model.named_parameters() if p.requires_grad and "lora_" not in n]
@@ -103,7 +107,11 @@ def probe_head(model: Any, rows: Encoded, config: Training, pad_id: int) -> None
         for start in range(0, len(sample), _PROBE_BATCH_ROWS):
             picked = shuffled[start : start + _PROBE_BATCH_ROWS].tolist()
             logits = inner.classifier(pooler(states[picked].unsqueeze(1)))
-            loss = soft_cross_entropy(logits, targets[picked], cells_of(sample, picked)).mean()
+            cells = cells_of(sample, picked)
+            if objective is None:
+                loss = soft_cross_entropy(logits, targets[picked], cells).mean()
+            else:
+                loss = objective(logits, targets[picked], cells, [kept[i] for i in picked]).mean()
             if not torch.isfinite(loss):
                 ids = tuple(sample.row_ids[i] for i in picked)
                 raise NonFiniteLossError(

@@ -1,7 +1,8 @@
-"""Training by another method than plain LoRA, or above frozen layers.
+"""Training by another method than plain LoRA, above frozen layers, or with noise in mind.
 
 The same loop, the same batches, the same guarantees; what differs is what of the model is
-trained, and that the states of frozen layers may come from where they are kept.
+trained, that the states of frozen layers may come from where they are kept, and which rows are
+taken and what each of them costs.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from fm_platform.numerics import reproducible
 from fm_platform.spec.training import Training
 from fm_platform.training.base_model import BaseModel
 from fm_platform.training.data import Encoded, balanced_sample, batch_plan, encode, take
-from fm_platform.training.loop import OnStep, TrainingLoop
+from fm_platform.training.loop import OnStep, RowLoss, TrainingLoop
 from fm_platform.training.masked import settle, train_only_mask
 from fm_platform.training.methods import load_trainable, new_adapter, save_any
+from fm_platform.training.objective import objective_of
 from fm_platform.training.prefix import States, above_prefix
 from fm_platform.training.start import probe_head
+from fm_platform.training.subset import Vectors, fewer
 from fm_platform.training.train import TrainedExpert, require_readable
 
 
@@ -51,6 +54,7 @@ def fit_start_as(
     workdir: Path,
     on_step: OnStep | None = None,
     states: States | None = None,
+    vectors: Vectors | None = None,
 ) -> TrainedExpert:
     """Train the shared start by the declared method; arguments as for `fit_start`.
 
@@ -63,11 +67,12 @@ def fit_start_as(
         workdir: Belongs to this training alone.
         on_step: Told of every step.
         states: What the frozen layers give; None: they are computed with everything else.
+        vectors: Gives embeddings where rows are chosen by coverage.
 
     Raises:
         NonFiniteLossError: At the first loss or gradient that is not finite.
-        TrainingError: If there are no rows, their targets are of another taxonomy, or a text has
-            no states.
+        TrainingError: If there are no rows, their targets are of another taxonomy, a text has no
+            states, or rows that are chosen by coverage have no embeddings.
         BaseModelError: If the base cannot be used.
     """
     with reproducible(config.threads):
@@ -77,18 +82,20 @@ def fit_start_as(
         sample = take(
             encoded, balanced_sample(encoded.sources, config.start_rows_per_source, generator)
         )
+        sample = fewer(sample, config, vectors)
+        objective = objective_of(sample, config)
         model = new_adapter(base, config, classes, _steps(sample, config))
         require_readable(model, tokenizer, config)
         pad_id = tokenizer.pad_token_id or 0
         with _above(model, config, states):
             if len(sample) and config.probe_epochs:
-                probe_head(model, sample, config, pad_id)
+                probe_head(model, sample, config, pad_id, objective)
             if config.method == "fish":
                 train_only_mask(model, sample, config, pad_id)
             loop = run_loop(
                 model, sample, encode(tokenizer, dev, config.max_tokens, classes), config,
                 workdir, config.rate(start=True), pad_id, on_step,
-                AllocatingLoop if config.method == "adalora" else TrainingLoop,
+                AllocatingLoop if config.method == "adalora" else TrainingLoop, objective,
             )  # fmt: skip
         return saved(loop, base, classes, workdir)
 
@@ -103,11 +110,12 @@ def train_expert_as(
     workdir: Path,
     on_step: OnStep | None = None,
     states: States | None = None,
+    vectors: Vectors | None = None,
 ) -> TrainedExpert:
     """Continue an adapter of the declared method on the rows of one expert.
 
     Arguments and errors as for `train_expert` and `fit_start_as`. The rows it sees are those that
-    `train_expert` would see.
+    `train_expert` would see, or the declared share of them.
     """
     with reproducible(config.threads):
         model = load_trainable(base, start_dir, config, classes)
@@ -116,13 +124,15 @@ def train_expert_as(
         generator = np.random.default_rng([config.seed, 1])
         encoded = encode(tokenizer, rows, config.max_tokens, classes)
         kept = sorted(generator.permutation(len(encoded))[: config.max_rows].tolist())
-        seen, pad_id = take(encoded, kept), tokenizer.pad_token_id or 0
+        seen = fewer(take(encoded, kept), config, vectors)
+        pad_id = tokenizer.pad_token_id or 0
         with _above(model, config, states):
             if config.method == "fish":
                 train_only_mask(model, seen, config, pad_id)
             loop = run_loop(
-                model, seen, encode(tokenizer, dev, config.max_tokens, classes),
-                config, workdir, config.rate(start=False), pad_id, on_step,
+                model, seen, encode(tokenizer, dev, config.max_tokens, classes), config,
+                workdir, config.rate(start=False), pad_id, on_step,
+                objective=objective_of(seen, config),
             )  # fmt: skip
         return saved(loop, base, classes, workdir)
 
@@ -137,6 +147,7 @@ def run_loop(
     pad_id: int,
     on_step: OnStep | None,
     kind: type[TrainingLoop] = TrainingLoop,
+    objective: RowLoss | None = None,
 ) -> TrainingLoop:
     """Train `model` (PEFT) to the end; see `TrainingLoop`."""
     if len(rows) == 0:
@@ -144,6 +155,7 @@ def run_loop(
     loop = kind(
         model, rows, dev, config,
         learning_rate=learning_rate, pad_id=pad_id, workdir=workdir, on_step=on_step,
+        objective=objective,
     )  # fmt: skip
     loop.run()
     return loop

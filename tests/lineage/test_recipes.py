@@ -100,6 +100,11 @@ EVERYTHING = {
         ({"training": {"max_tokens": 64}}, {"embeddings", *MODELS, "evaluation"}),
         ({"training": {"window_days": 5}}, set()),
         ({"training": {"checkpoint_every_steps": 5}}, set()),
+        ({"training": {"loss": "generalised"}}, MODELS),
+        ({"training": {"weights": "source"}}, MODELS),
+        ({"training": {"subset": 0.5}}, MODELS),
+        ({"training": {"loss_q": 0.2, "subset_by": "certainty"}}, set()),  # of nothing declared
+        ({"training": {"auto": {"losses": ["soft", "generalised"]}}}, set()),
         ({"merge": {"method": "ties"}}, {"merged_model"}),
         ({"merge": {"density": 0.1}}, set()),  # linear merging has no density
         ({"merge": {"evidence": "weak"}}, {"merged_model"}),

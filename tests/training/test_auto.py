@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fm_platform.errors import TrainingError
@@ -15,6 +17,7 @@ from fm_platform.training.base_model import BaseModel
 from tests.support.tiny_model import CLASSES, tiny_config, tiny_rows
 
 ROWS, DEV = tiny_rows(96), tiny_rows(48, 1, split="dev")
+GOLD = tiny_rows(40, 2, split="dev")
 
 
 def config(**changes: Any) -> Training:
@@ -22,8 +25,16 @@ def config(**changes: Any) -> Training:
     return tiny_config(method="auto", full_learning_rate=1e-2, auto=Auto.model_validate(declared))
 
 
-def choose(base: BaseModel, folder: Path, before: Any = None, **changes: Any) -> Chosen:
-    return choose_training(ROWS, DEV, base, config(**changes), CLASSES, folder, before)
+def vectors(ids: Sequence[str]) -> Any:
+    return np.array([[int(row[-4:]) % 7 + 1, int(row[-4:]) % 5 + 1] for row in ids], np.float32)
+
+
+def choose(
+    base: BaseModel, folder: Path, before: Any = None, gold: Any = None, **changes: Any
+) -> Chosen:
+    return choose_training(
+        ROWS, DEV, base, config(**changes), CLASSES, folder, before, None, vectors, gold
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +75,54 @@ def test_a_search_begins_with_what_was_chosen_before(base: BaseModel, tmp_path: 
     assert [(r["method"], r["rank"], r["rate"]) for r in found.trials] == [
         ("rslora", 4, 0.1), ("head", None, 1.0),
     ]  # fmt: skip
+
+
+def test_losses_weights_and_subsets_are_tried_where_declared(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    found = choose(
+        base, tmp_path, methods=("head",), ranks=(4,), rates=(1.0,), trials=4,
+        losses=("soft", "generalised"), weights=("none", "confidence"), subsets=(1.0, 0.5),
+    )  # fmt: skip
+    best = next(row for row in found.trials if row["state"] == "chosen")
+
+    assert [(r["loss"], r["weights"], r["subset"]) for r in found.trials] == [
+        ("soft", "none", 1.0), ("generalised", "none", 1.0), ("soft", "confidence", 1.0),
+        ("soft", "none", 0.5),
+    ]  # fmt: skip
+    assert {name: found.settings[name] for name in ("loss", "weights", "subset")} == {
+        name: best[name] for name in ("loss", "weights", "subset")
+    }
+    assert found.trials[0]["dev_loss"] != found.trials[1]["dev_loss"]
+    assert f"{best['loss']} loss, weights {best['weights']}, " in found.told
+
+
+def test_a_project_that_declares_no_such_choice_gets_none(chosen: Chosen) -> None:
+    assert not {"loss", "weights", "subset"} & set(chosen.settings)
+    assert {(r["loss"], r["weights"], r["subset"]) for r in chosen.trials} == {("soft", "none", 1)}
+    assert not any("gold_accuracy" in row for row in chosen.trials)
+
+
+def test_gold_rows_are_shown_beside_and_judge_where_declared(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    weak = choose(base, tmp_path / "weak", gold=GOLD, trials=2, methods=("head", "full"))
+    gold = choose(
+        base, tmp_path / "gold", gold=GOLD, trials=2, methods=("head", "full"), judge="gold"
+    )
+
+    accuracies = [row["gold_accuracy"] for row in weak.trials]
+    assert all(0 <= value <= 1 for value in accuracies)
+    assert "log loss on weak dev labels" in weak.told
+    assert [row["gold_accuracy"] for row in gold.trials] == accuracies
+    best = next(row for row in gold.trials if row["state"] == "chosen")
+    assert best["gold_accuracy"] == max(accuracies)
+    assert "accuracy on gold dev rows" in gold.told
+
+
+def test_gold_rows_must_be_there_to_judge(base: BaseModel, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="needs dev rows that people labeled"):
+        choose(base, tmp_path, judge="gold")
 
 
 def test_a_loss_that_is_not_finite_is_a_reject_and_no_end(
