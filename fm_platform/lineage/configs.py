@@ -193,7 +193,7 @@ def _usual_training(spec: ProjectSpec) -> set[str]:
     fields = type(spec.training).model_fields
     usual = {
         name
-        for name in ("method", "frozen_layers", "continuing", "target_power")
+        for name in ("method", "frozen_layers", "continuing", "target_power", "narrow_gap")
         if getattr(spec.training, name) == fields[name].default
     }
     return usual if spec.training.method == "full" else {*usual, "full_learning_rate"}

@@ -65,6 +65,7 @@ TRAINING_CODE: dict[str, tuple[str, ...]] = {
     "method": ("fm_platform.training.variants", "fm_platform.stages.variants"),
     "continuing": ("fm_platform.training.variants", "fm_platform.stages.continuing"),
     "frozen_layers": ("fm_platform.training.variants", "fm_platform.stages.variants"),
+    "narrow_gap": ("fm_platform.training.variants", "fm_platform.stages.variants"),
 }
 
 

@@ -237,6 +237,8 @@ def _causal(data: Mapping[str, Any]) -> Iterator[Problem]:
     for name in ("frozen_layers", "continue"):
         if training.get(name):
             yield ("training", name), "causal models are trained in full depth, from their base"
+    if training.get("narrow_gap"):
+        yield ("training", "narrow_gap"), "every answer counts the same in a causal training"
     if merge.get("method") in CLASSIFIER_MERGES:
         yield ("merge", "method"), f"{merge['method']} measures what experts know of classes"
     if merge.get("max_loss") is not None:

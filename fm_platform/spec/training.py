@@ -68,6 +68,20 @@ class Auto(Part):
         return value
 
 
+class NarrowGap(Part):
+    """Training that looks most at the group that is worst off, so that groups end closer together.
+
+    Attributes:
+        between: Sources, or classes: the likeliest ones of the weak labels.
+        strength: How far the weights of groups move apart: at the end the logarithms of two differ
+            by this times the mean difference of their losses in nats. The greater, the more the
+            worst group counts and the less the average.
+    """
+
+    between: Literal["source", "class"] = "source"
+    strength: float = Field(default=10.0, gt=0, le=1000)
+
+
 class Training(Part):
     """How each expert is trained."""
 
@@ -83,6 +97,9 @@ class Training(Part):
     )  # fmt: skip
     continuing: Continue | None = Field(
         default=None, alias="continue", description="absent: every training is a full one"
+    )
+    narrow_gap: NarrowGap | None = Field(
+        default=None, description="absent: every row counts the same, whatever its group"
     )
     rank: int = Field(default=8, ge=1, le=256)
     alpha: float = Field(default=16.0, gt=0)
@@ -126,4 +143,6 @@ class Training(Part):
         if self.frozen_layers and self.method in ("auto", "head"):
             told = "auto tries auto.frozen_layers" if self.method == "auto" else "head freezes all"
             raise ValueError(f"{told}: frozen_layers must be 0")
+        if self.narrow_gap is not None and self.method == "adalora":
+            raise ValueError("adalora has a training loop of its own: it cannot narrow_gap")
         return self

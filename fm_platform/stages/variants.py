@@ -26,9 +26,9 @@ Train = Callable[["DayStates | None"], "TrainedExpert"]
 
 
 def is_plain(spec: ProjectSpec) -> bool:
-    """Whether a project trains by plain LoRA through all layers, as most do."""
+    """Whether a project trains by plain LoRA through all layers, every row alike, as most do."""
     declared = trained(spec)["training"]
-    return not {"method", "frozen_layers"} & set(declared)
+    return not {"method", "frozen_layers", "narrow_gap"} & set(declared)
 
 
 def train_start(
