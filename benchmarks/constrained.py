@@ -1,4 +1,4 @@
-"""What a constraint that training enforces does: gaps between sources and classes, with and without.
+"""What a constraint that training enforces does to the gaps between sources and classes.
 
     python -m benchmarks.constrained [--seeds 3] [--rows 4000] [--strength 10] [--quick] [--json]
 

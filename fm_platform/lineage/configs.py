@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from fm_platform.lineage.records import Readable
-from fm_platform.spec.models import ProjectSpec
+from fm_platform.spec.models import ProjectSpec, Slice
 from fm_platform.spec.part import Part
 
 Config = dict[str, Any]
@@ -135,11 +135,28 @@ def evaluation(spec: ProjectSpec) -> Config:
     """Return what matters to an evaluation and its gate; what is not declared is in no recipe."""
     return {
         "evaluation": _declared(spec.evaluation, "router", "behaviour", "leaks"),
-        "gate": _declared(spec.gate, "places", "together", "constraints"),
+        "gate": _gate(spec),
         "classes": classes(spec),
         **former(spec),
         "max_tokens": spec.training.max_tokens,
     }
+
+
+def _gate(spec: ProjectSpec) -> Config:
+    """Return the gate as declared, with the slices that a constraint compares."""
+    gate = spec.gate
+    found = _declared(gate, "places", "together", "constraints")
+    if "constraints" in found:
+        found["constraints"] = _declared(gate.constraints, "latency", "confidence")
+    slices = [one.model_dump(mode="json") for one in compared_slices(spec)]
+    return {**found, **({"slices": slices} if slices else {})}
+
+
+def compared_slices(spec: ProjectSpec) -> list[Slice]:
+    """Return the slices between which a constraint bounds the gap, in their declared order."""
+    gaps = spec.gate.constraints.largest_gap
+    named = {name for gap in gaps if not isinstance(gap.between, str) for name in gap.between}
+    return [one for one in spec.slices if one.name in named]
 
 
 def _declared(part: Part, *optional: str) -> Config:

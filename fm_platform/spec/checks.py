@@ -198,6 +198,13 @@ def _required(data: Mapping[str, Any]) -> Iterator[Problem]:
     constraints = _mapping(_mapping(data.get("gate")).get("constraints"))
     for i, ceiling in _mappings(constraints, "false_positives"):
         named.append((("gate", "constraints", "false_positives", i, "label"), ceiling.get("label")))
+    slices = _names(_mappings(data, "slices"))
+    for i, gap in _mappings(constraints, "largest_gap"):
+        for j, name in enumerate(_sequence(gap.get("between"))):
+            if name not in slices:
+                hint = "" if slices else ": declare it under slices"
+                location = ("gate", "constraints", "largest_gap", i, "between", j)
+                yield location, unknown("slice", str(name), slices) + hint
     for location, name in named:
         if isinstance(name, str) and classes and name not in classes:
             yield location, unknown("class", name, classes)
@@ -243,6 +250,8 @@ def _causal(data: Mapping[str, Any]) -> Iterator[Problem]:
         yield ("merge", "method"), f"{merge['method']} measures what experts know of classes"
     if merge.get("max_loss") is not None:
         yield ("merge", "max_loss"), "it is about the accuracy of classes"
+    if any(_mapping(_mapping(data.get("gate")).get("constraints")).values()):
+        yield ("gate", "constraints"), "they are about the answers of a classifier"
     if data.get("alerts"):
         yield ("alerts",), "the days of a causal project are not watched"
 
