@@ -41,9 +41,15 @@ _REFERENCE_ROWS = 2_000  # training rows that the report shows the model's answe
 
 
 def build_evaluation(
-    ws: Workspace, project: LoadedProject, run: RunContext, log: Reporter
+    ws: Workspace,
+    project: LoadedProject,
+    run: RunContext,
+    log: Reporter,
+    twin: ArtifactVersion | None = None,
 ) -> StageResult:
     """Evaluate the merged model beside everything it must beat, and decide.
+
+    With a `twin`, the same evaluation elsewhere, what was timed there is not timed again.
 
     Raises:
         EvaluationError: If there are no gold test rows.
@@ -67,7 +73,7 @@ def build_evaluation(
     def compute(lease: Lease) -> Produced:
         rows = held_out(ws, spec, labels, raws, trained, f"evaluation-{recipe.hash[:16]}")
         return _Evaluation(ws, project, merged, start, adapters, champion, labels, rows, log).write(
-            recipe, lease
+            recipe, lease, twin
         )
 
     built = tables.build(ws, recipe, compute, run)
@@ -215,7 +221,7 @@ class _Evaluation:
             return None
         return one_random_rater(raters, self.classes, seed=self.spec.evaluation.seed)
 
-    def write(self, recipe: Recipe, lease: Lease) -> Produced:
+    def write(self, recipe: Recipe, lease: Lease, twin: ArtifactVersion | None) -> Produced:
         """Measure, decide, write predictions and report."""
         from fm_platform.evaluation.gate import gate, require
         from fm_platform.evaluation.plot import source_bars_png
@@ -237,7 +243,7 @@ class _Evaluation:
                 self.spec, self.merged, systems["merged_model"], self.gold, self.rows, behaviour
             ),
         )
-        latency = timed(self.ws, self.project, self.merged, self.rows, self.log)
+        latency = timed(self.ws, self.project, self.merged, self.rows, self.log, twin)
         whole = require(decision, latency)
         shown: dict[str, Any] = {}
         if behaviour:

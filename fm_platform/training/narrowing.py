@@ -43,7 +43,7 @@ def least_losses(rows: Encoded) -> Floats:
 
     if not len(rows):
         return np.zeros(0)
-    targets = torch.from_numpy(rows.targets)
+    targets = torch.tensor(rows.targets)
     logs = targets.clamp_min(torch.finfo(targets.dtype).tiny).log()
     least = soft_cross_entropy(logs, targets, cells_of(rows, range(len(rows))))
     return np.asarray(least.double().numpy())
@@ -54,8 +54,8 @@ class NarrowingLoop(TrainingLoop):
 
     The loss of a row of group g counts q(g) / p(g) times, where p(g) is the share of its rows and
     q(g) the weight of the group: so a step follows the gradient of the sum over g of q(g) L(g),
-    which the algorithm gets by drawing groups instead. All q begin equal; after each step q(g) is
-    multiplied by exp(rate * L(g)) and the sum made 1, with L(g) estimated from the batch as the
+    which the algorithm gets by drawing groups instead. q begins as p, where a training is the
+    plain one (in the paper all are equal); after each step q(g) is multiplied by exp(rate * L(g)) and the sum made 1, with L(g) estimated from the batch as the
     sum of its losses in g over p(g) times the rows of the batch. The rate is `strength` over the
     planned steps: at the end log q(g) - log q(h) is `strength` times the mean difference of L(g)
     and L(h) over the training, however many steps there were. A step uses the weights of the

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,24 +24,26 @@ from fm_platform.spec.models import BaseModelSpec
 from fm_platform.training.base_model import resolve_base_model
 from fm_platform.training.loop import StepInfo
 from fm_platform.training.train import train_expert
+from fm_platform.training.variants import train_expert_as
 from tests.support.tiny_model import CLASSES, tiny_config, tiny_rows
 
 _PRELOADED = (PeftModel, BertForSequenceClassification, np, torch)
 
 
-def child(folder: Path, start: Path, workdir: Path, pipe: int) -> None:
+def child(folder: Path, start: Path, workdir: Path, pipe: int, declared: dict[str, Any]) -> None:
     """Train to the end; tell of each step through a pipe."""
 
     def on_step(info: StepInfo) -> None:
         os.write(pipe, f"{info.step}\n".encode())
 
     base = resolve_base_model(BaseModelSpec(location="base"), folder)
-    config = tiny_config(checkpoint_every_steps=2)
+    config = tiny_config(checkpoint_every_steps=2, **declared)
     rows, dev = tiny_rows(80), tiny_rows(16, 1, split="dev")
-    train_expert(rows, dev, base, start, config, CLASSES, workdir, on_step)
+    train = train_expert_as if declared else train_expert
+    train(rows, dev, base, start, config, CLASSES, workdir, on_step)
 
 
-def fork(folder: Path, start: Path, workdir: Path) -> tuple[int, int]:
+def fork(folder: Path, start: Path, workdir: Path, declared: dict[str, Any]) -> tuple[int, int]:
     """Return (process id, read end of the pipe)."""
     read, write = os.pipe()
     pid = os.fork()
@@ -48,7 +51,7 @@ def fork(folder: Path, start: Path, workdir: Path) -> tuple[int, int]:
         os.close(read)
         code = 1
         try:
-            child(folder, start, workdir, write)
+            child(folder, start, workdir, write, declared)
             code = 0
         finally:
             os._exit(code)
@@ -64,7 +67,7 @@ def steps_seen(read: int, until: int) -> int:
     return seen
 
 
-def main(folder: Path, start: Path, kills: int) -> None:
+def main(folder: Path, start: Path, kills: int, declared: dict[str, Any]) -> None:
     """Kill `kills` trainings at seeded moments, finish each, print their hashes and resumes."""
     torch.set_num_threads(1)
     results = []
@@ -73,14 +76,14 @@ def main(folder: Path, start: Path, kills: int) -> None:
         workdir = folder / f"work-{seed}"
         killed = 0
         for _ in range(rng.randint(1, 3)):
-            pid, read = fork(folder, start, workdir)
+            pid, read = fork(folder, start, workdir, declared)
             steps_seen(read, rng.randint(1, 4))
             time.sleep(rng.uniform(0, 0.03))
             os.kill(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
             killed += os.WIFSIGNALED(status)
             os.close(read)
-        pid, read = fork(folder, start, workdir)
+        pid, read = fork(folder, start, workdir, declared)
         steps = steps_seen(read, 10**6)
         _, status = os.waitpid(pid, 0)
         os.close(read)
@@ -92,4 +95,4 @@ def main(folder: Path, start: Path, kills: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4]))
