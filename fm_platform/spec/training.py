@@ -73,9 +73,9 @@ class NarrowGap(Part):
 
     Attributes:
         between: Sources, or classes: the likeliest ones of the weak labels.
-        strength: How far the weights of groups move apart: at the end the logarithms of two differ
-            by this times the mean difference of their losses in nats. The greater, the more the
-            worst group counts and the less the average.
+        strength: How far the weights of a row in two groups move apart: at the end their logarithms
+            differ by this times the mean difference of the groups' losses in nats. The greater,
+            the more the worst group counts and the less the average.
     """
 
     between: Literal["source", "class"] = "source"

@@ -54,12 +54,13 @@ class NarrowingLoop(TrainingLoop):
 
     The loss of a row of group g counts q(g) / p(g) times, where p(g) is the share of its rows and
     q(g) the weight of the group: so a step follows the gradient of the sum over g of q(g) L(g),
-    which the algorithm gets by drawing groups instead. q begins as p, where a training is the
-    plain one (in the paper all are equal); after each step q(g) is multiplied by exp(rate * L(g)) and the sum made 1, with L(g) estimated from the batch as the
-    sum of its losses in g over p(g) times the rows of the batch. The rate is `strength` over the
-    planned steps: at the end log q(g) - log q(h) is `strength` times the mean difference of L(g)
-    and L(h) over the training, however many steps there were. A step uses the weights of the
-    steps before it, not of its own batch, so that a batch cut for want of memory is no other.
+    which the algorithm gets by drawing groups instead. q begins as p, where a step is that of a
+    plain training (in the paper all begin equal). After each step q(g) is multiplied by
+    exp(rate * L(g)) and the sum made 1, with L(g) estimated from the batch as the sum of its losses
+    in g over p(g) times the rows of the batch. The rate is `strength` over the planned steps: at
+    the end the logarithm of q(g) / p(g) differs between two groups by `strength` times the mean
+    difference of their L over the training, however many steps there were. A step uses the weights
+    of the steps before it, not of its own batch: a batch cut for want of memory is no other.
 
     L is the expected log loss of soft targets less the least there is (their entropy): the part
     that training can lower, with the same gradient. Otherwise the group with the flattest weak

@@ -53,4 +53,5 @@ def test_constraints_and_what_training_does_for_them_are_told(tmp_path: Path) ->
 def test_of_a_plain_project_nothing_is_told(tmp_path: Path) -> None:
     told = plan_text(project(tmp_path, PLAIN), [])
 
-    assert "requires" not in told and "narrows" not in told
+    assert "requires" not in told
+    assert "narrows" not in told

@@ -57,5 +57,7 @@ def test_a_ceiling_must_be_shown() -> None:
 
     assert told(20.0)[0]
     assert "95% of 200 texts are answered within 19.05 ms by 1 thread" in told(20.0)[1]
-    assert not told(19.1)[0] and told(19.1)[1].endswith("that is not shown to hold")
-    assert not told(10.0)[0] and told(10.0)[1].endswith("that is violated")
+    assert not told(19.1)[0]
+    assert told(19.1)[1].endswith("that is not shown to hold")
+    assert not told(10.0)[0]
+    assert told(10.0)[1].endswith("that is violated")

@@ -173,7 +173,8 @@ def test_constraints_keep_a_model_out_and_time_is_in_no_content(built: Built) ->
     assert "with 90% confidence" in str(found["latency"]["told"])
     assert found["false positives of positive"]["ok"]
     assert "slice long has" in str(found["gap between slice short, long"]["told"])
-    assert allowed and patient["latency"]["ok"]
+    assert allowed
+    assert patient["latency"]["ok"]
     assert other != content
 
 
@@ -212,7 +213,8 @@ def test_what_is_timed_is_in_no_content(built: Built, monkeypatch: pytest.Monkey
     again = evaluate(twin=first.version)
     build_evaluation(ws, loaded, RunContext(), SilentReporter())  # the one before is in use again
 
-    assert not slow.reused and not again.reused
+    assert not slow.reused
+    assert not again.reused
     assert slow.version.content_hash == first.version.content_hash == again.version.content_hash
     told = [result.version.metrics["gate"]["promote"] for result in (first, slow, again)]
     assert told == [True, False, True]
