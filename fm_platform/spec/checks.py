@@ -203,8 +203,8 @@ def _required(data: Mapping[str, Any]) -> Iterator[Problem]:
         for j, name in enumerate(_sequence(gap.get("between"))):
             if name not in slices:
                 hint = "" if slices else ": declare it under slices"
-                location = ("gate", "constraints", "largest_gap", i, "between", j)
-                yield location, unknown("slice", str(name), slices) + hint
+                spot: Location = ("gate", "constraints", "largest_gap", i, "between", j)
+                yield spot, unknown("slice", str(name), slices) + hint
     for location, name in named:
         if isinstance(name, str) and classes and name not in classes:
             yield location, unknown("class", name, classes)
