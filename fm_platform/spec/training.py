@@ -71,6 +71,9 @@ class Auto(Part):
 class NarrowGap(Part):
     """Training that looks most at the group that is worst off, so that groups end closer together.
 
+    It holds for start and experts; one that has rows of a single group is trained as without, and
+    so are the trials of `method: auto`.
+
     Attributes:
         between: Sources, or classes: the likeliest ones of the weak labels.
         strength: How far the weights of a row in two groups move apart: at the end their logarithms
