@@ -11,7 +11,9 @@ from typing import Any
 
 from fm_platform import display
 from fm_platform.lineage.records import ArtifactVersion
+from fm_platform.spec.evaluation import Gate
 from fm_platform.spec.load import LoadedProject
+from fm_platform.spec.training import Training
 
 
 def plain(value: Any) -> Any:
@@ -49,13 +51,42 @@ def plan_text(project: LoadedProject, planned: Any) -> str:
         f"training   LoRA rank {spec.training.rank}, learning rate "
         f"{spec.training.learning_rate:g}, {spec.training.epochs} epoch(s), "
         f"seed {spec.training.seed}",
+        *narrowing(spec.training),
         f"merge      {spec.merge.method}",
+        *(f"requires   {line}" for line in required(spec.gate)),
         f"schedule   {spec.schedule.cron} {spec.calendar.timezone}",
         "",
     ]
     rows = plain(planned)
     body = grouped(rows) if rows else "nothing to build: every artifact is fresh"
     return "\n".join(head) + body
+
+
+def narrowing(training: Training) -> list[str]:
+    """Return what training does against a gap; nothing where it is not declared."""
+    rule = training.narrow_gap
+    if rule is None:
+        return []
+    return [f"           narrows the gap between {rule.between}, strength {rule.strength:g}"]
+
+
+def required(gate: Gate) -> list[str]:
+    """Return a line for each constraint that a champion must meet."""
+    declared, found = gate.constraints, []
+    for gap in declared.largest_gap:
+        what = gap.between if isinstance(gap.between, str) else f"slice {', '.join(gap.between)}"
+        found.append(f"gap between {what} at most {gap.at_most:g}")
+    for ceiling in declared.false_positives:
+        found.append(f"false positives of {ceiling.label} at most {ceiling.at_most:.1%}")
+    if declared.confidence is not None and found:
+        level = f"{100 * declared.confidence:g}%"
+        found = [f"{line}, shown with {level} confidence" for line in found]
+    if declared.size_mb is not None:
+        found.append(f"at most {declared.size_mb:g} MB")
+    if (rule := declared.latency) is not None:
+        share = f"{rule.percentile:g}% of texts answered"
+        found.append(f"{share} within {rule.at_most_ms:g} ms by {rule.threads} thread(s)")
+    return found
 
 
 def grouped(rows: Sequence[Mapping[str, Any]]) -> str:

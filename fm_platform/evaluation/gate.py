@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from fm_platform.evaluation.metrics import (
 )
 from fm_platform.spec.models import Evaluation, Gate
 
-_TAIL_DRAWS = 20
+TAIL_DRAWS = 20
 """Resamples that lie beyond each end of an interval at least, so that the end means something."""
 
 
@@ -132,15 +132,22 @@ def gate(
     else:
         found = _places(challenger, champion, gold, sources, classes, evaluation, rule)
         value = found[0].ours
-    failed = [requirement for requirement in requirements if not requirement.ok]
     promote, reason = _decide(found, value, rule, evaluation.confidence_level)
+    return require(
+        GateDecision(promote, reason, rule.metric, rule.tolerance, rule.minimum, value, found),
+        requirements,
+    )
+
+
+def require(decision: GateDecision, requirements: Sequence[Requirement]) -> GateDecision:
+    """Return a decision that also asks for `requirements`: one that is not met refuses."""
+    failed = [requirement for requirement in requirements if not requirement.ok]
+    promote, reason = decision.promote, decision.reason
     if failed:
         told = "; ".join(requirement.told for requirement in failed)
         promote, reason = False, f"{told[0].upper()}{told[1:]}." + ("" if promote else f" {reason}")
-    return GateDecision(
-        promote, reason, rule.metric, rule.tolerance, rule.minimum, value, found,
-        tuple(requirements),
-    )  # fmt: skip
+    asked = (*decision.requirements, *requirements)
+    return replace(decision, promote=promote, reason=reason, requirements=asked)
 
 
 def _places(
@@ -162,7 +169,7 @@ def _places(
     if rule.together:
         m = 1 + ("source" in rule.places) * len(set(sources)) + by_class * k
         tail = (1.0 - evaluation.confidence_level) / m
-        draws = max(evaluation.bootstrap_samples, math.ceil(2 * _TAIL_DRAWS / tail))
+        draws = max(evaluation.bootstrap_samples, math.ceil(2 * TAIL_DRAWS / tail))
         evaluation = evaluation.model_copy(
             update={"confidence_level": 1.0 - tail, "bootstrap_samples": draws}
         )

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from fm_platform.lineage.records import Readable
-from fm_platform.spec.models import ProjectSpec
+from fm_platform.spec.models import ProjectSpec, Slice
 from fm_platform.spec.part import Part
 
 Config = dict[str, Any]
@@ -138,18 +138,28 @@ def evaluation(spec: ProjectSpec) -> Config:
     """Return what matters to an evaluation and its gate; what is not declared is in no recipe."""
     return {
         "evaluation": _declared(spec.evaluation, "router", "behaviour", "leaks"),
-        # what becomes of a model that passed is no part of its evaluation
-        "gate": _declared(
-            spec.gate.model_copy(update={"canary": None}),
-            "places",
-            "together",
-            "constraints",
-            "canary",
-        ),
+        "gate": _gate(spec),
         "classes": classes(spec),
         **former(spec),
         "max_tokens": spec.training.max_tokens,
     }
+
+
+def _gate(spec: ProjectSpec) -> Config:
+    """Return the gate as declared, with the slices that a constraint compares."""
+    gate = spec.gate.model_copy(update={"canary": None})  # of what becomes of a model that passed
+    found = _declared(gate, "places", "together", "constraints", "canary")
+    if "constraints" in found:
+        found["constraints"] = _declared(gate.constraints, "latency", "confidence")
+    slices = [one.model_dump(mode="json") for one in compared_slices(spec)]
+    return {**found, **({"slices": slices} if slices else {})}
+
+
+def compared_slices(spec: ProjectSpec) -> list[Slice]:
+    """Return the slices between which a constraint bounds the gap, in their declared order."""
+    gaps = spec.gate.constraints.largest_gap
+    named = {name for gap in gaps if not isinstance(gap.between, str) for name in gap.between}
+    return [one for one in spec.slices if one.name in named]
 
 
 def _declared(part: Part, *optional: str) -> Config:
@@ -203,6 +213,7 @@ def _usual_training(spec: ProjectSpec) -> set[str]:
     fields = type(spec.training).model_fields
     optional = (
         "method", "frozen_layers", "continuing", "target_power", "loss", "weights", "subset",
+        "narrow_gap",
     )  # fmt: skip
     usual = {name for name in optional if getattr(spec.training, name) == fields[name].default}
     if spec.training.loss == "soft":

@@ -70,6 +70,7 @@ TRAINING_CODE: dict[str, tuple[str, ...]] = {
     "loss": ("fm_platform.training.variants", "fm_platform.stages.variants"),
     "weights": ("fm_platform.training.variants", "fm_platform.stages.variants"),
     "subset": ("fm_platform.training.variants", "fm_platform.stages.subset"),
+    "narrow_gap": ("fm_platform.training.variants", "fm_platform.stages.variants"),
 }
 
 

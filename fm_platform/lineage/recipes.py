@@ -298,9 +298,11 @@ def evaluation_recipe(
 ) -> Recipe:
     """Return the recipe of an evaluation on the gold test rows of the window.
 
-    A router is fitted on the train rows of `trained`; declared `leaks` are looked for there.
+    A router is fitted on the train rows of `trained`; declared `leaks` are looked for there. Slices
+    that a constraint compares may look at any column of `raw`.
     """
     config = configs.evaluation(spec)
+    sliced = "slices" in config["gate"]
     inputs = (
         merged.as_input("merged_model"),
         start.as_input("start"),
@@ -314,6 +316,7 @@ def evaluation_recipe(
             for source in sorted({name for expert in spec.experts for name in expert.sources})
             if source in day.parts
         ),
+        *(day.as_input("slices") for day in raw if sliced and "gold" in day.parts),
         *(day.as_input("leaks") for day in trained if day.rows and "leaks" in config["evaluation"]),
     )
     environment = environment_of(works_as("evaluation", (item.role for item in inputs)))

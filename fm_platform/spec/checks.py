@@ -201,6 +201,13 @@ def _required(data: Mapping[str, Any]) -> Iterator[Problem]:
     constraints = _mapping(_mapping(data.get("gate")).get("constraints"))
     for i, ceiling in _mappings(constraints, "false_positives"):
         named.append((("gate", "constraints", "false_positives", i, "label"), ceiling.get("label")))
+    slices = _names(_mappings(data, "slices"))
+    for i, gap in _mappings(constraints, "largest_gap"):
+        for j, name in enumerate(_sequence(gap.get("between"))):
+            if name not in slices:
+                hint = "" if slices else ": declare it under slices"
+                spot: Location = ("gate", "constraints", "largest_gap", i, "between", j)
+                yield spot, unknown("slice", str(name), slices) + hint
     for location, name in named:
         if isinstance(name, str) and classes and name not in classes:
             yield location, unknown("class", name, classes)
@@ -243,6 +250,8 @@ def _causal(data: Mapping[str, Any]) -> Iterator[Problem]:
     for name, usual in (("loss", "soft"), ("weights", "none"), ("subset", 1)):
         if training.get(name, usual) != usual:
             yield ("training", name), "it is about the classes of weak labels"
+    if training.get("narrow_gap"):
+        yield ("training", "narrow_gap"), "every answer counts the same in a causal training"
     if merge.get("method") in CLASSIFIER_MERGES:
         yield ("merge", "method"), f"{merge['method']} measures what experts know of classes"
     if merge.get("search") == "similar":
@@ -252,6 +261,8 @@ def _causal(data: Mapping[str, Any]) -> Iterator[Problem]:
     if _mapping(data.get("base_model")).get("candidates"):
         told = "candidates are judged by classes of texts: a causal project declares one base"
         yield ("base_model", "candidates"), told
+    if any(_mapping(_mapping(data.get("gate")).get("constraints")).values()):
+        yield ("gate", "constraints"), "they are about the answers of a classifier"
     if data.get("alerts"):
         yield ("alerts",), "the days of a causal project are not watched"
     if _mapping(data.get("gate")).get("canary"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from fm_platform.spec.behaviour import Behaviour
 from fm_platform.spec.part import Name, Part
@@ -44,10 +45,22 @@ class Evaluation(Part):
 
 
 class LargestGap(Part):
-    """The best and the worst of the places differ by no more than this in the gate's metric."""
+    """The best and the worst of the places differ by no more than this in the gate's metric.
 
-    between: Literal["source", "class"] = "source"
+    The places are all sources, all classes (then it is about their F1), or some declared slices.
+    """
+
+    between: Literal["source", "class"] | tuple[Name, ...] = Field(
+        default="source", description="source, class, or a list of declared slices"
+    )
     at_most: float = Field(gt=0, le=1)
+
+    @field_validator("between")
+    @classmethod
+    def _several(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not isinstance(value, str) and len(set(value)) < max(2, len(value)):
+            raise ValueError("two different slices are expected at least")
+        return value
 
 
 class FalsePositives(Part):
@@ -57,18 +70,58 @@ class FalsePositives(Part):
     at_most: float = Field(ge=0, lt=1)
 
 
+class Latency(Part):
+    """How long one text may wait for its answer, on the processor of the machine that evaluates.
+
+    Texts of the test split, drawn by the seed of the evaluation, are answered one by one, from
+    the text to its probabilities, by the merged model in memory. After a warm-up each is answered
+    three times, in rounds, and its fastest time counts: what the model needs, not what other work
+    of the machine adds. Of such texts `percentile` percent must take `at_most_ms` or less: shown
+    with the confidence of the constraints, or 95 % where none is declared.
+    """
+
+    at_most_ms: float = Field(gt=0)
+    percentile: float = Field(default=95.0, ge=50, le=99.9)
+    threads: int = Field(default=1, ge=1, le=256)
+    texts: int = Field(default=200, ge=10, le=10_000)
+
+
+LATENCY_CONFIDENCE = 0.95
+"""Of a statement on latency where the constraints declare none."""
+
+
 class Constraints(Part):
     """What no champion may violate, however good it is.
 
     Attributes:
-        largest_gap: Between sources, or between the F1 of classes.
+        largest_gap: Between sources, between the F1 of classes, or between slices.
         false_positives: Ceilings, each for one class.
         size_mb: Of the files of the merged model, in 10^6 bytes.
+        latency: Of one answer.
+        confidence: A gap or a share of false positives must be shown to be at most what is
+            declared: its one-sided upper bound of this confidence is. Absent: its value is. A
+            model that violates any of them then passes with a chance of 1 - confidence at most,
+            however many there are (Berger 1982, intersection-union tests).
     """
 
     largest_gap: tuple[LargestGap, ...] = ()
     false_positives: tuple[FalsePositives, ...] = ()
     size_mb: float | None = Field(default=None, gt=0)
+    latency: Latency | None = None
+    confidence: float | None = Field(default=None, gt=0.5, lt=1)
+
+    @model_validator(mode="after")
+    def _can_be_shown(self) -> Constraints:
+        if self.latency is not None:
+            share = self.latency.percentile / 100
+            level = self.confidence or LATENCY_CONFIDENCE
+            least = math.ceil(math.log(1 - level) / math.log(share))
+            if self.latency.texts < least:
+                raise ValueError(
+                    f"latency.texts: {least} texts are needed at least to show a percentile of "
+                    f"{self.latency.percentile:g} with confidence {level:g}"
+                )
+        return self
 
 
 class Canary(Part):

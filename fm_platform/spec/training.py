@@ -89,6 +89,23 @@ class Auto(Part):
         return value
 
 
+class NarrowGap(Part):
+    """Training that looks most at the group that is worst off, so that groups end closer together.
+
+    It holds for start and experts; one that has rows of a single group is trained as without, and
+    so are the trials of `method: auto`.
+
+    Attributes:
+        between: Sources, or classes: the likeliest ones of the weak labels.
+        strength: How far the weights of a row in two groups move apart: at the end their logarithms
+            differ by this times the mean difference of the groups' losses in nats. The greater,
+            the more the worst group counts and the less the average.
+    """
+
+    between: Literal["source", "class"] = "source"
+    strength: float = Field(default=10.0, gt=0, le=1000)
+
+
 class Training(Part):
     """How each expert is trained."""
 
@@ -104,6 +121,9 @@ class Training(Part):
     )  # fmt: skip
     continuing: Continue | None = Field(
         default=None, alias="continue", description="absent: every training is a full one"
+    )
+    narrow_gap: NarrowGap | None = Field(
+        default=None, description="absent: every row counts the same, whatever its group"
     )
     rank: int = Field(default=8, ge=1, le=256)
     alpha: float = Field(default=16.0, gt=0)
@@ -177,6 +197,15 @@ class Training(Part):
         if self.frozen_layers and self.method in ("auto", "head"):
             told = "auto tries auto.frozen_layers" if self.method == "auto" else "head freezes all"
             raise ValueError(f"{told}: frozen_layers must be 0")
+        if self.narrow_gap is not None and self.method == "adalora":
+            raise ValueError("adalora has a training loop of its own: it cannot narrow_gap")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_told_apart_by_the_plain_loss(self) -> Training:
+        others = {self.loss, self.weights, *self.auto.losses, *self.auto.weights}
+        if self.narrow_gap is not None and others - {"soft", "none"}:
+            raise ValueError("narrow_gap weighs groups by the soft loss: no other loss or weights")
         return self
 
     @model_validator(mode="after")

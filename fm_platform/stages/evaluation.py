@@ -26,12 +26,13 @@ from fm_platform.stages.common import (
 from fm_platform.stages.decision import decide, previous_champion
 from fm_platform.stages.held_out import HeldOut, held_out
 from fm_platform.stages.models import load_plot, required, rows_of, save_plot, training_days
+from fm_platform.stages.requirements import tested, timed
 from fm_platform.stages.window import last_built_day, window
 from fm_platform.workspace import Workspace
 
 if TYPE_CHECKING:
     from fm_platform.evaluation.behaviour import BehaviourResult
-    from fm_platform.evaluation.gate import GateDecision, Requirement
+    from fm_platform.evaluation.gate import GateDecision
     from fm_platform.evaluation.metrics import SystemPredictions
     from fm_platform.evaluation.table import EvaluationTable
 
@@ -40,9 +41,15 @@ _REFERENCE_ROWS = 2_000  # training rows that the report shows the model's answe
 
 
 def build_evaluation(
-    ws: Workspace, project: LoadedProject, run: RunContext, log: Reporter
+    ws: Workspace,
+    project: LoadedProject,
+    run: RunContext,
+    log: Reporter,
+    twin: ArtifactVersion | None = None,
 ) -> StageResult:
     """Evaluate the merged model beside everything it must beat, and decide.
+
+    With a `twin`, the same evaluation elsewhere, what was timed there is not timed again.
 
     Raises:
         EvaluationError: If there are no gold test rows.
@@ -66,7 +73,7 @@ def build_evaluation(
     def compute(lease: Lease) -> Produced:
         rows = held_out(ws, spec, labels, raws, trained, f"evaluation-{recipe.hash[:16]}")
         return _Evaluation(ws, project, merged, start, adapters, champion, labels, rows, log).write(
-            recipe, lease
+            recipe, lease, twin
         )
 
     built = tables.build(ws, recipe, compute, run)
@@ -214,9 +221,9 @@ class _Evaluation:
             return None
         return one_random_rater(raters, self.classes, seed=self.spec.evaluation.seed)
 
-    def write(self, recipe: Recipe, lease: Lease) -> Produced:
+    def write(self, recipe: Recipe, lease: Lease, twin: ArtifactVersion | None) -> Produced:
         """Measure, decide, write predictions and report."""
-        from fm_platform.evaluation.gate import gate
+        from fm_platform.evaluation.gate import gate, require
         from fm_platform.evaluation.plot import source_bars_png
         from fm_platform.evaluation.table import evaluate
 
@@ -232,8 +239,12 @@ class _Evaluation:
             self.classes,
             self.spec.evaluation,
             self.spec.gate,
-            self._requirements(behaviour, systems["merged_model"]),
+            tested(
+                self.spec, self.merged, systems["merged_model"], self.gold, self.rows, behaviour
+            ),
         )
+        latency = timed(self.ws, self.project, self.merged, self.rows, self.log, twin)
+        whole = require(decision, latency)
         shown: dict[str, Any] = {}
         if behaviour:
             shown["behaviour"] = [found.to_json() for found in behaviour]
@@ -256,6 +267,7 @@ class _Evaluation:
                 "gate": decision.to_json(),
                 "predictions": ref.content_hash,
                 **shown,
+                **self._timed(),
             }
         )
         save_plot(self.ws, content, source_bars_png(table))
@@ -266,12 +278,21 @@ class _Evaluation:
             rows=ref.rows,
             bytes=sum(file.bytes for each in refs.values() for file in each.files),
             metrics={
-                **_summary(table, decision, behaviour, self.held),
+                **_summary(table, whole, behaviour, self.held),
                 "evaluation": table.to_json(self.spec.name, content),
-                "gate": decision.to_json(),
+                "gate": whole.to_json(),
                 **shown,
             },
         )
+
+    def _timed(self) -> dict[str, Any]:
+        """Return what is declared of time: it counts for the content, what was measured does not.
+
+        So the same evaluation has the same content on a slower machine, and another ceiling
+        another one.
+        """
+        rule = self.spec.gate.constraints.latency
+        return {} if rule is None else {"latency": rule.model_dump(mode="json")}
 
     def _behaviour(self) -> tuple[BehaviourResult, ...]:
         """Return what the declared tests found of the merged model."""
@@ -288,21 +309,6 @@ class _Evaluation:
             rows if any(test.texts.rows for test in declared) else (),
             self.spec.evaluation.seed,
         )
-
-    def _requirements(
-        self, behaviour: tuple[BehaviourResult, ...], merged: SystemPredictions
-    ) -> tuple[Requirement, ...]:
-        from fm_platform.evaluation.constraints import constraints
-        from fm_platform.evaluation.gate import Requirement
-
-        tested = (Requirement(t.name, t.ok, t.told) for t in behaviour if t.required)
-        return (
-            *tested,
-            *constraints(
-                merged, self.gold, self.sources, self.classes, self.spec.evaluation,
-                self.spec.gate, self.merged.bytes or 0,
-            ),
-        )  # fmt: skip
 
     def _predictions(self, systems: dict[str, SystemPredictions], recipe: Recipe) -> pa.Table:
         blocks = []

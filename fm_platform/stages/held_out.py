@@ -18,7 +18,9 @@ import pyarrow.compute as pc
 from fm_platform.cleaning.near import Inverted, near_known
 from fm_platform.cleaning.shingles import shingles
 from fm_platform.errors import LeakError
+from fm_platform.labeling.slices import columns_of
 from fm_platform.lineage import ArtifactVersion
+from fm_platform.lineage.configs import compared_slices
 from fm_platform.sources.ingest import text_key
 from fm_platform.spec.evaluation import Leaks
 from fm_platform.spec.models import ProjectSpec
@@ -186,7 +188,12 @@ def test_rows(
     labels: Sequence[ArtifactVersion],
     raws: Sequence[ArtifactVersion],
 ) -> pa.Table:
-    """Return weak labels joined with gold on the test rows that people labeled."""
+    """Return weak labels joined with gold on the test rows that people labeled.
+
+    Columns of the contract that a compared slice looks at come with them.
+    """
+    wanted = columns_of(compared_slices(spec))
+    more = [name for name in wanted if name not in tables.WEAK_LABELS.names]
     by_day = {raw.partition: raw for raw in raws}
     found = []
     for version in labels:
@@ -200,6 +207,11 @@ def test_rows(
         position = pc.index_in(weak["row_id"], value_set=gold["row_id"].combine_chunks())
         weak = weak.filter(pc.is_valid(position))
         picked = gold.take(position.drop_null())
+        if more:
+            told = tables.read(ws, raw, "raw", ["row_id", *more])
+            place = pc.index_in(weak["row_id"], value_set=told["row_id"].combine_chunks())
+            for name in more:
+                weak = weak.append_column(name, told[name].take(place))
         found.append(
             weak.append_column("gold", picked["label"]).append_column(
                 "rater_labels", picked["rater_labels"]

@@ -27,9 +27,10 @@ Train = Callable[["DayStates | None"], "TrainedExpert"]
 
 
 def is_plain(spec: ProjectSpec) -> bool:
-    """Whether a project trains by plain LoRA through all layers on all rows, as most do."""
+    """Whether a project trains by plain LoRA through all layers on all rows alike, as most do."""
     declared = trained(spec)["training"]
-    return not {"method", "frozen_layers", "loss", "weights", "subset"} & set(declared)
+    special = {"method", "frozen_layers", "loss", "weights", "subset", "narrow_gap"}
+    return not special & set(declared)
 
 
 def train_start(

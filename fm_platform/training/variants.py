@@ -23,6 +23,7 @@ from fm_platform.training.data import Encoded, balanced_sample, batch_plan, enco
 from fm_platform.training.loop import OnStep, RowLoss, TrainingLoop
 from fm_platform.training.masked import settle, train_only_mask
 from fm_platform.training.methods import load_trainable, new_adapter, save_any
+from fm_platform.training.narrowing import NarrowingLoop, one_group
 from fm_platform.training.objective import objective_of
 from fm_platform.training.prefix import States, above_prefix
 from fm_platform.training.start import probe_head
@@ -95,7 +96,7 @@ def fit_start_as(
             loop = run_loop(
                 model, sample, encode(tokenizer, dev, config.max_tokens, classes), config,
                 workdir, config.rate(start=True), pad_id, on_step,
-                AllocatingLoop if config.method == "adalora" else TrainingLoop, objective,
+                AllocatingLoop if config.method == "adalora" else None, objective,
             )  # fmt: skip
         return saved(loop, base, classes, workdir)
 
@@ -146,13 +147,13 @@ def run_loop(
     learning_rate: float,
     pad_id: int,
     on_step: OnStep | None,
-    kind: type[TrainingLoop] = TrainingLoop,
+    kind: type[TrainingLoop] | None = None,
     objective: RowLoss | None = None,
 ) -> TrainingLoop:
-    """Train `model` (PEFT) to the end; see `TrainingLoop`."""
+    """Train `model` (PEFT) to the end by a loop of some kind; None: of the declared one."""
     if len(rows) == 0:
         raise TrainingError("there are no rows to train on", next_step="see the quarantine table")
-    loop = kind(
+    loop = (kind or _declared(rows, config))(
         model, rows, dev, config,
         learning_rate=learning_rate, pad_id=pad_id, workdir=workdir, on_step=on_step,
         objective=objective,
@@ -178,6 +179,13 @@ def _above(model: Any, config: Training, states: States | None) -> AbstractConte
     if states is None or not config.frozen_layers:
         return nullcontext()
     return above_prefix(model, config.frozen_layers, states)
+
+
+def _declared(rows: Encoded, config: Training) -> type[TrainingLoop]:
+    """Return the loop for some rows; between fewer than two groups there is no gap to narrow."""
+    if config.narrow_gap is None or one_group(rows, config.narrow_gap.between):
+        return TrainingLoop
+    return NarrowingLoop
 
 
 def _steps(rows: Encoded, config: Training) -> int:

@@ -145,25 +145,16 @@ def test_together_an_equal_challenger_is_refused_as_often_as_at_one_place() -> N
     assert together <= 6 < alone
 
 
-def test_constraints_are_verified_on_gold() -> None:
-    from fm_platform.evaluation.constraints import constraints
-    from fm_platform.spec.evaluation import Constraints, FalsePositives, LargestGap
+def test_what_is_asked_later_adds_to_what_was_asked() -> None:
+    from fm_platform.evaluation.gate import Requirement, require
 
-    rule = Gate(
-        metric="accuracy",
-        constraints=Constraints(
-            largest_gap=(LargestGap(at_most=0.1), LargestGap(between="class", at_most=0.5)),
-            false_positives=(FalsePositives(label="positive", at_most=0.05),),
-            size_mb=2,
-        ),
-    )
-    found = constraints(
-        right_in(0.9, 0.6), GOLD, SOURCES, CLASSES, EVALUATION, rule, size_bytes=3_000_000
-    )
+    size = Requirement("size", True, "the model takes 1 MB")
+    first = gate(
+        right_in(0.9, 0.9), None, GOLD, SOURCES, CLASSES, EVALUATION, Gate(), (size,)
+    )  # fmt: skip
+    slow = Requirement("latency", False, "an answer takes 9 ms")
 
-    assert [(r.name, r.ok) for r in found] == [
-        ("gap between source", False), ("gap between class", True),
-        ("false positives of positive", False), ("size", False),
-    ]  # fmt: skip
-    assert "source a (0.895) and source b (0.595) lie 0.300 apart" in found[0].told
-    assert "the model takes 3.0 MB (at most 2)" in found[3].told
+    assert require(first, ()) == first
+    refused = require(first, (slow,))
+    assert (refused.promote, refused.reason) == (False, "An answer takes 9 ms.")
+    assert refused.requirements == (size, slow)

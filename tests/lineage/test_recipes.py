@@ -105,10 +105,13 @@ EVERYTHING = {
         ({"training": {"subset": 0.5}}, MODELS),
         ({"training": {"loss_q": 0.2, "subset_by": "certainty"}}, set()),  # of nothing declared
         ({"training": {"auto": {"losses": ["soft", "generalised"]}}}, set()),
+        ({"training": {"narrow_gap": {}}}, MODELS),
         ({"merge": {"method": "ties"}}, {"merged_model"}),
         ({"merge": {"density": 0.1}}, set()),  # linear merging has no density
         ({"merge": {"evidence": "weak"}}, {"merged_model"}),
         ({"gate": {"tolerance": 0.1}}, {"evaluation"}),
+        ({"gate": {"constraints": {"latency": {"at_most_ms": 9}}}}, {"evaluation"}),
+        ({"gate": {"constraints": {"confidence": 0.9}}}, {"evaluation"}),
         ({"evaluation": {"seed": 4}}, {"evaluation"}),
         ({"taxonomy": {"classes": ["bad", "good"]}}, EVERYTHING),
     ],
@@ -257,6 +260,33 @@ def test_evaluation_reads_test_rows_and_gold_only() -> None:
     assert {(i.role, i.part, i.content_hash) for i in recipe.inputs if i.part} == {
         ("weak_labels", "test", "3"), ("gold", "gold", "g1"),
     }  # fmt: skip
+
+
+def test_constraints_that_are_not_declared_are_in_no_recipe() -> None:
+    """What a project without them computed stays as it is."""
+    sized = all_recipes(make_spec(gate={"constraints": {"size_mb": 9}}))
+
+    assert "constraints" not in all_recipes(make_spec())["evaluation"].config["gate"]
+    assert sized["evaluation"].config["gate"]["constraints"] == {
+        "largest_gap": [], "false_positives": [], "size_mb": 9.0,
+    }  # fmt: skip
+    assert "narrow_gap" not in sized["start"].config["training"]
+
+
+def test_compared_slices_and_what_they_look_at_count() -> None:
+    slices = [
+        {"name": name, "column": "word_count", "operator": sign, "value": 9}
+        for name, sign in (("short", "<"), ("long", ">="), ("never", ">="))
+    ]
+    gap = {"between": ["long", "short"], "at_most": 0.1}
+    alone = all_recipes(make_spec(slices=slices))["evaluation"]
+    found = all_recipes(
+        make_spec(slices=slices, gate={"constraints": {"largest_gap": [gap]}})
+    )["evaluation"]  # fmt: skip
+
+    assert alone.hash == all_recipes(make_spec())["evaluation"].hash
+    assert [one["name"] for one in found.config["gate"]["slices"]] == ["short", "long"]
+    assert ("slices", "raw 1") in {(i.role, i.content_hash) for i in found.inputs}
 
 
 def test_champion_is_an_input_of_the_evaluation() -> None:

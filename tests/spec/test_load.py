@@ -199,6 +199,42 @@ def test_a_contract_that_no_row_could_be_held_to_is_refused(column: str, says: s
     assert says in problems(text)[0]
 
 
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ("gate: {constraints: {largest_gap: [{between: [short, lung], at_most: 0.1}]}}",
+         "unknown slice 'lung'; did you mean 'long'?"),
+        ("gate: {constraints: {largest_gap: [{between: [short], at_most: 0.1}]}}",
+         "two different slices are expected at least"),
+        ("gate: {constraints: {latency: {at_most_ms: 9, texts: 50}}}",
+         "59 texts are needed at least to show a percentile of 95 with confidence 0.95"),
+        ("gate: {constraints: {confidence: 95}}", "less than 1"),
+        ("training: {narrow_gap: {between: region}}", "'region' is not allowed"),
+        ("training: {narrow_gap: {}, method: adalora}", "it cannot narrow_gap"),
+    ],
+)  # fmt: skip
+def test_constraints_that_cannot_be_meant_are_refused(part: str, says: str) -> None:
+    slices = """\
+  slices:
+    - {name: short, column: word_count, operator: "<", value: 9}
+    - {name: long, column: word_count, operator: ">=", value: 9}
+"""
+    assert says in "\n".join(problems(f"{GOOD}{slices}  {part}\n"))
+
+
+def test_constraints_as_a_project_declares_them() -> None:
+    spec = parse_spec(
+        GOOD + "  gate: {constraints: {largest_gap: [{between: class, at_most: 0.2}],"
+        " latency: {at_most_ms: 20}, confidence: 0.9}}\n"
+        "  training: {narrow_gap: {between: class}}\n",
+        "defs.yaml",
+    )
+
+    assert spec.gate.constraints.latency is not None
+    assert spec.gate.constraints.latency.texts == 200
+    assert spec.training.narrow_gap is not None
+
+
 def test_checks_of_other_layers_see_sources_beside_other_mistakes() -> None:
     def check(spec: ProjectSpec) -> list[Problem]:
         return [(("sources", i, "options", "pth"), "typo") for i, _ in enumerate(spec.sources)]

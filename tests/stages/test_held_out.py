@@ -12,6 +12,7 @@ from fm_platform.errors import LeakError
 from fm_platform.home import Home
 from fm_platform.spec.evaluation import Leaks
 from fm_platform.spec.load import LoadedProject, load_spec
+from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
 from fm_platform.stages.held_out import HeldOut, held_out
 from fm_platform.stages.models import training_days
@@ -44,12 +45,21 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Loade
         texts = [TEXT.format(WORDS["positive"][n % 5], f"{source}{n}") for n in range(40)]
         again = [f"{text} " if n < 20 else f"{text} then" for n, text in enumerate(texts)]
         for day, listed in zip(DAYS, (texts, again), strict=True):
-            rows = [json.dumps({"text": text, "label": "positive"}) for text in listed]
+            rows = [
+                json.dumps({"text": text, "label": "positive", "region": ("north", "south")[n % 2]})
+                for n, text in enumerate(listed)
+            ]
             (folder / f"{source}-{day}.jsonl").write_text("\n".join(rows) + "\n")
     words = {label: ", ".join(listed) for label, listed in WORDS.items()}
-    quick = SPEC.replace(
-        "  labeling:\n", "  labeling:\n    label_model: {{candidates: [majority_vote]}}\n"
-    ).replace("  base_model:", "  cleaning: [{{rule: length}}]\n  base_model:")
+    quick = (
+        SPEC.replace(
+            "  labeling:\n", "  labeling:\n    label_model: {{candidates: [majority_vote]}}\n"
+        )
+        .replace(
+            "  sources:\n", "  contract: {{columns: {{text: {{}}, region: {{}}}}}}\n  sources:\n"
+        )
+        .replace("  base_model:", "  cleaning: [{{rule: length}}]\n  base_model:")
+    )
     (folder / "base").mkdir()
     (folder / "defs.yaml").write_text(quick.format(**words))
     loaded = load_spec(folder / "defs.yaml")
@@ -113,3 +123,25 @@ def test_above_the_allowed_share_nothing_is_evaluated(
     assert "at most 1.0%" in str(told.value)
     assert "near_duplicates" in str(told.value)
     assert look(ws, with_leaks(loaded, max_share=1.0)).rows.num_rows
+
+
+def test_columns_of_compared_slices_come_with_the_test_rows(
+    repeated: tuple[Workspace, LoadedProject],
+) -> None:
+    ws, loaded = repeated
+    slices = [
+        {"name": "north", "column": "region", "operator": "==", "value": "north"},
+        {"name": "south", "column": "region", "operator": "==", "value": "south"},
+    ]
+    gap = {"between": ["north", "south"], "at_most": 0.2}
+    whole = loaded.spec.model_dump()
+    whole |= {"slices": slices, "gate": {"constraints": {"largest_gap": [gap]}}}
+    sliced = replace(loaded, spec=ProjectSpec.model_validate(whole))
+    raw = [row for day in DAYS for row in tables.read(
+        ws, ws.ledger.latest("small", "raw", "raw", day), "raw").to_pylist()]  # type: ignore[arg-type]  # fmt: skip
+    regions = {row["row_id"]: row["region"] for row in raw}
+
+    found = look(ws, sliced).rows
+
+    assert "region" not in look(ws, loaded).rows.column_names
+    assert found["region"].to_pylist() == [regions[i] for i in found["row_id"].to_pylist()]

@@ -132,3 +132,89 @@ def test_an_evaluation_names_what_it_refuses_and_what_it_leaves_out(built: Built
     stored = str(result.version.metrics["behaviour"])
     assert "chat2026" not in stored  # rows by id only
     assert "mail2026" not in stored
+
+
+def test_constraints_keep_a_model_out_and_time_is_in_no_content(built: Built) -> None:
+    from dataclasses import replace
+
+    from fm_platform.lineage import RunContext
+    from fm_platform.spec.models import Gate, ProjectSpec
+    from fm_platform.stages import SilentReporter
+    from fm_platform.stages.evaluation import build_evaluation
+
+    ws, loaded, _ = built
+    slices = [
+        {"name": "short", "column": "word_count", "operator": "<", "value": 6},
+        {"name": "long", "column": "word_count", "operator": ">=", "value": 6},
+    ]
+    whole = ProjectSpec.model_validate({**loaded.spec.model_dump(), "slices": slices})
+
+    def requirements(**constraints: object) -> tuple[dict[str, dict[str, object]], str, bool]:
+        gate = Gate.model_validate({"constraints": constraints})
+        spec = whole.model_copy(update={"gate": gate})
+        result = build_evaluation(ws, replace(loaded, spec=spec), RunContext(), SilentReporter())
+        found = {str(r["name"]): r for r in result.tables["requirements"]}
+        (check,) = [check for check in result.checks if check.name == "gate"]
+        return found, result.version.content_hash, check.passed
+
+    hurried = {"at_most_ms": 0.0001, "percentile": 50, "texts": 20}
+    found, content, promoted = requirements(
+        latency=hurried, confidence=0.9,
+        largest_gap=[{"between": ["short", "long"], "at_most": 0.9}],
+        false_positives=[{"label": "positive", "at_most": 0.9}],
+    )  # fmt: skip
+    patient, other, allowed = requirements(
+        latency={**hurried, "at_most_ms": 60_000.0}, confidence=0.9
+    )  # fmt: skip
+    build_evaluation(ws, loaded, RunContext(), SilentReporter())  # the one before is in use again
+
+    assert not promoted
+    assert not found["latency"]["ok"]
+    assert "with 90% confidence" in str(found["latency"]["told"])
+    assert found["false positives of positive"]["ok"]
+    assert "slice long has" in str(found["gap between slice short, long"]["told"])
+    assert allowed
+    assert patient["latency"]["ok"]
+    assert other != content
+
+
+def test_what_is_timed_is_in_no_content(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Built again where an answer takes a minute: another verdict, the same content."""
+    from dataclasses import replace
+
+    from fm_platform.evaluation import latency
+    from fm_platform.lineage import ArtifactVersion, RunContext
+    from fm_platform.spec.models import Gate
+    from fm_platform.stages import SilentReporter
+    from fm_platform.stages.common import StageResult
+    from fm_platform.stages.evaluation import build_evaluation
+
+    ws, loaded, _ = built
+    rule = {"latency": {"at_most_ms": 30_000, "percentile": 50, "texts": 20}}
+    gate = Gate.model_validate({"constraints": rule})
+    timed = replace(loaded, spec=loaded.spec.model_copy(update={"gate": gate}))
+
+    def evaluate(twin: ArtifactVersion | None = None) -> StageResult:
+        return build_evaluation(ws, timed, RunContext(), SilentReporter(), twin)
+
+    def forgotten(version: ArtifactVersion) -> None:
+        """Damage the predictions, so that the evaluation is computed again."""
+        ref = ws.table_ref(version, "predictions")
+        path = ws.home.lake / ref.table / ref.files[0].path
+        path.write_bytes(path.read_bytes()[:-9])
+
+    first = evaluate()
+    monkeypatch.setattr(
+        latency, "answer_times", lambda answer, texts: np.full(len(texts), 60_000.0)
+    )
+    forgotten(first.version)
+    slow = evaluate()
+    forgotten(slow.version)
+    again = evaluate(twin=first.version)
+    build_evaluation(ws, loaded, RunContext(), SilentReporter())  # the one before is in use again
+
+    assert not slow.reused
+    assert not again.reused
+    assert slow.version.content_hash == first.version.content_hash == again.version.content_hash
+    told = [result.version.metrics["gate"]["promote"] for result in (first, slow, again)]
+    assert told == [True, False, True]

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from peft import PeftModel
 from transformers import BertForSequenceClassification
 
 from fm_platform.hashing import sha256_file
-from fm_platform.spec.models import BaseModelSpec, Training
+from fm_platform.spec.models import BaseModelSpec
 from fm_platform.training.base_model import resolve_base_model
 from fm_platform.training.loop import StepInfo
 from fm_platform.training.train import train_expert
@@ -29,24 +30,20 @@ from tests.support.tiny_model import CLASSES, tiny_config, tiny_rows
 _PRELOADED = (PeftModel, BertForSequenceClassification, np, torch)
 
 
-def child(folder: Path, start: Path, workdir: Path, pipe: int, declared: str | None) -> None:
+def child(folder: Path, start: Path, workdir: Path, pipe: int, declared: dict[str, Any]) -> None:
     """Train to the end; tell of each step through a pipe."""
 
     def on_step(info: StepInfo) -> None:
         os.write(pipe, f"{info.step}\n".encode())
 
     base = resolve_base_model(BaseModelSpec(location="base"), folder)
-    config = tiny_config(checkpoint_every_steps=2)
+    config = tiny_config(checkpoint_every_steps=2, **declared)
     rows, dev = tiny_rows(80), tiny_rows(16, 1, split="dev")
-    if declared is None:
-        train_expert(rows, dev, base, start, config, CLASSES, workdir, on_step)
-        return
-    told = {**json.loads(declared), "checkpoint_every_steps": 2}
-    config = Training.model_validate(told)
-    train_expert_as(rows, dev, base, start, config, CLASSES, workdir, on_step)
+    train = train_expert_as if declared else train_expert
+    train(rows, dev, base, start, config, CLASSES, workdir, on_step)
 
 
-def fork(folder: Path, start: Path, workdir: Path, declared: str | None) -> tuple[int, int]:
+def fork(folder: Path, start: Path, workdir: Path, declared: dict[str, Any]) -> tuple[int, int]:
     """Return (process id, read end of the pipe)."""
     read, write = os.pipe()
     pid = os.fork()
@@ -70,11 +67,8 @@ def steps_seen(read: int, until: int) -> int:
     return seen
 
 
-def main(folder: Path, start: Path, kills: int, declared: str | None = None) -> None:
-    """Kill `kills` trainings at seeded moments, finish each, print their hashes and resumes.
-
-    `declared`: settings as JSON of a training that is not plain.
-    """
+def main(folder: Path, start: Path, kills: int, declared: dict[str, Any]) -> None:
+    """Kill `kills` trainings at seeded moments, finish each, print their hashes and resumes."""
     torch.set_num_threads(1)
     results = []
     for seed in range(kills):
@@ -101,4 +95,4 @@ def main(folder: Path, start: Path, kills: int, declared: str | None = None) -> 
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4]))

@@ -6,28 +6,34 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fm_platform.hashing import sha256_file
 from fm_platform.training.base_model import BaseModel
 from fm_platform.training.train import train_expert
+from fm_platform.training.variants import train_expert_as
 from tests.support.tiny_model import CLASSES, tiny_config, tiny_rows
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("declared", [{}, {"narrow_gap": {"between": "source"}}])
 def test_killed_trainings_end_with_the_same_bits(
-    base: BaseModel, start: Path, tmp_path: Path, kills: int
+    base: BaseModel, start: Path, tmp_path: Path, kills: int, declared: dict[str, Any]
 ) -> None:
     (tmp_path / "base").symlink_to(base.directory)
     rows, dev = tiny_rows(80), tiny_rows(16, 1, split="dev")
-    trained = train_expert(rows, dev, base, start, tiny_config(), CLASSES, tmp_path / "whole")
+    train = train_expert_as if declared else train_expert
+    config = tiny_config(**declared)
+    trained = train(rows, dev, base, start, config, CLASSES, tmp_path / "whole")
     expected = sha256_file(trained.directory / "adapter_model.safetensors")
 
     done = subprocess.run(
-        [sys.executable, "-m", "tests.training.kills", str(tmp_path), str(start), str(kills)],
+        [sys.executable, "-m", "tests.training.kills", str(tmp_path), str(start), str(kills),
+         json.dumps(declared)],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     results = json.loads(done.stdout.splitlines()[-1])

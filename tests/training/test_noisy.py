@@ -125,13 +125,15 @@ def test_a_killed_training_ends_with_the_same_bits(
     base: BaseModel, start: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "base").symlink_to(base.directory)
-    config = tiny_config(loss="generalised", weights="confidence", subset=0.7,
-                         subset_by="certainty")  # fmt: skip
+    declared = {
+        "loss": "generalised", "weights": "confidence", "subset": 0.7, "subset_by": "certainty",
+    }  # fmt: skip
+    config = tiny_config(**declared)
     whole = train_expert_as(ROWS, DEV, base, start, config, CLASSES, tmp_path / "whole")
 
     done = subprocess.run(
         [sys.executable, "-m", "tests.training.kills", str(tmp_path), str(start), "2",
-         config.model_dump_json(by_alias=True)],
+         json.dumps(declared)],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     results = json.loads(done.stdout.splitlines()[-1])

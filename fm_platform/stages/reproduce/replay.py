@@ -62,7 +62,7 @@ _BUILD: Mapping[str, Build] = {
     "start": lambda ws, p, v, log: build_start(ws, p, _RUN, log),
     "adapter": lambda ws, p, v, log: build_adapter(ws, p, v.name, _RUN, log),
     "merged_model": lambda ws, p, v, log: build_merged_model(ws, settled(ws, p), _RUN, log),
-    "evaluation": lambda ws, p, v, log: build_evaluation(ws, as_made(ws, p), _RUN, log),
+    "evaluation": lambda ws, p, v, log: build_evaluation(ws, as_made(ws, p), _RUN, log, twin=v),
 }
 _BUILD_CAUSAL: Mapping[str, Build] = {
     **_BUILD,

@@ -1,0 +1,57 @@
+"""What `fm plan` says of a declaration before it lists what a run would build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fm_platform.cli.render import plan_text
+from fm_platform.spec.load import LoadedProject, load_spec
+
+PLAIN = """\
+type: assets.project.ContinuousTraining
+attributes:
+  name: small
+  taxonomy: {classes: [bad, good]}
+  calendar: {start: 2026-01-01}
+  sources:
+    - {name: main}
+    - {name: other}
+"""
+CONSTRAINED = """\
+  slices:
+    - {name: short, column: word_count, operator: "<", value: 9}
+    - {name: long, column: word_count, operator: ">=", value: 9}
+  training: {narrow_gap: {between: source}}
+  gate:
+    constraints:
+      largest_gap: [{at_most: 0.1}, {between: [short, long], at_most: 0.2}]
+      false_positives: [{label: good, at_most: 0.05}]
+      size_mb: 100
+      latency: {at_most_ms: 20, threads: 2}
+      confidence: 0.95
+"""
+
+
+def project(folder: Path, text: str) -> LoadedProject:
+    (folder / "defs.yaml").write_text(text)
+    return load_spec(folder / "defs.yaml")
+
+
+def test_constraints_and_what_training_does_for_them_are_told(tmp_path: Path) -> None:
+    lines = plan_text(project(tmp_path, PLAIN + CONSTRAINED), []).splitlines()
+
+    assert "           narrows the gap between source, strength 10" in lines
+    assert [line for line in lines if line.startswith("requires")] == [
+        "requires   gap between source at most 0.1, shown with 95% confidence",
+        "requires   gap between slice short, long at most 0.2, shown with 95% confidence",
+        "requires   false positives of good at most 5.0%, shown with 95% confidence",
+        "requires   at most 100 MB",
+        "requires   95% of texts answered within 20 ms by 2 thread(s)",
+    ]
+
+
+def test_of_a_plain_project_nothing_is_told(tmp_path: Path) -> None:
+    told = plan_text(project(tmp_path, PLAIN), [])
+
+    assert "requires" not in told
+    assert "narrows" not in told
