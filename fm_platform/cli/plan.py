@@ -40,10 +40,10 @@ def plan(
         typer.echo(json.dumps(told))
         return
     typer.echo(render.plan_text(loaded, planned))
-    told = (
-        rows_text(loaded.spec.training), base_choice_text(ws, loaded), choice_text(ws, loaded)
-    )  # fmt: skip
-    for text in filter(None, told):
+    training = loaded.spec.training
+    for text in filter(None, (
+        rows_text(training), base_choice_text(ws, loaded), choice_text(ws, loaded),
+    )):  # fmt: skip
         typer.echo(f"\n{text}")
     if changes := taxonomy_text(loaded.spec.taxonomy):
         typer.echo(f"\n{changes}")

@@ -153,13 +153,13 @@ def short_training(
 ) -> tuple[float, float]:
     """Return expected log loss and accuracy on weak dev labels after one trial as declared.
 
-    With `method: auto` it is the first of the declared methods. Arguments and errors are those of
-    `choose_training`; a loss that is not finite is raised.
+    With `method: auto` it is the first of the declared methods; no row is left out. Arguments and
+    errors are those of `choose_training`; a loss that is not finite is raised.
     """
     with reproducible(config.threads):
-        search = _Search(rows, dev, base, config, classes, workdir)
+        search = _Search(rows, dev, base, config, classes, workdir, None, None)
         settings = search.settings(search._first(None)[0]) if config.method == "auto" else {}
-        told = search._train(_Alone(), settings)
+        told = search._train(_Alone(), {**settings, "subset": 1.0})
         return told["dev_loss"], told["dev_accuracy"]
 
 
