@@ -51,11 +51,11 @@ def predict(
         return _labels(ws, version, texts)
     canary, declared = trial
     own = [answers(canary, _text_id(text), declared.share) for text in texts]
-    asked = {True: (canary, CANARY), False: (version, CHAMPION)}
     told: dict[bool, Iterator[dict[str, Any]]] = {}
-    for mine, (model, name) in asked.items():
+    for mine, model, name in ((True, canary, CANARY), (False, version, CHAMPION)):
         part = [text for text, is_own in zip(texts, own, strict=True) if is_own is mine]
-        told[mine] = iter({**row, "by": name} for row in (_labels(ws, model, part) if part else []))
+        rows = _labels(ws, model, part) if part else []
+        told[mine] = iter([{**row, "by": name} for row in rows])
     return [next(told[mine]) for mine in own]
 
 

@@ -52,26 +52,27 @@ def test_a_check_says_in_words_what_was_found(built: Built) -> None:
     assert "champion" in check.description or check.metadata["alerts"]
 
 
-def test_a_canary_is_compared_on_the_gold_of_a_day(built: Built) -> None:
+def test_a_canary_is_compared_on_the_gold_of_a_day_and_goes_where_it_lost(built: Built) -> None:
     ws, project, results = built
     tried, champion = results["mail"].version, ws.ledger.alias("small", "champion")
     assert champion is not None
     ws.ledger.set_alias("small", "canary", tried.id, expected=None, reason="", actor="test")
     numbers = {"canary": {"share": 0.5, "days": 3}}
     ws.ledger.record_decision("small", "canary", tried.id, numbers, "passed the gate", "test")
-    try:
-        build_watch(ws, project, DAYS[1], RunContext(), SilentReporter())
 
-        compared = ws.ledger.latest("small", "versus", "canary", DAYS[1])
-        assert compared is not None
-        told = {i.role: i.content_hash for i in compared.inputs}
-        assert told["champion"] == tried.content_hash
-        assert told["predecessor"] == champion.content_hash
-        assert compared.metrics["numbers"]["gold_rows"] > 30
-        answers = ws.ledger.latest("small", "answers", "champion", DAYS[1])
-        assert answers is not None
-        assert champion.content_hash in {i.content_hash for i in answers.inputs}
-        assert ws.ledger.alias("small", "canary") is not None, "one day of three"
-        assert ws.ledger.alias("small", "champion") == champion
-    finally:
-        ws.ledger.set_alias("small", "canary", None, expected=tried.id, reason="", actor="test")
+    build_watch(ws, project, DAYS[1], RunContext(), SilentReporter())
+
+    compared = ws.ledger.latest("small", "versus", "canary", DAYS[1])
+    assert compared is not None
+    told = {i.role: i.content_hash for i in compared.inputs}
+    assert told["champion"] == tried.content_hash
+    assert told["predecessor"] == champion.content_hash
+    answers = ws.ledger.latest("small", "answers", "champion", DAYS[1])
+    assert answers is not None
+    assert champion.content_hash in {i.content_hash for i in answers.inputs}
+    decision = ws.ledger.decisions("small")[-1]  # one expert alone is surely worse than the merge
+    assert (decision["kind"], decision["version_id"]) == ("refusal", tried.id)
+    assert decision["numbers"]["rows"] == compared.metrics["numbers"]["gold_rows"] > 30
+    assert decision["numbers"]["high"] < 0
+    assert ws.ledger.alias("small", "canary") is None
+    assert ws.ledger.alias("small", "champion") == champion
