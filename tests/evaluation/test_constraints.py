@@ -110,12 +110,12 @@ def test_a_gap_must_be_shown_to_be_small() -> None:
 
 
 def test_a_model_that_violates_a_gap_passes_as_rarely_as_is_said() -> None:
-    """200 drawn worlds in which the true gap is exactly the ceiling: 5 % pass, give or take."""
-    passed = sum(asked(right_in(0.9, 0.7, seed), gap(0.2, 0.95))[0].ok for seed in range(200))
-    clear = sum(asked(right_in(0.9, 0.85, seed), gap(0.2, 0.95))[0].ok for seed in range(50))
+    """120 drawn worlds in which the true gap is exactly the ceiling: 5 % pass, give or take."""
+    passed = sum(asked(right_in(0.9, 0.7, seed), gap(0.2, 0.95))[0].ok for seed in range(120))
+    clear = sum(asked(right_in(0.9, 0.85, seed), gap(0.2, 0.95))[0].ok for seed in range(20))
 
-    assert passed <= 20  # of 200 draws with 5 % more than 20 happen once in 1000 times
-    assert clear >= 48
+    assert passed <= 14  # of 120 draws with 5 % more than 14 happen once in 1000 times
+    assert clear >= 19
 
 
 def test_of_a_place_with_few_gold_rows_nothing_is_shown() -> None:

@@ -18,6 +18,7 @@ from fm_platform.lineage.choosing_base import last_choice, measured
 from fm_platform.lineage.graph import graph_at, upstream
 from fm_platform.lineage.marks import marks
 from fm_platform.lineage.status import status
+from fm_platform.spec.base_model import BaseModelSpec, DeclaredBase
 from fm_platform.spec.load import LoadedProject, load_spec
 from fm_platform.stages import SilentReporter
 from fm_platform.stages.adapters import build_adapter, build_start
@@ -88,7 +89,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def declared(loaded: LoadedProject, **changes: Any) -> LoadedProject:
-    base = loaded.spec.base_model.model_copy(update=changes)
+    own = set(DeclaredBase.model_fields) - set(BaseModelSpec.model_fields)
+    base = DeclaredBase(**{**loaded.spec.base_model.model_dump(include=own), **changes})
     return replace(loaded, spec=loaded.spec.model_copy(update={"base_model": base}))
 
 

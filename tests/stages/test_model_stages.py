@@ -172,7 +172,7 @@ def test_constraints_keep_a_model_out_and_time_is_in_no_content(built: Built) ->
     assert not found["latency"]["ok"]
     assert "with 90% confidence" in str(found["latency"]["told"])
     assert found["false positives of positive"]["ok"]
-    assert "slice long has" in str(found["gap between slice short, long"]["told"])
+    assert "slice short has 0" in str(found["gap between slice short, long"]["told"])
     assert allowed
     assert patient["latency"]["ok"]
     assert other != content

@@ -19,8 +19,15 @@ from tests.support.tiny_model import CLASSES, tiny_config, tiny_rows
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("declared", [{}, {"narrow_gap": {"between": "source"}}])
+@pytest.mark.parametrize(
+    ("kills", "declared"),
+    [
+        (4, {}),
+        (2, {"narrow_gap": {"between": "source"}}),
+        pytest.param(50, {}, marks=pytest.mark.slow),
+        pytest.param(50, {"narrow_gap": {"between": "class"}}, marks=pytest.mark.slow),
+    ],
+)
 def test_killed_trainings_end_with_the_same_bits(
     base: BaseModel, start: Path, tmp_path: Path, kills: int, declared: dict[str, Any]
 ) -> None:

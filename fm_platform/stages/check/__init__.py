@@ -52,9 +52,10 @@ def examine(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
     rows, real = some_rows(ws, spec)
     yield from function_findings(project, rows, real)
     if spec.base_model.candidates:
-        found = [*candidate_findings(project, last_choice(ws.ledger, spec.name), bool(missing))]
+        last = last_choice(ws.ledger, spec.name)
+        found = [*candidate_findings(project, last, bool(failing(missing)))]
     else:
-        found = [*_examine_base(ws, project, bool(missing))]
+        found = [*_examine_base(ws, project, bool(failing(missing)))]
     yield from found
     if failing(missing):
         return  # what loads models needs all of them
