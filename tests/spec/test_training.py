@@ -18,6 +18,8 @@ from fm_platform.spec.training import Training
         {"subset_by": "value"}, {"auto": {"subsets": [0.0]}}, {"auto": {"subsets": [1.0, 1.0]}},
         {"auto": {"losses": ["soft", "soft"]}}, {"auto": {"judge": "test"}},
         {"continue": {}, "subset": 0.5}, {"continue": {}, "auto": {"subsets": [1.0, 0.5]}},
+        {"narrow_gap": {}, "loss": "generalised"}, {"narrow_gap": {}, "weights": "class"},
+        {"narrow_gap": {}, "auto": {"weights": ["none", "source"]}},
     ],
     ids=str,
 )  # fmt: skip

@@ -167,6 +167,28 @@ def test_labels_are_made_without_the_choice(world: World) -> None:
     assert chosen(ws).id not in upstream(ws.ledger, [cleaned.id])
 
 
+def test_rows_are_chosen_by_the_embeddings_that_labels_have(world: World) -> None:
+    """The chosen base would embed them otherwise, and the days would never be fresh again."""
+    ws, loaded, _ = world
+    training = loaded.spec.training.model_copy(update={"subset": 0.5})
+    half = replace(loaded, spec=loaded.spec.model_copy(update={"training": training}))
+    first = resolve_base_model(loaded.spec.base_model, loaded.directory)
+
+    start = build_start(ws, half, RUN, LOG)
+
+    read = [i.version_id for i in start.version.inputs if i.role == "embeddings"]
+    bases = {
+        i.content_hash
+        for version in ws.ledger.get_many([one for one in read if one is not None])
+        for i in version.inputs if i.role == "base_model"
+    }  # fmt: skip
+    assert bases == {first.content_hash}
+    rows = status(ws.ledger, half.spec, probe(ws, half))
+    embedded = [row for row in rows if row.kind == "embeddings"]
+    assert embedded[0].state == "fresh"  # of the one day that was built
+    build_models(ws, loaded)
+
+
 def test_other_candidates_are_judged_anew_and_patience_is_not(world: World) -> None:
     ws, loaded, _ = world
     assert states(ws, declared(loaded, minutes=1.0))["choice"] == "fresh"
