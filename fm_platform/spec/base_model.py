@@ -31,7 +31,8 @@ class DeclaredBase(BaseModelSpec):
 
     Attributes:
         candidates: The bases that compete; empty: this one is the base.
-        probe: What judges them: a linear probe of the frozen base, or a short training as well.
+        probe: What judges them: a short training, or a linear probe of the frozen base alone,
+            which costs less and does not see what training makes of a base.
         rows_per_source: Training rows of a probe, of each source at most.
         trials: Short trainings at most: of the candidates that the linear probe likes best.
         epochs: Of a short training.
@@ -41,7 +42,7 @@ class DeclaredBase(BaseModelSpec):
     """
 
     candidates: tuple[BaseModelSpec, ...] = ()
-    probe: Literal["separability", "short_run"] = "separability"
+    probe: Literal["separability", "short_run"] = "short_run"
     rows_per_source: int = Field(default=500, ge=1)
     trials: int = Field(default=3, ge=1, le=50)
     epochs: int = Field(default=1, ge=1, le=100)

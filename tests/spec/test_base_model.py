@@ -47,7 +47,7 @@ def test_one_base_is_declared_as_ever() -> None:
         ({"candidates": [{"location": "a"}]}, "two candidates at least"),
         ({"candidates": [{"location": "a"}, {"location": "a"}]}, "each declared once"),
         ({"candidates": [{"location": "a"}, {"location": "b"}], "license": "mit"}, "with each"),
-        ({"location": "a", "probe": "short_run"}, "one of several `candidates`"),
+        ({"location": "a", "probe": "separability"}, "one of several `candidates`"),
         ({"candidates": [{"location": "a"}, {"location": "b"}], "every": 0}, "greater than"),
     ],
 )

@@ -43,6 +43,7 @@ CANDIDATES = """\
     candidates:
       - {location: blind, license: mit}
       - {location: good, license: apache-2.0}
+    probe: separability
     rows_per_source: 30
 """
 RUN, LOG = RunContext(), SilentReporter()
@@ -202,6 +203,21 @@ def test_other_candidates_are_judged_anew_and_patience_is_not(world: World) -> N
     assert build_start(ws, again, RUN, LOG).reused
     assert chosen(ws).id != before.id
     assert chosen(ws).content_hash == before.content_hash
+    assert build_start(ws, loaded, RUN, LOG).reused  # and back to what was declared
+
+
+def test_short_trainings_choose_too(world: World) -> None:
+    ws, loaded, _ = world
+    brief = declared(loaded, probe="short_run", trials=1)
+    version = build_base_choice(ws, brief, RUN, LOG)
+    assert version is not None
+    assert version.content_hash == chosen(ws).content_hash
+    rows = {row["candidate"]: row for row in version.metrics["tables"]["trials"]}
+    assert rows["good"]["state"] == "chosen"
+    assert rows["good"]["short_loss"] > 0
+    assert rows["blind"]["state"] == "not tried"
+    assert states(ws, brief)["choice"] == "fresh"
+    assert states(ws, declared(loaded, probe="short_run", trials=2))["choice"] == "stale"
     assert build_start(ws, loaded, RUN, LOG).reused  # and back to what was declared
 
 

@@ -44,7 +44,7 @@ def chosen(
     past: Mapping[str, Sequence[float]] | None = None,
     **declared: Any,
 ) -> ChosenBase:
-    settings = {"rows_per_source": 75, "epochs": 3, **declared}
+    settings = {"probe": "separability", "rows_per_source": 75, "epochs": 3, **declared}
     size = settings.pop("size_mb", None)
     return choose_base(
         ROWS, DEV, [Candidate(name, bases.get(name), "it is gone; bring it back")
