@@ -22,6 +22,8 @@ from fm_platform.training.loop import OnStep, RowLoss, TrainingLoop
 
 Floats = npt.NDArray[np.float64]
 _PREFIX = "weight/"
+_LEAST = 1e-6
+"""Weight from which a group that was let go comes back when its loss has grown."""
 
 
 def groups_of(rows: Encoded, between: str, classes: Mapping[int, str]) -> list[str]:
@@ -97,9 +99,7 @@ class NarrowingLoop(TrainingLoop):
             objective=objective,
         )  # fmt: skip
         self.dev_least = least_losses(self.dev)
-        self.dev_names, self.dev_group = _numbered(
-            groups_of(self.dev, self.rule.between, self.classes)
-        )
+        _, self.dev_group = _numbered(groups_of(self.dev, self.rule.between, self.classes))
 
     def metrics(self) -> dict[str, float | int | None]:
         """Return the numbers of this training, and the last weight of each group."""
@@ -127,7 +127,9 @@ class NarrowingLoop(TrainingLoop):
         super()._step()
         rows, losses = self._reducible(self.least)
         found = np.bincount(self.group[rows], losses, len(self.names)) / self.shares / len(rows)
-        logs = np.log(self.weights) + self.rule.strength / len(self.plan) * found
+        logs = (
+            np.log(np.maximum(self.weights, _LEAST)) + self.rule.strength / len(self.plan) * found
+        )
         self.weights = np.exp(logs - logs.max())
         self.weights /= self.weights.sum()
         self.history[-1] |= self._weights()
