@@ -9,6 +9,7 @@ from fm_platform.errors import BranchError, ConcurrentWriteError, FMError, Missi
 from fm_platform.lineage import RunContext
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.stages import tables
+from fm_platform.tracking.records import DecisionRecord
 from fm_platform.universe.rollback import RolledBack, make_plan, rollback
 from fm_platform.workspace import Workspace
 from tests.universe.worlds import DAYS, EDITED, SPEC, World, moment
@@ -141,6 +142,9 @@ def test_aliases_come_back_and_the_champion_has_the_rival_it_had(history: Histor
         patch.setattr(Workspace, "tracker", tracker)
         back(world, early)
     assert tracker.told == [("small", first.recipe_hash)]
+    (decision,) = tracker.decisions
+    assert (decision.decision, decision.recipe_hash) == ("rollback", first.recipe_hash)
+    assert decision.numbers == {"to": early.isoformat()}
     assert ledger.aliases("small") == {"champion": first.id}
     assert ledger.rival("small", "champion", first) is None, "second was promoted later"
     assert [m.version_id for m in ledger.alias_history("small", "champion")] == [
@@ -151,9 +155,13 @@ def test_aliases_come_back_and_the_champion_has_the_rival_it_had(history: Histor
 class Tracker:
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
+        self.decisions: list[DecisionRecord] = []
 
     def set_champion(self, project: str, recipe: str, reason: str) -> None:
         self.told.append((project, recipe))
+
+    def log_decision(self, decision: DecisionRecord) -> None:
+        self.decisions.append(decision)
 
 
 def test_a_project_file_with_mistakes_can_be_rolled_back_and_is_kept(history: History) -> None:
