@@ -72,6 +72,7 @@ class Measured:
         """Return the declared training by another method, on all the rows."""
         changes = {"method": method, "seed": self.given.seed, "max_rows": self.train.num_rows}
         changes |= {"mask_share": self.given.share, "threads": self.given.threads}
+        changes["epochs"] = self.given.epochs
         if self.given.learning_rate and method == "fish":
             changes["expert_learning_rate"] = self.given.learning_rate
         return self.spec.training.model_copy(update=changes)
@@ -198,6 +199,7 @@ def main() -> int:
     parser.add_argument("--project", default="sentiment")
     parser.add_argument("--share", type=float, default=0.01)
     parser.add_argument("--rows", type=int, default=500, help="train rows of each source")
+    parser.add_argument("--epochs", type=int, default=3, help="of each training at most")
     parser.add_argument("--judged", type=int, default=1000, help="test rows and dev rows asked")
     parser.add_argument("--learning-rate", type=float, help="of the mask; else as declared")
     parser.add_argument("--seed", type=int, default=0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from itertools import permutations
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from fm_platform.errors import CorruptArtifactError, MergeRefusedError
+from fm_platform.fisher import diagonal_fisher
 from fm_platform.merging.contribution import (
     IMPORTANCES,
     Contribution,
@@ -236,3 +238,41 @@ def test_what_is_no_update_of_the_base_is_refused() -> None:
         contribution(base, base_of(), 0.1)
     with pytest.raises(MergeRefusedError, match="needs Fisher information"):
         contribution(base, tuned, 0.1)
+
+
+def test_a_hundredth_keeps_the_gain_where_a_hundredth_matters() -> None:
+    """What was learned lies in 20 of 2,000 entries; others moved in vain, or matter and stayed."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(400, 1000, generator=generator)
+    inputs[:, 500:] *= 1e-3  # hardly ever seen
+    base = {"weight": torch.zeros(2, 1000)}
+    learned = torch.zeros(2, 1000)
+    learned[:, :10] = torch.randn(2, 10, generator=generator)
+    labels = (inputs @ learned.T).argmax(dim=1)
+    in_vain = torch.where(torch.arange(1000) >= 500, 5.0, 1e-3) * torch.randn(
+        2, 1000, generator=generator
+    )
+    tuned = {"weight": learned + in_vain}
+
+    def loss(state: State) -> float:
+        logits = inputs @ state["weight"].T
+        return float(torch.nn.functional.cross_entropy(logits, labels))
+
+    def answers(x: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=x @ begun.T)
+
+    begun = base["weight"].clone().requires_grad_(True)
+    rows = ({"x": inputs[i : i + 1]} for i in range(256))
+    fisher = diagonal_fisher(answers, rows, {"weight": begun})
+    gain = loss(base) - loss(tuned)
+    kept = {
+        kind: (
+            loss(base) - loss(applied(base, [contribution(base, tuned, 0.01, kind, fisher)]).state)
+        )
+        / gain
+        for kind in IMPORTANCES
+    }
+
+    assert kept["fisher_change"] > 0.95
+    assert kept["change"] < 0.05
+    assert kept["fisher"] < 0.5
