@@ -73,8 +73,9 @@ class Measured:
         changes = {"method": method, "seed": self.given.seed, "max_rows": self.train.num_rows}
         changes |= {"mask_share": self.given.share, "threads": self.given.threads}
         changes["epochs"] = self.given.epochs
-        if self.given.learning_rate and method == "fish":
-            changes["expert_learning_rate"] = self.given.learning_rate
+        if method == "fish":  # fewer entries move, so each must move farther than a LoRA expert's
+            declared = self.spec.training.learning_rate
+            changes["expert_learning_rate"] = self.given.learning_rate or declared
         return self.spec.training.model_copy(update=changes)
 
     def begun(self) -> Path:
@@ -201,7 +202,9 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=500, help="train rows of each source")
     parser.add_argument("--epochs", type=int, default=3, help="of each training at most")
     parser.add_argument("--judged", type=int, default=1000, help="test rows and dev rows asked")
-    parser.add_argument("--learning-rate", type=float, help="of the mask; else as declared")
+    parser.add_argument(
+        "--learning-rate", type=float, help="of the mask; else that declared of a start"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where what is trained is kept")

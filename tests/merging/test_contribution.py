@@ -241,7 +241,7 @@ def test_what_is_no_update_of_the_base_is_refused() -> None:
 
 
 def test_a_hundredth_keeps_the_gain_where_a_hundredth_matters() -> None:
-    """What was learned lies in 20 of 2,000 entries; others moved in vain, or matter and stayed."""
+    """What was learned lies in 20 of 2,000 entries; others moved and matter little, or not."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(400, 1000, generator=generator)
     inputs[:, 500:] *= 1e-3  # hardly ever seen
