@@ -308,6 +308,9 @@ class Labeling(Part):
     label_model: LabelModelSpec = LabelModelSpec()
     max_failed_share: float = Field(default=0.05, ge=0, le=1)
     timeout_s: float = Field(
-        default=10.0, gt=0, description="of one call of a Python function: a row, or a batch"
+        default=10.0,
+        gt=0,
+        description="processor seconds of one call of a Python function: a row, or a batch; "
+        "a call that only waits may take ten times as long",
     )
     minimum_coverage: float = Field(default=0.5, ge=0, le=1)

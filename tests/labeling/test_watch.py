@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -70,7 +71,7 @@ def test_outside_the_main_thread_a_late_call_is_judged_when_it_is_over() -> None
     def work() -> None:
         watch = Watch(limit_s=0.01)
         with watch.set(), pytest.raises(CallTimeoutError) as told:
-            watch.call(time.sleep, 0.03)
+            watch.call(time.sleep, 0.15)
         found.append(told.type)
 
     thread = threading.Thread(target=work)
@@ -78,6 +79,49 @@ def test_outside_the_main_thread_a_late_call_is_judged_when_it_is_over() -> None
     thread.join()
 
     assert found == [CallTimeoutError]
+
+
+@pytest.mark.parametrize("thread", ["main", "another"])
+def test_a_call_that_waits_a_little_on_a_busy_machine_is_not_late(thread: str) -> None:
+    answered: list[str] = []
+
+    def work() -> None:
+        watch = Watch(limit_s=0.02)
+        with watch.set():
+            answered.append(watch.call(lambda _: time.sleep(0.08) or "good", None))
+
+    if thread == "main":
+        work()
+    else:
+        other = threading.Thread(target=work)
+        other.start()
+        other.join()
+
+    assert answered == ["good"]
+
+
+def test_a_library_that_is_imported_by_the_first_call_is_not_left_half_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [
+        "import time",
+        "end = time.process_time() + 0.3",
+        "while time.process_time() < end: pass",
+        "answer = 'good'",
+    ]
+    (tmp_path / "slow_to_import.py").write_text("\n".join(lines), "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    @labeling_function
+    def lazy(row: Any) -> str:
+        import slow_to_import
+
+        return str(slow_to_import.answer) if row.text else "bad"
+
+    column = apply_function(lazy, [batch(["a", "", "b"])], CLASSES, timeout_s=0.03)
+
+    assert column.votes.tolist() == [1, 0, 1]
+    assert column.failed_rows == 0
 
 
 def test_only_the_failing_rows_of_a_batch_function_abstain() -> None:
@@ -92,8 +136,6 @@ def test_only_the_failing_rows_of_a_batch_function_abstain() -> None:
 
 
 def test_many_functions_in_one_pass_vote_as_each_alone_whatever_the_threads() -> None:
-    from pathlib import Path
-
     from fm_platform.labeling.declared import compile_declared
     from fm_platform.spec.models import KeywordFunction, RuleFunction
 
