@@ -1,6 +1,6 @@
 """Duplicates, personal data and label noise: what is found, how surely, and how fast.
 
-    python -m benchmarks.cleaning [--quick] [--json] [--only duplicates]
+    python -m benchmarks.cleaning [--quick] [--json] [--only duplicates] [--base FOLDER]
 
 Documents are made of the shipped sentences, so they overlap as real ones do. Beside our near
 duplicates stand datasketch and rensa, all from the same texts to pairs. The truth is counted from
@@ -213,7 +213,7 @@ def days(texts: list[str], count: int, window: int) -> list[dict[str, float]]:
 # --- label noise ----------------------------------------------------------------------------
 
 
-def noise(cache: Path, rows: int, seeds: Sequence[int]) -> dict[str, Any]:
+def noise(cache: Path, rows: int, seeds: Sequence[int], base: str | None = None) -> dict[str, Any]:
     """Return the error of labels with 15 % planted noise, before and after correction.
 
     Beside ours stand what an accepted review adds, cleanlab, and what no method can do better on
@@ -224,6 +224,7 @@ def noise(cache: Path, rows: int, seeds: Sequence[int]) -> dict[str, Any]:
         cache: Where the corpora are.
         rows: Of each task, at most.
         seeds: Of the noise and the folds; those used while the method was made are not among them.
+        base: Folder of the model whose frozen embeddings are looked at; the default one without it.
     """
     from fm_platform.spec.models import BaseModelSpec
     from fm_platform.training.base_model import resolve_base_model
@@ -238,7 +239,8 @@ def noise(cache: Path, rows: int, seeds: Sequence[int]) -> dict[str, Any]:
         "all: negative, neutral, positive": [(text, label) for text, label, _ in mixed[:rows]],
     }
     texts = sorted({text for task in tasks.values() for text, _ in task})
-    vectors = embed(resolve_base_model(BaseModelSpec(), Path()), texts)
+    declared = BaseModelSpec() if base is None else BaseModelSpec(location=base)
+    vectors = embed(resolve_base_model(declared, Path()), texts)
     place = {text: i for i, text in enumerate(texts)}
     told = {}
     for name, task in tasks.items():
@@ -296,7 +298,7 @@ def _corrected(vectors: Any, true: Any, classes: int, seed: int) -> dict[str, fl
     }
 
 
-def run(count: int, cache: Path, only: str | None) -> dict[str, Any]:
+def run(count: int, cache: Path, only: str | None, base: str | None = None) -> dict[str, Any]:
     """Return all numbers."""
     told: dict[str, Any] = {}
     if only in (None, "duplicates", "personal"):
@@ -312,7 +314,7 @@ def run(count: int, cache: Path, only: str | None) -> dict[str, Any]:
                 "days 16 to 20, processor s": float(np.mean(late[15:20])),
             }  # fmt: skip
     if only in (None, "noise"):
-        told["label noise"] = noise(cache, max(count // 20, 500), (11, 12, 13, 14, 15))
+        told["label noise"] = noise(cache, max(count // 20, 500), (11, 12, 13, 14, 15), base)
     told["peak memory MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return told
 
@@ -335,9 +337,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="10,000 documents")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", choices=("duplicates", "personal", "noise"))
+    parser.add_argument("--base", help="folder of the model whose embeddings tell label noise")
     arguments = parser.parse_args()
     cache = Path(os.environ.get("FM_HOME", ".fm")) / "cache"
-    told = run(10_000 if arguments.quick else 100_000, cache, arguments.only)
+    count = 10_000 if arguments.quick else 100_000
+    told = run(count, cache, arguments.only, arguments.base)
     print(json.dumps(told, indent=1) if arguments.json else text(told))
 
 

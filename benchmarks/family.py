@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+States = dict[bytes, npt.NDArray[np.float16]]
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,22 @@ def of_sources(rows: pa.Table, names: Sequence[str]) -> pa.Table:
     return rows.filter(pc.is_in(rows["source"], value_set=pa.array(sorted(names))))
 
 
+def states_of(base: Any, config: Any, *parts: pa.Table) -> States | None:
+    """Return what the frozen layers give for all texts, for every seed alike."""
+    from fm_platform.numerics import reproducible
+    from fm_platform.training.data import tokenize
+    from fm_platform.training.prefix import key_of, prefix_states
+
+    if not config.frozen_layers:
+        return None
+    texts = [text for part in parts for text in part["text"].to_pylist()]
+    known = {key_of(ids): ids for ids in tokenize(base.tokenizer(), texts, config.max_tokens)}
+    keys = sorted(known)
+    with reproducible(config.threads):
+        found = prefix_states(base, config.frozen_layers, [known[key] for key in keys])
+        return {keys[position]: states for position, states in found}
+
+
 def train_family(
     spec: Any,
     base: Any,
@@ -39,10 +59,12 @@ def train_family(
     dev: pa.Table,
     root: Path,
     everything: bool = False,
+    states: States | None = None,
 ) -> Family:
     """Train below `root`; what was trained there before stays as it is."""
     from fm_platform.training.start import fit_start
     from fm_platform.training.train import train_expert
+    from fm_platform.training.variants import fit_start_as, train_expert_as
 
     classes = spec.taxonomy.classes
     root.mkdir(parents=True, exist_ok=True)
@@ -54,11 +76,20 @@ def train_family(
             done.write_text(trained.relative_to(root).as_posix(), "utf-8")
         return root / done.read_text("utf-8")
 
-    start = once("start", lambda into: fit_start(train, dev, base, config, classes, into))
+    def first(into: Path) -> Any:
+        if states is None:
+            return fit_start(train, dev, base, config, classes, into)
+        return fit_start_as(train, dev, base, config, classes, into, states=states)
+
+    start = once("start", first)
 
     def expert(sources: Sequence[str]) -> Any:
         own, judged = of_sources(train, sources), of_sources(dev, sources)
-        return lambda into: train_expert(own, judged, base, start, config, classes, into)
+        if states is None:
+            return lambda into: train_expert(own, judged, base, start, config, classes, into)
+        return lambda into: train_expert_as(
+            own, judged, base, start, config, classes, into, states=states
+        )
 
     experts = {e.name: once(f"expert-{e.name}", expert(e.sources)) for e in spec.experts}
     names = sorted({source for e in spec.experts for source in e.sources})

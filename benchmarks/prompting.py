@@ -89,14 +89,20 @@ def draw(count: int, split: str, seed: int) -> Rows:
     return Rows(texts, sources, np.array(labels, np.int64))
 
 
+def declared_prompt(name: str, model: str) -> dict[str, Any]:
+    """Return one of the prompts as a project declares it, without its name."""
+    template, positive, negative = PROMPTS[name]
+    return {
+        "kind": "prompt", "model": model, "template": template,
+        "answers": {"positive": list(positive), "negative": list(negative)}, "max_tokens": 256,
+    }  # fmt: skip
+
+
 def ask(rows: Rows, model: str, answers: Path) -> tuple[npt.NDArray[np.int8], list[dict[str, Any]]]:
     """Return the votes of all prompts, int8[n, k], and what each cost."""
     columns, costs = [], []
-    for name, (template, positive, negative) in PROMPTS.items():
-        declared = PromptFunction.model_validate({
-            "kind": "prompt", "name": name, "model": model, "template": template,
-            "answers": {"positive": positive, "negative": negative}, "max_tokens": 256,
-        })  # fmt: skip
+    for name in PROMPTS:
+        declared = PromptFunction.model_validate({"name": name, **declared_prompt(name, model)})
         context = AskingContext(answers=answers)
         begun, used = time.perf_counter(), time.process_time()
         column = apply_function(

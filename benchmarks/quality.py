@@ -1,7 +1,7 @@
 """How good the shipped project is, and what each ingredient adds: support-weighted F1 by source.
 
     python -m benchmarks.quality [--seeds 5] [--labels chosen,majority] [--folder WHERE]
-                                 [--labels-only] [--quick] [--json]
+                                 [--prompts MODEL] [--base MODEL] [--labels-only] [--quick] [--json]
 
 Reads what `make demo` has built in FM_HOME; nothing there is changed. First the label model, with
 ingredients added one after another, beside VADER and the published table; then start, experts and
@@ -9,13 +9,21 @@ merged model trained anew for each seed, on the labels of majority vote and on t
 label model. At most 50 rated dev sentences a source are read before the test, by the same code as
 in a run. A seed takes about eight minutes for each kind of labels on two idle cores; what is
 trained is kept in --folder, which `benchmarks.merge_quality` may share.
+
+With larger models on disk the project is built once more, in a home below --folder: `--prompts`
+adds two prompt functions of a small causal model (`benchmarks.prompting --convert` makes a folder
+of one; forty minutes for all rows on two cores), `--base` takes another base model, of which the
+upper third is trained.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,15 +35,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 
-from benchmarks.family import train_family
+from benchmarks.family import States, states_of, train_family
+from benchmarks.prompting import declared_prompt
 from fm_platform.labeling.label_model import fit_label_model, majority_vote
 from fm_platform.spec.models import LabelModelSpec
 from fm_platform.stages import tables
 from fm_platform.stages.evidence import Evidence
 from fm_platform.stages.models import targets_of, training_days
 from fm_platform.stages.window import dev_gold, last_built_day, window
-from fm_platform.workspace import Workspace, find_project
+from fm_platform.workspace import Workspace, find_project, project_root
 
 SOURCES = ("tweets", "movies", "amazon", "nyt")
 # Hutto & Gilbert 2014, tables 4 and 5: three-class F1
@@ -45,6 +55,10 @@ PUBLISHED = {
     "published: one person": (0.84, 0.92, 0.85, 0.65),
 }
 AIM = {"aim: merged model": (0.90, 0.70, 0.71, 0.61)}
+# of the prompts of `benchmarks.prompting`, written before any row was seen, the two best on its
+# dev rows
+ASKED = ("all_in_all", "examples")
+UPPER_THIRD = 3
 MAJORITY_ONLY = LabelModelSpec(candidates=("majority_vote",))
 
 
@@ -61,6 +75,29 @@ class Rows:
     dev_labels: Any
     test: Any
     test_labels: Any
+
+
+def build_variant(folder: Path, prompts: Path | None, base: Path | None) -> None:
+    """Build the shipped project with larger models below `folder`, and look at that from now on."""
+    made = folder / "project" / "assets" / "defs" / "sentiment"
+    shutil.copytree(project_root() / "assets" / "defs" / "sentiment", made, dirs_exist_ok=True)
+    declared = yaml.safe_load((made / "defs.yaml").read_text("utf-8"))
+    project = declared["attributes"]
+    if prompts is not None:
+        project["labeling"]["functions"] += [
+            {"name": f"says_{name}", **declared_prompt(name, str(prompts.resolve()))}
+            for name in ASKED
+        ]
+    if base is not None:
+        layers = json.loads((base / "config.json").read_text("utf-8"))["num_hidden_layers"]
+        project["base_model"] = {"location": str(base.resolve())}
+        project["training"]["frozen_layers"] = layers - layers // UPPER_THIRD
+    (made / "defs.yaml").write_text(yaml.safe_dump(declared, sort_keys=False), "utf-8")
+    os.environ |= {"FM_PROJECTS": str(folder / "project"), "FM_HOME": str(folder / "home")}
+    stages = ["raw", "weak_labels", "cleaned"]
+    subprocess.run(
+        [sys.executable, "-m", "assets.run", "sentiment", "--stages", *stages], check=True
+    )
 
 
 def read(ws: Workspace, project: Any) -> Rows:
@@ -107,12 +144,17 @@ def label_models(rows: Rows, project: Any) -> dict[str, tuple[float, ...]]:
     """Return the F1 on test of label models, one ingredient after another."""
     classes = list(project.spec.taxonomy.classes)
     learned = {n for n, kind in rows.kinds.items() if kind in ("exemplars", "propagated")}
+    prompts = {n for n, kind in rows.kinds.items() if kind == "prompt"}
     gold_free = [name for name in rows.functions if rows.kinds.get(name) != "exemplars"]
     plain = [name for name in rows.functions if name not in learned]
     exemplars = [name for name in rows.functions if rows.kinds.get(name) != "propagated"]
     declared = project.spec.labeling.label_model
     steps = {
-        "labels: majority of plain functions": (plain, MAJORITY_ONLY),
+        "labels: majority of plain functions": (
+            [n for n in plain if n not in prompts],
+            MAJORITY_ONLY,
+        ),
+        **({"labels: + prompts": (plain, MAJORITY_ONLY)} if prompts else {}),
         "labels: + texts alike": (gold_free, MAJORITY_ONLY),
         "labels: + exemplars, without texts alike": (exemplars, MAJORITY_ONLY),
         "labels: + both": (list(rows.functions), MAJORITY_ONLY),
@@ -120,6 +162,11 @@ def label_models(rows: Rows, project: Any) -> dict[str, tuple[float, ...]]:
     }
     found = {}
     sources = rows.sources[rows.test]
+    for prompt in sorted(prompts):
+        votes = rows.votes[rows.test, list(rows.functions).index(prompt)]
+        found[f"prompt {prompt} alone, neutral where it abstains"] = f1(
+            rows.test_labels, np.where(votes < 0, classes.index("neutral"), votes), sources
+        )
     for baseline, function in sorted(project.spec.evaluation.baselines.items()):
         votes = rows.votes[rows.test, list(rows.functions).index(function)]
         found[f"measured: {baseline}"] = f1(rows.test_labels, votes, sources)
@@ -144,9 +191,19 @@ def relabeled(cleaned: pa.Table, rows: Rows, classes: int) -> pa.Table:
 
 
 def trained(
-    ws: Workspace, project: Any, rows: Rows, seed: int, labels: str, root: Path, quick: bool
+    ws: Workspace,
+    project: Any,
+    rows: Rows,
+    seed: int,
+    labels: str,
+    root: Path,
+    quick: bool,
+    held: dict[str, States | None],
 ) -> dict[str, tuple[float, ...]]:
-    """Return the F1 on test of start and merged model of one seed, trained below `root`."""
+    """Return the F1 on test of start and merged model of one seed, trained below `root`.
+
+    What frozen layers give for a text is kept in `held` for the next seed.
+    """
     from fm_platform.merging.merge import merge_experts
     from fm_platform.training.base_model import resolve_base_model
     from fm_platform.training.predict import load_adapter, load_classifier, predict_probabilities
@@ -168,7 +225,9 @@ def trained(
         told = predict_probabilities(classifier, texts, max_tokens=config.max_tokens)
         return f1(truth, told.argmax(axis=1), sources)
 
-    family = train_family(spec, base, config, train, dev, root)
+    if "states" not in held:
+        held["states"] = states_of(base, config, train, dev)
+    family = train_family(spec, base, config, train, dev, root, states=held["states"])
     gold = Evidence(ws, spec, str(days[-1].partition)).rows()
     found["start"] = judge(load_adapter(base, family.start))
     with tempfile.TemporaryDirectory(prefix="fm-merge-") as into:
@@ -202,11 +261,17 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--labels", default="chosen,majority", help="on which labels to train")
     parser.add_argument("--folder", type=Path, help="where trained experts are kept")
+    parser.add_argument("--prompts", type=Path, help="folder of a causal model to ask")
+    parser.add_argument("--base", type=Path, help="folder of another base model")
     parser.add_argument("--labels-only", action="store_true", help="train nothing")
     parser.add_argument("--quick", action="store_true", help="one seed on a few rows")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
     begun = time.perf_counter()
+    if given.prompts or given.base:
+        if given.folder is None:
+            parser.error("--prompts and --base build anew: name a --folder to keep it")
+        build_variant(given.folder.resolve(), given.prompts, given.base)
     ws, project = Workspace.open(), find_project(given.project)
     rows = read(ws, project)
     scores: dict[str, list[Sequence[float]]] = {
@@ -216,10 +281,11 @@ def main() -> int:
     seeds = 0 if given.labels_only else 1 if given.quick else given.seeds
     with tempfile.TemporaryDirectory(prefix="fm-quality-") as scratch:
         folder = given.folder or Path(scratch)
+        held: dict[str, States | None] = {}
         for seed in range(seeds):
             for labels in given.labels.split(","):
                 root = folder / (f"seed-{seed}" + ("-majority" if labels == "majority" else ""))
-                told = trained(ws, project, rows, seed, labels, root, given.quick)
+                told = trained(ws, project, rows, seed, labels, root, given.quick, held)
                 for name, score in told.items():
                     scores.setdefault(f"{name}, {labels} labels", []).append(score)
                     line = " ".join(f"{one:.3f}" for one in score)

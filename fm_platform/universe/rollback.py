@@ -24,7 +24,7 @@ from fm_platform.lineage.universes import AliasTarget, Arrangement
 from fm_platform.spec.load import load_spec
 from fm_platform.stages.definition import read_definition, record_definition
 from fm_platform.stages.probe import probe
-from fm_platform.tracking.records import DecisionRecord
+from fm_platform.tracking.records import CANARY, CHAMPION, DecisionRecord
 from fm_platform.universe.files import FileChange, carry_out, change_to
 from fm_platform.universe.lake import Heads
 from fm_platform.universe.turn import whole_project
@@ -152,7 +152,7 @@ def rollback(
                 decision = _arrange(ws, plan, lease, run, reason)
                 if plan.files:
                     carry_out(ws.ledger, folder, plan.files)
-        _show_champion(ws, plan)
+        _show_aliases(ws, plan)
     try:
         return RolledBack(plan, decision, commits, before, tuple(_stale(ws, folder, plan)))
     except FMError as error:
@@ -238,16 +238,30 @@ def _arrange(ws: Workspace, plan: Plan, lease: Lease, run: RunContext, reason: s
     return ws.ledger.arrange(plan.project, change, lease)
 
 
-def _show_champion(ws: Workspace, plan: Plan) -> None:
-    """Let MLflow name the champion of that moment; where it named none, MLflow keeps its own."""
-    champion = ws.ledger.alias(plan.project, "champion")
-    if champion is not None and "champion" in plan.aliases:
-        ws.tracker.set_champion(plan.project, champion.recipe_hash, "rollback")
-        told = f"back to {plan.to:%Y-%m-%d %H:%M:%S %Z}"
-        record = DecisionRecord(
-            plan.project, champion.recipe_hash, "rollback", told, {"to": plan.to.isoformat()}
+def _show_aliases(ws: Workspace, plan: Plan) -> None:
+    """Let MLflow name champion and canary of that moment; without a champion it keeps its own."""
+    told = f"back to {plan.to:%Y-%m-%d %H:%M:%S %Z}"
+
+    def tell(model: ArtifactVersion, decision: str, sets: str = "", drops: str = "") -> None:
+        numbers = {"to": plan.to.isoformat()}
+        ws.tracker.log_decision(
+            DecisionRecord(plan.project, model.recipe_hash, decision, told, numbers, sets, drops)
         )
-        ws.tracker.log_decision(record)
+
+    champion = ws.ledger.alias(plan.project, CHAMPION)
+    if champion is not None and CHAMPION in plan.aliases:
+        ws.tracker.set_champion(plan.project, champion.recipe_hash, "rollback")
+        tell(champion, "rollback")
+    if CANARY not in plan.aliases:
+        return
+    canary = ws.ledger.alias(plan.project, CANARY)
+    if canary is not None:
+        tell(canary, "rollback", sets=CANARY)
+        return
+    for move in reversed(ws.ledger.alias_history(plan.project, CANARY)):
+        if move.version_id is not None:  # the one that was tried out until now
+            tell(ws.ledger.get(move.version_id), "taken_back", drops=CANARY)
+            return
 
 
 def _stale(ws: Workspace, folder: Path, plan: Plan) -> list[StatusRow]:

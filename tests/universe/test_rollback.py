@@ -152,6 +152,30 @@ def test_aliases_come_back_and_the_champion_has_the_rival_it_had(history: Histor
     ]  # fmt: skip
 
 
+def test_the_canary_of_that_moment_is_named_in_mlflow_too_and_a_later_one_no_longer(
+    history: History,
+) -> None:
+    world, _ = history
+    ledger = world.ws.ledger
+    first, second = ledger.versions("small", "cleaned")[:2]
+    none = moment()
+    ledger.set_alias("small", "canary", first.id, expected=None, reason="", actor="gate")
+    one = moment()
+    ledger.set_alias("small", "canary", second.id, expected=first.id, reason="", actor="gate")
+
+    tracker = Tracker()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Workspace, "tracker", tracker)
+        back(world, one)
+        back(world, none)
+
+    assert [(d.decision, d.recipe_hash, d.sets, d.drops) for d in tracker.decisions] == [
+        ("rollback", first.recipe_hash, "canary", ""),
+        ("taken_back", first.recipe_hash, "", "canary"),
+    ]
+    assert ledger.aliases("small") == {}
+
+
 class Tracker:
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
