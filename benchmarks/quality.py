@@ -77,9 +77,9 @@ class Rows:
     test_labels: Any
 
 
-def build_variant(folder: Path, prompts: Path | None, base: Path | None) -> None:
-    """Build the shipped project with larger models below `folder`, and look at that from now on."""
-    made = folder / "project" / "assets" / "defs" / "sentiment"
+def write_variant(folder: Path, prompts: Path | None, base: Path | None) -> None:
+    """Write the shipped project with larger models below `folder`, in place of `assets/defs`."""
+    made = folder / "assets" / "defs" / "sentiment"
     shutil.copytree(project_root() / "assets" / "defs" / "sentiment", made, dirs_exist_ok=True)
     declared = yaml.safe_load((made / "defs.yaml").read_text("utf-8"))
     project = declared["attributes"]
@@ -93,6 +93,11 @@ def build_variant(folder: Path, prompts: Path | None, base: Path | None) -> None
         project["base_model"] = {"location": str(base.resolve())}
         project["training"]["frozen_layers"] = layers - layers // UPPER_THIRD
     (made / "defs.yaml").write_text(yaml.safe_dump(declared, sort_keys=False), "utf-8")
+
+
+def build_variant(folder: Path, prompts: Path | None, base: Path | None) -> None:
+    """Build the shipped project with larger models below `folder`, and look at that from now on."""
+    write_variant(folder / "project", prompts, base)
     os.environ |= {"FM_PROJECTS": str(folder / "project"), "FM_HOME": str(folder / "home")}
     stages = ["raw", "weak_labels", "cleaned"]
     subprocess.run(
