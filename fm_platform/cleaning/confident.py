@@ -16,7 +16,10 @@ import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
-_TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5)
+_TEMPERATURES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5)
+"""A head that was fitted to labels of which some are wrong is far too unsure of the right ones."""
+_STILL = 2e-3
+"""Mean change of a probability below which what is believed stays."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ def judge(
     folds: Labels,
     classes: int,
     *,
-    rounds: int = 3,
+    rounds: int = 10,
     inverse_regularization: float = 0.01,
 ) -> Judged:
     """Return the probability of every class for every row.
@@ -50,20 +53,23 @@ def judge(
         labels: int64[n], the given classes.
         folds: int64[n], the fold of each row, from 0; rows of a fold are predicted by the others.
         classes: k.
-        rounds: Fits of the head; after the first with the rows weighted by what is believed.
+        rounds: Fits of the head at most; after the first on what is believed, until that stays.
         inverse_regularization: Of the head: logistic regression.
     """
     given = np.eye(classes)[labels]
     believed = predicted = given
     confusion = np.eye(classes)
+    heads = _Heads(embeddings, folds, classes, inverse_regularization)
     for nth in range(max(rounds, 1)):
-        predicted = _out_of_fold(embeddings, believed, folds, inverse_regularization)
+        predicted = heads.out_of_fold(believed)
         if nth == 0:
             confusion = _confusion(predicted, labels, classes)
         else:
             predicted = _sharpened(predicted, confusion, labels)
             confusion = _settled(predicted, confusion, given, labels)
-        believed = _by_bayes(predicted, confusion, labels)
+        before, believed = believed, _by_bayes(predicted, confusion, labels)
+        if float(np.abs(believed - before).mean()) < _STILL:
+            break
     return Judged(believed, predicted, confusion)
 
 
@@ -91,24 +97,33 @@ def _settled(predicted: Matrix, confusion: Matrix, given: Matrix, labels: Labels
     return confusion
 
 
-def _out_of_fold(
-    embeddings: npt.NDArray[np.float32], targets: Matrix, folds: Labels, strength: float
-) -> Matrix:
-    """Return predictions of heads fitted on soft targets, each row by one that did not see it."""
-    predicted = np.zeros_like(targets)
-    centre, scale = embeddings.mean(axis=0), embeddings.std(axis=0) + 1e-6
-    scaled = ((embeddings - centre) / scale).astype(np.float64)
-    for fold in np.unique(folds).tolist():
-        inside = folds == fold
-        if inside.all():
-            predicted[inside] = targets.mean(axis=0)
-            continue
-        weights = _fit(scaled[~inside], targets[~inside], strength)
-        predicted[inside] = _softmax(scaled[inside] @ weights[:-1] + weights[-1])
-    return predicted
+class _Heads:
+    """A head for each fold, fitted on the rows of the others; a later fit goes on from the last."""
+
+    def __init__(
+        self, embeddings: npt.NDArray[np.float32], folds: Labels, classes: int, strength: float
+    ) -> None:
+        centre, scale = embeddings.mean(axis=0), embeddings.std(axis=0) + 1e-6
+        self.rows: Matrix = ((embeddings - centre) / scale).astype(np.float64)
+        self.strength = strength
+        self.inside = [folds == fold for fold in np.unique(folds).tolist()]
+        width = self.rows.shape[1] + 1
+        self.weights = [np.zeros((width, classes)) for _ in self.inside]
+
+    def out_of_fold(self, targets: Matrix) -> Matrix:
+        """Return predictions of heads fitted on soft targets; none saw what it predicts."""
+        predicted = np.zeros_like(targets)
+        for nth, inside in enumerate(self.inside):
+            if inside.all():
+                predicted[inside] = targets.mean(axis=0)
+                continue
+            weights = _fit(self.rows[~inside], targets[~inside], self.strength, self.weights[nth])
+            predicted[inside] = _softmax(self.rows[inside] @ weights[:-1] + weights[-1])
+            self.weights[nth] = weights
+        return predicted
 
 
-def _fit(rows: Matrix, targets: Matrix, strength: float) -> Matrix:
+def _fit(rows: Matrix, targets: Matrix, strength: float, begin: Matrix) -> Matrix:
     """Return float64[d + 1, k], the weights of a soft-max regression on soft targets."""
     from scipy.optimize import minimize
 
@@ -123,10 +138,7 @@ def _fit(rows: Matrix, targets: Matrix, strength: float) -> Matrix:
         gradient = np.vstack([rows.T @ rest + weights[:-1] / strength, rest.sum(axis=0)])
         return cost / len(rows), gradient.ravel() / len(rows)
 
-    done = minimize(
-        loss, np.zeros((width + 1) * classes), jac=True, method="L-BFGS-B",
-        options={"maxiter": 200},
-    )  # fmt: skip
+    done = minimize(loss, begin.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 200})
     return np.asarray(done.x).reshape(width + 1, classes)
 
 

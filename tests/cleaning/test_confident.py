@@ -27,6 +27,25 @@ def test_planted_noise_is_at_least_halved(classes: int) -> None:
     assert np.diag(judged.confusion) == pytest.approx(0.85, abs=0.1)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_head_that_wrong_labels_make_unsure_comes_to_trust_what_it_sees(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    true = rng.integers(2, size=1500)
+    way = rng.standard_normal(200)
+    rows = np.where(true, 1.7, -1.7)[:, None] * way / np.linalg.norm(way)
+    rows = (rows + rng.standard_normal((1500, 200))).astype(np.float32)
+    given = np.where(rng.random(1500) < 0.15, 1 - true, true)
+    folds = rng.integers(0, 5, 1500)
+
+    def left(rounds: int) -> float:
+        believed = judge(rows, given, folds, 2, rounds=rounds).probabilities
+        corrected = np.where(believed.max(axis=1) >= 0.7, believed.argmax(axis=1), given)
+        return float((corrected != true).sum() / (given != true).sum())
+
+    assert left(10) < left(3) < left(1)
+    assert left(10) <= 0.5
+
+
 def test_right_labels_are_left_alone() -> None:
     rng = np.random.default_rng(0)
     true = rng.integers(2, size=400)
