@@ -61,7 +61,10 @@ def train_family(
     everything: bool = False,
     states: States | None = None,
 ) -> Family:
-    """Train below `root`; what was trained there before stays as it is."""
+    """Train below `root`; what was trained there before stays as it is.
+
+    `states` are what frozen layers give, where they are known already.
+    """
     from fm_platform.training.start import fit_start
     from fm_platform.training.train import train_expert
     from fm_platform.training.variants import fit_start_as, train_expert_as
@@ -77,7 +80,7 @@ def train_family(
         return root / done.read_text("utf-8")
 
     def first(into: Path) -> Any:
-        if states is None:
+        if not config.frozen_layers:
             return fit_start(train, dev, base, config, classes, into)
         return fit_start_as(train, dev, base, config, classes, into, states=states)
 
@@ -85,7 +88,7 @@ def train_family(
 
     def expert(sources: Sequence[str]) -> Any:
         own, judged = of_sources(train, sources), of_sources(dev, sources)
-        if states is None:
+        if not config.frozen_layers:
             return lambda into: train_expert(own, judged, base, start, config, classes, into)
         return lambda into: train_expert_as(
             own, judged, base, start, config, classes, into, states=states

@@ -3,6 +3,10 @@
 A call that takes too long is interrupted by a timer signal: it reaches a loop in Python and the
 matching of a regular expression that backtracks without end. Python gives signals to the main
 thread only; elsewhere, and inside a library that does not return, a call is judged when it is over.
+
+What counts is the time of the processor, so that a busy machine changes no vote; a call that only
+waits may wait ten times as long. A call that is importing a library is left alone until it has:
+interrupted there, the library would stay half loaded for the whole process.
 """
 
 from __future__ import annotations
