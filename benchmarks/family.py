@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-States = dict[bytes, npt.NDArray[np.float16]]
+from fm_platform.training.prefix import States
 
 
 @dataclass(frozen=True)
@@ -33,22 +31,6 @@ class Family:
 def of_sources(rows: pa.Table, names: Sequence[str]) -> pa.Table:
     """Return the rows of some sources."""
     return rows.filter(pc.is_in(rows["source"], value_set=pa.array(sorted(names))))
-
-
-def states_of(base: Any, config: Any, *parts: pa.Table) -> States | None:
-    """Return what the frozen layers give for all texts, for every seed alike."""
-    from fm_platform.numerics import reproducible
-    from fm_platform.training.data import tokenize
-    from fm_platform.training.prefix import key_of, prefix_states
-
-    if not config.frozen_layers:
-        return None
-    texts = [text for part in parts for text in part["text"].to_pylist()]
-    known = {key_of(ids): ids for ids in tokenize(base.tokenizer(), texts, config.max_tokens)}
-    keys = sorted(known)
-    with reproducible(config.threads):
-        found = prefix_states(base, config.frozen_layers, [known[key] for key in keys])
-        return {keys[position]: states for position, states in found}
 
 
 def train_family(

@@ -37,14 +37,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from benchmarks.family import States, states_of, train_family
+from benchmarks.family import train_family
 from benchmarks.prompting import declared_prompt
 from fm_platform.labeling.label_model import fit_label_model, majority_vote
+from fm_platform.lineage import RunContext
 from fm_platform.spec.models import LabelModelSpec
 from fm_platform.stages import tables
+from fm_platform.stages.common import SilentReporter
 from fm_platform.stages.evidence import Evidence
 from fm_platform.stages.models import targets_of, training_days
 from fm_platform.stages.window import dev_gold, last_built_day, window
+from fm_platform.training.prefix import States
 from fm_platform.workspace import Workspace, find_project, project_root
 
 SOURCES = ("tweets", "movies", "amazon", "nyt")
@@ -195,6 +198,17 @@ def relabeled(cleaned: pa.Table, rows: Rows, classes: int) -> pa.Table:
     return cleaned.set_column(at, cleaned.schema.field(at), shares)
 
 
+def frozen_states(ws: Workspace, project: Any, parts: Sequence[pa.Table]) -> States | None:
+    """Return what the frozen layers give for all texts; nothing is kept in the home."""
+    from fm_platform.stages.activations import Activations, DayStates
+
+    if not (frozen := project.spec.training.frozen_layers):
+        return None
+    texts = [text for part in parts for text in part["text"].to_pylist()]
+    activations = Activations(ws, project, RunContext(), SilentReporter(), frozen)
+    return activations.with_texts(DayStates(()), texts)
+
+
 def trained(
     ws: Workspace,
     project: Any,
@@ -231,7 +245,7 @@ def trained(
         return f1(truth, told.argmax(axis=1), sources)
 
     if "states" not in held:
-        held["states"] = states_of(base, config, train, dev)
+        held["states"] = frozen_states(ws, project, [train, dev])
     family = train_family(spec, base, config, train, dev, root, states=held["states"])
     gold = Evidence(ws, spec, str(days[-1].partition)).rows()
     found["start"] = judge(load_adapter(base, family.start))
