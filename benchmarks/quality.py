@@ -1,14 +1,15 @@
 """How good the shipped project is, and what each ingredient adds: support-weighted F1 by source.
 
-    python -m benchmarks.quality [--seeds 5] [--labels chosen,majority] [--folder WHERE]
+    python -m benchmarks.quality [--seeds 5] [--labels chosen,majority,gold] [--folder WHERE]
                                  [--prompts MODEL] [--base MODEL] [--labels-only] [--quick] [--json]
 
 Reads what `make demo` has built in FM_HOME; nothing there is changed. First the label model, with
 ingredients added one after another, beside VADER and the published table; then start, experts and
 merged model trained anew for each seed, on the labels of majority vote and on those of the chosen
 label model. At most 50 rated dev sentences a source are read before the test, by the same code as
-in a run. A seed takes about eight minutes for each kind of labels on two idle cores; what is
-trained is kept in --folder, which `benchmarks.merge_quality` may share.
+in a run. `gold` labels are a ceiling and not a result: what this base and this training make of
+labels without a mistake. A seed takes about eight minutes for each kind of labels on two idle
+cores; what is trained is kept in --folder, which `benchmarks.merge_quality` may share.
 
 With larger models on disk the project is built once more, in a home below --folder: `--prompts`
 adds two prompt functions of a small causal model (`benchmarks.prompting --convert` makes a folder
@@ -67,7 +68,10 @@ MAJORITY_ONLY = LabelModelSpec(candidates=("majority_vote",))
 
 @dataclass(frozen=True)
 class Rows:
-    """All weakly labeled rows of the project: ids, votes by function, gold of dev and of test."""
+    """All weakly labeled rows of the project: ids, votes by function, gold of dev and of test.
+
+    `gold` is the class of every rated row by its id: for `--labels gold` alone.
+    """
 
     table: pa.Table
     functions: Sequence[str]
@@ -78,6 +82,7 @@ class Rows:
     dev_labels: Any
     test: Any
     test_labels: Any
+    gold: Mapping[str, int]
 
 
 def write_variant(folder: Path, prompts: Path | None, base: Path | None) -> None:
@@ -134,6 +139,7 @@ def read(ws: Workspace, project: Any) -> Rows:
         np.array([classes.index(label) for label in chosen["label"].to_pylist()], np.int64),
         test,
         np.array([classes.index(known[ids[row].as_py()]) for row in test.tolist()], np.int64),
+        {row: classes.index(label) for row, label in known.items()},
     )
 
 
@@ -189,13 +195,21 @@ def label_models(rows: Rows, project: Any) -> dict[str, tuple[float, ...]]:
     return found
 
 
-def relabeled(cleaned: pa.Table, rows: Rows, classes: int) -> pa.Table:
-    """Return cleaned rows with the vote shares of all functions as their targets."""
-    places = pc.index_in(cleaned["row_id"], value_set=rows.table["row_id"].combine_chunks())
-    votes = rows.votes[places.to_numpy().astype(np.int64)]
-    shares = tables.lists(majority_vote(votes, classes).astype(np.float32), pa.float32())
+def relabeled(cleaned: pa.Table, rows: Rows, classes: int, labels: str) -> pa.Table:
+    """Return cleaned rows with other targets.
+
+    `majority`: the vote shares of all functions. `gold`: what people say of every row, so what
+    comes of it is what this base and this training can reach at all.
+    """
+    if labels == "gold":
+        told = [rows.gold[row] for row in cleaned["row_id"].to_pylist()]
+        shares = np.eye(classes)[told]
+    else:
+        places = pc.index_in(cleaned["row_id"], value_set=rows.table["row_id"].combine_chunks())
+        shares = majority_vote(rows.votes[places.to_numpy().astype(np.int64)], classes)
     at = cleaned.schema.get_field_index("probabilities")
-    return cleaned.set_column(at, cleaned.schema.field(at), shares)
+    column = tables.lists(shares.astype(np.float32), pa.float32())
+    return cleaned.set_column(at, cleaned.schema.field(at), column)
 
 
 def frozen_states(ws: Workspace, project: Any, parts: Sequence[pa.Table]) -> States | None:
@@ -233,8 +247,8 @@ def trained(
     base = resolve_base_model(spec.base_model, project.directory)
     days = training_days(ws, spec)
     train, dev = (targets_of(ws, spec, days, split) for split in ("train", "dev"))
-    if labels == "majority":
-        train, dev = (relabeled(part, rows, len(classes)) for part in (train, dev))
+    if labels != "chosen":
+        train, dev = (relabeled(part, rows, len(classes), labels) for part in (train, dev))
     test = rows.test[:: 40 if quick else 1]
     texts = rows.table["text"].take(pa.array(test)).to_pylist()
     truth, sources = rows.test_labels[:: 40 if quick else 1], rows.sources[test]
@@ -278,7 +292,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--project", default="sentiment")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--labels", default="chosen,majority", help="on which labels to train")
+    parser.add_argument(
+        "--labels", default="chosen,majority",
+        help="on which labels to train; gold: on what people say of every row, a ceiling",
+    )  # fmt: skip
     parser.add_argument("--folder", type=Path, help="where trained experts are kept")
     parser.add_argument("--prompts", type=Path, help="folder of a causal model to ask")
     parser.add_argument("--base", type=Path, help="folder of another base model")
@@ -303,7 +320,7 @@ def main() -> int:
         held: dict[str, States | None] = {}
         for seed in range(seeds):
             for labels in given.labels.split(","):
-                root = folder / (f"seed-{seed}" + ("-majority" if labels == "majority" else ""))
+                root = folder / (f"seed-{seed}" + ("" if labels == "chosen" else f"-{labels}"))
                 told = trained(ws, project, rows, seed, labels, root, given.quick, held)
                 for name, score in told.items():
                     scores.setdefault(f"{name}, {labels} labels", []).append(score)

@@ -25,17 +25,27 @@ def test_f1_is_weighted_by_support_and_kept_apart_by_source() -> None:
     assert found == pytest.approx((1.0, 0.8 * 2 / 3, 0.5 / 3, 2 / 3 * 2 / 3 + 2 / 3 / 3))
 
 
-def test_relabeled_rows_get_the_vote_shares_of_their_own_row() -> None:
+@pytest.mark.parametrize(
+    ("labels", "targets"),
+    [
+        ("majority", [[0.5, 0.5], [0.0, 1.0]]),  # the vote shares
+        ("gold", [[0.0, 1.0], [1.0, 0.0]]),  # what people say
+    ],
+)
+def test_relabeled_rows_get_the_targets_of_their_own_row(
+    labels: str, targets: list[list[float]]
+) -> None:
     nothing = np.zeros(0, np.int64)
     weak = pa.table({"row_id": ["a", "b", "c"]})
     votes = np.array([[0, 0], [1, -1], [0, 1]], np.int8)
-    rows = Rows(weak, ["f", "g"], {}, votes, nothing, nothing, nothing, nothing, nothing)
+    gold = {"a": 1, "b": 0, "c": 1}
+    rows = Rows(weak, ["f", "g"], {}, votes, nothing, nothing, nothing, nothing, nothing, gold)
     probabilities = tables.lists(np.full((2, 2), 0.5, np.float32), pa.float32())
     cleaned = pa.table({"row_id": ["c", "b"], "probabilities": probabilities})
 
-    found = relabeled(cleaned, rows, 2)
+    found = relabeled(cleaned, rows, 2, labels)
 
-    assert found["probabilities"].to_pylist() == [[0.5, 0.5], [0.0, 1.0]]
+    assert found["probabilities"].to_pylist() == targets
 
 
 def test_several_seeds_are_shown_with_their_spread() -> None:
