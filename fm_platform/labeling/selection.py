@@ -118,9 +118,9 @@ class Selection:
                 judge(part, reference)
         if STACKED in self.spec.candidates and learnable(self.labels):
             self._add_stacked(reference)
-        method, verdict = self._overall(reference)
+        method, rival, verdict = self._overall(reference)
         kept = self._kept(method)
-        return self._result(reference, method, verdict, kept)
+        return self._result(reference, method, rival, verdict, kept)
 
     def _reference(self, fits: Mapping[str, float]) -> str:
         """Return the likeliest model.
@@ -246,8 +246,8 @@ class Selection:
         usual = float(share @ [differing(part, self.reference, MAJORITY) for part in parts])
         return both / max(usual, both, 1e-12)
 
-    def _overall(self, reference: str) -> tuple[str, Verdict | None]:
-        """Return the method to use, and how it compares with majority vote."""
+    def _overall(self, reference: str) -> tuple[str, str, Verdict | None]:
+        """Return the method to use, the best beside majority vote, and how these two compare."""
         default = MAJORITY if MAJORITY in self.told else reference
         against = {m: self._verdict(m, reference) for m in self.told if m != reference}
         best = reference
@@ -257,9 +257,9 @@ class Selection:
                 if verdict.expected > least:
                     best = method
         if best == default:
-            return best, None if best == reference else self._verdict(reference, best)
+            return best, reference, None if best == reference else self._verdict(reference, best)
         verdict = self._verdict(best, default)
-        return (best if verdict.better else default), verdict
+        return (best if verdict.better else default), best, verdict
 
     def _kept(self, method: str) -> list[str]:
         """Return the groups that keep majority vote although another method is used."""
@@ -269,7 +269,7 @@ class Selection:
         return [name for name in names if self._verdict(method, MAJORITY, name).worse]
 
     def _result(
-        self, reference: str, method: str, verdict: Verdict | None, kept: list[str]
+        self, reference: str, method: str, rival: str, verdict: Verdict | None, kept: list[str]
     ) -> LabelModelFit:
         default = MAJORITY if MAJORITY in self.told else reference
         if verdict is None:
@@ -277,7 +277,8 @@ class Selection:
                 f"no other candidate is expected to be right more often than {method}"
             )  # fmt: skip
         elif method == default:
-            reason = f"{default} is used, the likeliest model {reference} is not: {verdict}"
+            named = f"the likeliest model {rival}" if rival == reference else rival
+            reason = f"{default} is used, {named} is not: {verdict}"
         else:
             reason = f"{method} is better than {default}: {verdict}"
         used = {

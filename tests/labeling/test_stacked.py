@@ -53,6 +53,20 @@ def test_gold_rows_outvote_a_crowd_of_copies_and_tell_groups_apart() -> None:
     assert abs(log_loss - claimed) < 0.1, "what it promises on dev is what it keeps elsewhere"
 
 
+def test_where_it_is_no_better_the_reason_names_it() -> None:
+    generator = np.random.default_rng(2)
+    truth = generator.integers(0, 2, 400)
+    votes = np.stack(
+        [np.where(generator.random(400) < 0.8, truth, 1 - truth) for _ in range(5)], axis=1
+    ).astype(np.int8)  # equally good: a majority is the best that can be done
+    spec = LabelModelSpec(candidates=("majority_vote", "stacked"))
+
+    fit = fit_label_model(votes, ["a"] * 400, np.arange(60), truth[:60], 2, spec)
+
+    assert fit.method == "majority_vote"
+    assert fit.reason.startswith("majority_vote is used, stacked is not: the votes predict")
+
+
 def test_it_is_judged_on_rows_that_it_was_fitted_without() -> None:
     generator = np.random.default_rng(1)
     votes = generator.integers(-1, 2, (60, 12)).astype(np.int8)
