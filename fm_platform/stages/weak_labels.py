@@ -126,6 +126,11 @@ class _Day:
         width = self.spec.labeling.label_model.window_days
         return window(self.ws, self.spec, "raw", "raw", self.day, width)
 
+    @cached_property
+    def raws(self) -> dict[str, ArtifactVersion]:
+        """Day -> `raw` of the window. A day may be read again before its votes are made again."""
+        return {str(raw.partition): raw for raw in self.days}
+
     # --- votes ------------------------------------------------------------------------------
 
     @cached_property
@@ -254,9 +259,13 @@ class _Day:
         )
 
     def known_votes(self, function: LabelingFunction, day: str) -> ArtifactVersion | None:
-        """Return the votes in use of a day, unless they are indices of other classes."""
+        """Return the votes in use of a day, unless of other classes or other rows than its own."""
         version = self.ws.ledger.latest(self.spec.name, "votes", function.name, day)
-        return version if version is not None and of_taxonomy(self.spec, version) else None
+        if version is None or not of_taxonomy(self.spec, version):
+            return None
+        raw = self.raws.get(day)
+        read = {i.content_hash for i in version.inputs if i.role == "raw"}
+        return version if raw is None or raw.content_hash in read else None
 
     def latest_votes(self, function: LabelingFunction, day: str) -> ArtifactVersion:
         version = self.known_votes(function, day)
