@@ -126,11 +126,6 @@ class _Day:
         width = self.spec.labeling.label_model.window_days
         return window(self.ws, self.spec, "raw", "raw", self.day, width)
 
-    @cached_property
-    def raws(self) -> dict[str, ArtifactVersion]:
-        """Day -> `raw` of the window. A day may be read again before its votes are made again."""
-        return {str(raw.partition): raw for raw in self.days}
-
     # --- votes ------------------------------------------------------------------------------
 
     @cached_property
@@ -263,9 +258,8 @@ class _Day:
         version = self.ws.ledger.latest(self.spec.name, "votes", function.name, day)
         if version is None or not of_taxonomy(self.spec, version):
             return None
-        raw = self.raws.get(day)
-        read = {i.content_hash for i in version.inputs if i.role == "raw"}
-        return version if raw is None or raw.content_hash in read else None
+        now = {raw.content_hash for raw in self.days if raw.partition == day}
+        return version if now <= {one.content_hash for one in version.inputs} else None
 
     def latest_votes(self, function: LabelingFunction, day: str) -> ArtifactVersion:
         version = self.known_votes(function, day)
