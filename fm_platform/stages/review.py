@@ -80,19 +80,33 @@ def deeds(
         rule: Only of this rule.
 
     Raises:
-        FMError: If no such day is cleaned.
+        FMError: If no such day is cleaned, or no such rule ran.
     """
     if day is None:
         heads = ws.ledger.heads(project)
         days = sorted(str(h.partition) for h in heads if h.kind == "cleaned")
+        if not days:
+            raise FMError(
+                f"{project} has no cleaned rows",
+                next_step=f"fm projects lists the projects, and fm run {project} builds this one",
+            )
     else:
         days = [day]
     found: list[Deed] = []
+    ran: set[str] = set()
     for one in days:
         version = ws.ledger.latest(project, "cleaned", "cleaned", one)
         if version is None:
             raise FMError(f"{project} has no cleaned rows of {one}", next_step=f"fm run {project}")
-        found += [deed for deed in _of_day(ws, version) if rule in (None, deed.rule)]
+        ran |= {str(declared["rule"]) for declared in version.config["rules"]}
+        of_day = [deed for deed in _of_day(ws, version) if rule in (None, deed.rule)]
+        ran |= {deed.rule for deed in of_day}
+        found += of_day
+    if rule is not None and rule not in ran:
+        raise FMError(
+            f"no cleaning rule {rule!r} ran here",
+            expected=", ".join(sorted(ran)) or "a declared rule",
+        )
     return sorted(found, key=lambda deed: (-deed.effect, deed.day, deed.rule, deed.row_id))
 
 

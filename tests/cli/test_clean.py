@@ -172,6 +172,17 @@ def test_a_row_that_nothing_touched_is_an_error(fm: CliRunner, ws: Workspace) ->
     assert "0 rows that cleaning removed or changed" in str(result.exception)
 
 
+def test_unknown_projects_and_rules_are_errors(fm: CliRunner, ws: Workspace) -> None:
+    project = fm.invoke(app, ["clean", "review", "smal"])
+    rule = fm.invoke(app, ["clean", "review", "small", "--rule", "lenght"])
+
+    assert isinstance(project.exception, FMError)
+    assert "smal has no cleaned rows" in str(project.exception)
+    assert isinstance(rule.exception, FMError)
+    assert "no cleaning rule 'lenght' ran here" in str(rule.exception)
+    assert "length, normalize_text" in str(rule.exception)
+
+
 def test_verdicts_survive_the_ledger(ws: Workspace, fm: CliRunner) -> None:
     told = json.loads(fm.invoke(app, ["clean", "review", "small", "--json"]).output)
     fm.invoke(app, ["clean", "reject", "small", told["rows"][0]["row_id"], "--rule",
