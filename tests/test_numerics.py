@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from fm_platform import numerics
 from fm_platform.cleaning import confident
 from fm_platform.labeling import dependence
 from fm_platform.labeling.label_model import fit_label_model
@@ -19,7 +20,11 @@ from tests.labeling.drawn import independent
 
 def threads() -> list[int]:
     """Return the threads of each library that makes NumPy's products."""
-    return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+    numpys = {one["filepath"] for one in numerics._libraries().info()}
+    return [
+        one["num_threads"] for one in threadpool_info()
+        if one["user_api"] == "blas" and one["filepath"] in numpys
+    ]  # fmt: skip
 
 
 def test_products_are_made_by_one_thread_inside_and_as_before_after() -> None:
@@ -58,7 +63,7 @@ def test_label_noise_is_judged_by_one_thread(monkeypatch: pytest.MonkeyPatch) ->
     fit = confident._fit
 
     def told(*given: Any) -> confident.Matrix:
-        seen.extend(threads())
+        seen.extend(o["num_threads"] for o in threadpool_info() if o["user_api"] == "blas")
         return fit(*given)
 
     monkeypatch.setattr(confident, "_fit", told)
