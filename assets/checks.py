@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CHECKS: dict[str, dict[str, str]] = {
     "raw": {
         "contract": "At most the allowed share of rows breaks the contract.",
-        "non_empty": "There is at least one row.",
+        "non_empty": "There is at least one row; a day that later ones followed only warns.",
     },
     "weak_labels": {
         "label_coverage": "Enough rows have at least one vote.",
@@ -79,7 +79,7 @@ def _summary(
     name: str, key: dg.AssetKey, given: Sequence[tuple[str | None, CheckResult]], silent: int
 ) -> dg.AssetCheckResult:
     failed = [(day, check) for day, check in given if not check.passed]
-    blocking = silent > 0 or any(check.blocking for _, check in failed) or not failed
+    blocking = silent > 0 or not failed or _stops(name, given)
     if silent:
         description = f"no verdict on {silent} artifact(s); a check without a verdict fails"
     elif len(given) == 1:
@@ -111,6 +111,20 @@ def _summary(
         severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
         description=description,
         metadata=metadata,
+    )
+
+
+def _stops(name: str, given: Sequence[tuple[str | None, CheckResult]]) -> bool:
+    """Whether a failed verdict stops what lies below.
+
+    A day without rows does while it is the last: they may still come. Once a later day of the
+    range has some it is over, and only warns.
+    """
+    last = max((day or "" for day, check in given if check.passed), default="")
+    return any(
+        check.blocking and not (name == "non_empty" and (day or "") < last)
+        for day, check in given
+        if not check.passed
     )
 
 

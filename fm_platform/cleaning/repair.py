@@ -32,12 +32,14 @@ class Proposal:
         before, after: The values; before is None where it is missing.
         probability: Of the value after.
         doubt: Why the cell is in doubt.
+        outside: Whether the value before cannot be right by itself, whatever is right.
     """
 
     before: Any
     after: Any
     probability: float
     doubt: str
+    outside: bool = False
 
 
 class ColumnModel:
@@ -89,14 +91,16 @@ class ColumnModel:
         if not self.domain or (self.values[self.column][row] is None and not self.declared.missing):
             return None
         before = self.values[self.column][row]
-        doubt = self.broken(before) or self._contradicted(row)
+        broken = self.broken(before)
+        doubt = broken or self._contradicted(row)
         if doubt is None:
             return None
         told = _softmax(self._scores(row, None) * self.temperature)
         best = int(told.argmax())
         if self.domain[best] == before:
             return None
-        return Proposal(before, self.domain[best], float(told[best]), doubt)
+        outside = broken is not None and before is not None
+        return Proposal(before, self.domain[best], float(told[best]), doubt, outside)
 
     def _contradicted(self, row: int) -> str | None:
         before = self.values[self.column][row]

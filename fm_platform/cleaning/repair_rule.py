@@ -37,6 +37,7 @@ class Repairs:
 def metadata_repair(rows: pa.Table, rule: Any, context: DayContext) -> Verdicts:
     """Give cells the value that is believed instead, where it is sure enough.
 
+    What cannot be right and has no likely value stays, and is proposed to be made missing.
     The effect of a review is the chance that what is done with the cell is wrong.
     """
     found = context.known
@@ -47,12 +48,19 @@ def metadata_repair(rows: pa.Table, rule: Any, context: DayContext) -> Verdicts:
     now = {name: rows[name].to_pylist() for name in rule.columns}
     for i, row in enumerate(rows["row_id"].to_pylist()):
         for column, one in sorted(found.proposals.get(row, {}).items()):
-            if one.probability < least or now[column][i] != one.before:
-                continue  # not sure enough, or an earlier rule repaired it
-            applied = one.probability >= rule.minimum_probability or row in context.accepted
-            reason = f"{one.doubt}; {one.after!r} with probability {one.probability:.2f}"
-            wrong = 1 - one.probability if applied else one.probability
+            known = one.probability >= least
+            if now[column][i] != one.before or not (known or one.outside):
+                continue  # an earlier rule repaired it, or not sure enough
+            applied = known and one.probability >= rule.minimum_probability
+            applied = applied or row in context.accepted
+            after = one.after if known else None
+            said = f"{one.after!r} with probability {one.probability:.2f}"
+            reason = (
+                f"{one.doubt}; {said if known else 'no value is likely, so it would be missing'}"
+            )
+            right = one.probability if known else 1.0
+            wrong = 1 - right if applied else right
             repairs.setdefault(i, []).append(
-                Repair(column, one.before, one.after, one.probability, reason, applied, wrong)
+                Repair(column, one.before, after, one.probability, reason, applied, wrong)
             )
     return Verdicts(np.zeros(rows.num_rows, bool), repairs=repairs)

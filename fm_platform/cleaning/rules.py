@@ -64,7 +64,7 @@ class Repair:
 
     Attributes:
         column: Which.
-        before, after: The values, of the type of the column; before may be None.
+        before, after: The values, of the type of the column; None is a missing one.
         probability: Of the value after.
         reason: Why.
         applied: Whether it is done; otherwise it is only proposed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -135,7 +136,17 @@ def _run(project: str, first: str | None, last: str | None) -> int:
     words = [sys.executable, "-m", "assets.run", project]
     words += ["--from", first] if first else []
     words += ["--to", last] if last else []
-    return subprocess.run(words, check=False).returncode
+    code = subprocess.run(words, check=False).returncode
+    if code < 0:  # it could say nothing itself
+        again = f"fm run {project}" + (f" --from {first}" if first else "")
+        again += f" --to {last}" if last else ""
+        memory = "; the system does that where memory is short" if -code == signal.SIGKILL else ""
+        raise FMError(
+            "the run was ended from outside",
+            found=f"signal {-code} ({signal.Signals(-code).name}){memory}",
+            next_step=f"{again} goes on where it ended",
+        )
+    return code
 
 
 app.command()(plan)

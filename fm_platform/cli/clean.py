@@ -111,7 +111,7 @@ def _decide(
 
     ws = Workspace.open()
     listed = [*deeds(ws, project, day, rule)]
-    known = [chosen(listed, row, rule) for row in rows]
+    known = list(dict.fromkeys(chosen(listed, row, rule) for row in rows))
     new = [deed for deed in known if deed.verdict != verdict]
     if not new:
         typer.echo(f"{len(known)} rows were {verdict}ed before: nothing to do")
@@ -122,7 +122,7 @@ def _decide(
         p = precision(ws, project, name, settings)
         count = sum(deed.rule == name for deed in new)
         typer.echo(f"{verdict}ed {count} rows of {name}; its estimated precision: {p.estimate:.2f}")
-    if verdict == "reject" or any(deed.what == "proposed" for deed in new):
+    if verdict == "reject" or any(deed.what in ("proposed", "spared") for deed in new):
         typer.echo(f"next: fm run {project} --from {days[0]} --to {days[-1]}")
 
 
@@ -147,10 +147,24 @@ def _first(listed: Sequence[Deed], limit: int) -> list[Deed]:
 def _deed_text(deed: Deed) -> str:
     said = {None: "", "accept": " [accepted]", "reject": " [rejected]"}[deed.verdict]
     lines = [f"  {deed.row_id[:12]}  {deed.day}  {deed.what}{said}: {plain(deed.reason, 160)}"]
-    lines.append(f"      before  {plain(deed.before, _PREVIEW)}")
+    before, after = plain(deed.before, None), plain(deed.after, None)
+    start = _difference(before, after) if deed.after is not None else 0
+    lines.append(f"      before  {_from(before, start)}")
     if deed.after is not None:
-        lines.append(f"      after   {plain(deed.after, _PREVIEW)}")
+        lines.append(f"      after   {_from(after, start)}")
     return "\n".join(lines)
+
+
+def _difference(before: str, after: str) -> int:
+    """Return where to begin so that the first difference is seen; 0 where it is near enough."""
+    both = enumerate(zip(before, after, strict=False))
+    same = next((i for i, (a, b) in both if a != b), min(len(before), len(after)))
+    end = max(len(before), len(after))
+    return 0 if end <= _PREVIEW or same <= _PREVIEW // 2 else same - _PREVIEW // 3
+
+
+def _from(text: str, start: int) -> str:
+    return plain(f"…{text[start + 1 :]}" if start else text, _PREVIEW)
 
 
 clean.command()(value)

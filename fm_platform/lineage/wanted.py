@@ -19,7 +19,12 @@ from fm_platform.lineage.unit_recipes import unit_of
 from fm_platform.lineage.wanted_causal import wanted_of_causal
 from fm_platform.lineage.wanted_models import ModelWants
 from fm_platform.lineage.wanting import Function, Probe, Wanted
-from fm_platform.spec.cleaning import ExactDuplicatesRule, LabelNoiseRule, NearDuplicatesRule
+from fm_platform.spec.cleaning import (
+    ExactDuplicatesRule,
+    LabelNoiseRule,
+    MetadataRepairRule,
+    NearDuplicatesRule,
+)
 from fm_platform.spec.models import ProjectSpec
 
 __all__ = ["Function", "Probe", "Wanted", "Wants"]
@@ -277,6 +282,9 @@ class Wants(ModelWants):
             days = self._window(day, noise.window_days + 1)
             near += [("embeddings", "embeddings", other) for other in days]
             near += [("weak_labels", "weak_labels", other) for other in days]
+        for repair in (rule for rule in rules if isinstance(rule, MetadataRepairRule)):
+            days = self._window(day, repair.window_days + 1)
+            near += [("raw", "raw", other) for other in days]
 
         def reads() -> Iterable[Slot]:
             return (labels, *(("raw", "raw", other) for other in before), *near)

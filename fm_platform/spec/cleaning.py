@@ -140,7 +140,8 @@ class MetadataRepairRule(Part):
     A value that is missing, outside its domain or range, or against a dependency gets the most
     probable of the values that the column has in the window. A repair of at least
     `minimum_probability` is made; one of at least `review_probability` is proposed, and made once
-    it is accepted (`fm clean accept`). Repaired columns are kept with the cleaned rows.
+    it is accepted (`fm clean accept`). What is outside its domain or range and has no likely value
+    is proposed to be made missing. Repaired columns are kept with the cleaned rows.
     """
 
     rule: Literal["metadata_repair"]

@@ -151,8 +151,20 @@ class Lookups:
             labels = window(self.ws, self.spec, "weak_labels", "weak_labels", self.day, width)
             by_day = {version.partition: version for version in labels}
             by_day[self.day] = self.weak_labels
-            found[nth] = [(r, by_day[r.partition]) for r in raw if r.partition in by_day]
+            pairs = [(r, by_day[r.partition]) for r in raw if r.partition in by_day]
+            found[nth] = self._of_one_piece(pairs)
         return found
+
+    def _of_one_piece(
+        self, pairs: list[tuple[ArtifactVersion, ArtifactVersion]]
+    ) -> list[tuple[ArtifactVersion, ArtifactVersion]]:
+        """Leave out days before whose rows were read again and not labeled again since."""
+        inputs = self.ws.ledger.inputs([labels.id for _, labels in pairs])
+        return [
+            (raw, labels) for raw, labels in pairs
+            if raw.partition == self.day
+            or any(i.content_hash == raw.content_hash for i in inputs.get(labels.id, ()))
+        ]  # fmt: skip
 
     @cached_property
     def _exact_days(self) -> list[ArtifactVersion]:

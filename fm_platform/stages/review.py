@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fm_platform.errors import FMError
 from fm_platform.hashing import fingerprint
@@ -14,7 +17,7 @@ from fm_platform.lineage.reviews import Action, Verdict
 from fm_platform.stages import tables
 from fm_platform.workspace import Workspace
 
-What = Literal["removed", "changed", "proposed"]
+What = Literal["removed", "changed", "proposed", "spared"]
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,11 @@ class Precision:
 
 @dataclass(frozen=True)
 class Deed:
-    """One row that a rule removed, changed, or would change.
+    """One row that a rule removed, changed, would change, or leaves alone.
 
     Attributes:
-        what: `removed`, `changed`, or `proposed` where the rule is not sure enough.
+        what: `removed`, `changed`, `proposed` where the rule is not sure enough, or `spared`:
+            people said that the rule is wrong about it, and it is built so.
         effect: By how much a review is expected to move the model; only for ordering.
         verdict: What people said of it; None where nobody did.
     """
@@ -76,19 +80,33 @@ def deeds(
         rule: Only of this rule.
 
     Raises:
-        FMError: If no such day is cleaned.
+        FMError: If no such day is cleaned, or no such rule ran.
     """
     if day is None:
         heads = ws.ledger.heads(project)
         days = sorted(str(h.partition) for h in heads if h.kind == "cleaned")
+        if not days:
+            raise FMError(
+                f"{project} has no cleaned rows",
+                next_step=f"fm projects lists the projects, and fm run {project} builds this one",
+            )
     else:
         days = [day]
     found: list[Deed] = []
+    ran: set[str] = set()
     for one in days:
         version = ws.ledger.latest(project, "cleaned", "cleaned", one)
         if version is None:
             raise FMError(f"{project} has no cleaned rows of {one}", next_step=f"fm run {project}")
-        found += [deed for deed in _of_day(ws, version) if rule in (None, deed.rule)]
+        ran |= {str(declared["rule"]) for declared in version.config["rules"]}
+        of_day = [deed for deed in _of_day(ws, version) if rule in (None, deed.rule)]
+        ran |= {deed.rule for deed in of_day}
+        found += of_day
+    if rule is not None and rule not in ran:
+        raise FMError(
+            f"no cleaning rule {rule!r} ran here",
+            expected=", ".join(sorted(ran)) or "a declared rule",
+        )
     return sorted(found, key=lambda deed: (-deed.effect, deed.day, deed.rule, deed.row_id))
 
 
@@ -158,3 +176,33 @@ def _of_day(ws: Workspace, version: ArtifactVersion) -> Iterator[Deed]:
             row["column"], row["before"], row["after"],
             note["effect"] if note else doubt.get(rule, 0.5), verdict,
         )  # fmt: skip
+    done = {(row["rule"], row["row_id"]) for row, _ in listed}
+    spared = {
+        rule: sorted(row for row in rows if (rule, row) not in done)
+        for rule, rows in standing.rejected.items()
+        if rule in settings
+    }
+    yield from _spared(ws, project, day, spared, settings)
+
+
+def _spared(
+    ws: Workspace, project: str, day: str, spared: Mapping[str, list[str]],
+    settings: Mapping[str, str],
+) -> Iterator[Deed]:  # fmt: skip
+    """Yield the rows that rules leave alone: a verdict can be taken back."""
+    labels = ws.ledger.latest(project, "weak_labels", "weak_labels", day)
+    if labels is None or not any(spared.values()):
+        return
+    wanted = pa.array(sorted({row for rows in spared.values() for row in rows}), pa.string())
+    read = tables.read(ws, labels, "weak_labels", ["row_id", "source", "text"])
+    there = {
+        row["row_id"]: row
+        for row in read.filter(pc.is_in(read["row_id"], value_set=wanted)).to_pylist()
+    }
+    for rule, rows in sorted(spared.items()):
+        for row in (there[row_id] for row_id in rows if row_id in there):
+            yield Deed(
+                day, row["row_id"], row["source"], rule, settings[rule], "spared",
+                "left as it came: people rejected what the rule did", "text", row["text"], None,
+                0.0, "reject",
+            )  # fmt: skip

@@ -254,9 +254,12 @@ class _Day:
         )
 
     def known_votes(self, function: LabelingFunction, day: str) -> ArtifactVersion | None:
-        """Return the votes in use of a day, unless they are indices of other classes."""
+        """Return the votes in use of a day, unless of other classes or other rows than its own."""
         version = self.ws.ledger.latest(self.spec.name, "votes", function.name, day)
-        return version if version is not None and of_taxonomy(self.spec, version) else None
+        if version is None or not of_taxonomy(self.spec, version):
+            return None
+        now = {raw.content_hash for raw in self.days if raw.partition == day}
+        return version if now <= {one.content_hash for one in version.inputs} else None
 
     def latest_votes(self, function: LabelingFunction, day: str) -> ArtifactVersion:
         version = self.known_votes(function, day)

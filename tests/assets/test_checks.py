@@ -16,6 +16,7 @@ from tests.assets.conftest import stage_result
 KEY = dg.AssetKey(["shop", "raw"])
 BOTH = {"contract": True, "non_empty": True}
 E = dg.AssetCheckSeverity.ERROR
+W = dg.AssetCheckSeverity.WARN
 
 
 @pytest.mark.parametrize("stage", sorted(CHECKS))
@@ -66,6 +67,21 @@ def test_one_bad_day_of_a_range_fails_and_is_named_first() -> None:
     ]  # fmt: skip
     assert non_empty.passed
     assert non_empty.description == "passed on all 2 days"
+
+
+@pytest.mark.parametrize(("empty", "severity"), [("2024-01-01", W), ("2024-01-02", E)])
+def test_a_day_without_rows_stops_the_range_only_where_none_follows(
+    empty: str, severity: dg.AssetCheckSeverity
+) -> None:
+    results = {
+        day: stage_result(day=day, checks={**BOTH, "non_empty": day != empty})
+        for day in ("2024-01-01", "2024-01-02")
+    }
+
+    _, non_empty = check_results("raw", KEY, results)
+
+    assert (non_empty.passed, non_empty.severity) == (False, severity)
+    assert f"{empty}: non_empty does not hold" in (non_empty.description or "")
 
 
 def test_a_check_that_only_warns_lets_downstream_run() -> None:

@@ -104,6 +104,32 @@ def test_sure_repairs_are_made_and_unsure_ones_wait_or_are_given_back() -> None:
     assert values(rejected={"metadata_repair": frozenset([f"{0:032x}"])}) == [None, None, None]
 
 
+def test_a_value_outside_its_range_without_a_likely_one_is_proposed_to_be_made_missing() -> None:
+    one = rule(columns={"price": RepairedColumn(minimum=0)})
+    prices = [float(i) for i in range(300)]
+    prices[7] = -5.0
+    model = ColumnModel("price", one, {"price": list(prices), "source": ["web"] * 300})
+    proposal = model.propose(7)
+    assert proposal is not None
+    assert proposal.probability < one.review_probability
+    columns = [{**row(i, "text"), "price": price} for i, price in enumerate(prices[:10])]
+    batch = pa.RecordBatch.from_pylist(columns)
+    known = {0: Repairs({f"{7:032x}": {"price": proposal}})}
+
+    def done(accepted: set[str]) -> Any:
+        return clean_day([batch], [one], CLASSES, frozenset(), "2026-01-01", known=known,
+                         accepted={"metadata_repair": frozenset(accepted)})  # fmt: skip
+
+    proposed, accepted = done(set()), done({f"{7:032x}"})
+
+    (note,) = proposed.corrections
+    assert (note["before"], note["after"], note["applied"]) == ("-5.0", None, False)
+    assert note["reason"] == "-5.0 lies below 0; no value is likely, so it would be missing"
+    assert proposed.kept[0]["price"].to_pylist() == prices[:10]
+    assert accepted.kept[0]["price"].to_pylist() == [*prices[:7], None, *prices[8:10]]
+    assert accepted.quarantine[0].num_rows == 1
+
+
 def test_a_dependency_on_an_unnamed_column_is_refused() -> None:
     with pytest.raises(ValidationError, match="name it in `columns`"):
         rule(dependencies=(Dependency(given=("city",), column="street"),))

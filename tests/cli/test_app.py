@@ -89,6 +89,19 @@ def test_run_passes_its_days_on(fm: CliRunner, monkeypatch: pytest.MonkeyPatch) 
     ]  # fmt: skip
 
 
+def test_a_killed_run_says_so_and_how_to_go_on(
+    fm: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed:
+        returncode = -9
+
+    monkeypatch.setattr(commands.subprocess, "run", lambda words, check: Killed())
+    answer = fm.invoke(app, ["run", "tickets", "--from", "2026-01-01"])
+    assert isinstance(answer.exception, FMError)
+    assert "signal 9 (SIGKILL)" in str(answer.exception)
+    assert "fm run tickets --from 2026-01-01 goes on" in str(answer.exception)
+
+
 def test_predicting_without_a_champion(fm: CliRunner) -> None:
     answer = fm.invoke(app, ["predict", "some text"])
     assert isinstance(answer.exception, FMError)

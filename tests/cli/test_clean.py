@@ -96,6 +96,55 @@ def test_a_rejected_removal_is_restored_at_the_next_run(
     assert run(ws, projects).reused
 
 
+def test_a_rejection_that_is_built_can_be_taken_back(
+    fm: CliRunner, ws: Workspace, projects: Path
+) -> None:
+    told = json.loads(fm.invoke(app, ["clean", "review", "small", "--json"]).output)
+    gone = next(row for row in told["rows"] if row["what"] == "removed")
+    before = tables.read(ws, ws.ledger.latest("small", "cleaned", "cleaned", DAY), "cleaned")
+    fm.invoke(app, ["clean", "reject", "small", gone["row_id"]])
+    assert run(ws, projects).metrics["rows_removed"] == 4
+
+    shown = fm.invoke(app, ["clean", "review", "small", "--decided", "--json"]).output
+    spared = [row for row in json.loads(shown)["rows"] if row["what"] == "spared"]
+    assert [(row["row_id"], row["rule"], row["verdict"]) for row in spared] == [
+        (gone["row_id"], "length", "reject")
+    ]
+    assert "nothing to do" in fm.invoke(app, ["clean", "reject", "small", gone["row_id"]]).output
+    done = fm.invoke(app, ["clean", "accept", "small", gone["row_id"]])
+
+    assert "accepted 1 rows of length; its estimated precision: 0.67" in done.output
+    assert f"next: fm run small --from {DAY} --to {DAY}" in done.output
+    assert tables.read(ws, run(ws, projects).version, "cleaned") == before
+
+
+def test_a_row_that_is_named_twice_is_decided_once(fm: CliRunner, ws: Workspace) -> None:
+    told = json.loads(fm.invoke(app, ["clean", "review", "small", "--json"]).output)
+    row = next(row["row_id"] for row in told["rows"] if row["what"] == "removed")
+
+    done = fm.invoke(app, ["clean", "reject", "small", row, row[:10]])
+
+    assert "rejected 1 rows of length" in done.output
+
+
+def test_before_and_after_are_shown_where_they_differ(
+    fm: CliRunner, ws: Workspace, projects: Path
+) -> None:
+    folder = projects / "assets" / "defs" / "small"
+    (folder / "defs.yaml").write_text(SPEC + "    - {rule: pii}\n")
+    long = "great " + " ".join(f"word{i}" for i in range(60))
+    lines = [json.dumps({"text": f"{long} {n} mail me@example.org now"}) for n in range(8)]
+    (folder / f"rows-{DAY}.jsonl").write_text("\n".join(lines) + "\n")
+    run(ws, projects)
+
+    output = fm.invoke(app, ["clean", "review", "small", "--rule", "pii"]).output
+
+    lines = [line for line in output.splitlines() if "      before" in line]
+    assert lines
+    assert all("me@example.org now" in line and len(line) < 130 for line in lines)
+    assert "mail [EMAIL] now" in output
+
+
 def test_accepting_confirms_and_changes_nothing(
     fm: CliRunner, ws: Workspace, projects: Path
 ) -> None:
@@ -121,6 +170,17 @@ def test_a_row_that_nothing_touched_is_an_error(fm: CliRunner, ws: Workspace) ->
 
     assert isinstance(result.exception, FMError)
     assert "0 rows that cleaning removed or changed" in str(result.exception)
+
+
+def test_unknown_projects_and_rules_are_errors(fm: CliRunner, ws: Workspace) -> None:
+    project = fm.invoke(app, ["clean", "review", "smal"])
+    rule = fm.invoke(app, ["clean", "review", "small", "--rule", "lenght"])
+
+    assert isinstance(project.exception, FMError)
+    assert "smal has no cleaned rows" in str(project.exception)
+    assert isinstance(rule.exception, FMError)
+    assert "no cleaning rule 'lenght' ran here" in str(rule.exception)
+    assert "length, normalize_text" in str(rule.exception)
 
 
 def test_verdicts_survive_the_ledger(ws: Workspace, fm: CliRunner) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fm_platform.lineage.forecast import forecast
 from fm_platform.lineage.ledger import Ledger
+from fm_platform.lineage.settings import same_settings, settings_of
 from fm_platform.spec.models import ProjectSpec
 from tests.lineage.simulated import Simulation, make_spec
 
@@ -66,3 +69,32 @@ def test_minutes_are_those_that_it_took_before(built: Simulation) -> None:
 
 def test_nothing_to_do_is_an_empty_forecast(built: Simulation) -> None:
     assert forecast(built.ledger, "shop", built.plan()).stages == ()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"cleaning": [{"rule": "label_noise"}]},
+        {"cleaning": [{"rule": "metadata_repair", "columns": {"unit": {}}}]},
+        {"cleaning": [{"rule": "near_duplicates"}, {"rule": "pii"}, {"rule": "text_quality"}]},
+        {"evaluation": {"router": True}},
+        {"training": {"frozen_layers": 1}},
+        {"training": {"continue": {}}},
+        {"coverage": {"minimum": 5}},
+    ],
+)
+def test_what_was_just_made_is_told_to_have_the_settings_of_now(
+    ledger: Ledger, more: dict[str, Any]
+) -> None:
+    project = Simulation(ledger, make_spec(**more))
+    project.run()
+    heads = ledger.heads("shop")
+    configs = ledger.configs([head.id for head in heads])
+
+    other = [
+        head.slot for head in heads
+        if (now := settings_of(project.spec, head.slot, project.functions)) is not None
+        and not same_settings(head, configs[head.id], now)
+    ]  # fmt: skip
+
+    assert other == []

@@ -29,6 +29,7 @@ attributes:
   calendar: {{start: 2026-01-01, end: 2026-01-02}}
   sources:
     - {{name: main, options: {{path: "rows-*.jsonl"}}}}
+  contract: {{columns: {{text: {{}}{columns}}}}}
   labeling:
     functions:
       - {{kind: keyword, name: good_words, words: [great], label: good}}
@@ -60,10 +61,10 @@ def ws(tmp_path: Path) -> Workspace:
     return Workspace.open(Home(tmp_path / "home"))
 
 
-def project(folder: Path, *rules: str) -> LoadedProject:
+def project(folder: Path, *rules: str, columns: str = "") -> LoadedProject:
     told = "\n".join(f"    - {{{rule}}}" for rule in rules)
     base = "  base_model: {location: base}\n" if (folder / "base").exists() else ""
-    (folder / "defs.yaml").write_text(SPEC.format(rules=told, base=base))
+    (folder / "defs.yaml").write_text(SPEC.format(rules=told, base=base, columns=columns))
     return load_spec(folder / "defs.yaml")
 
 
@@ -138,3 +139,27 @@ def test_a_rule_that_is_not_declared_is_no_part_of_a_recipe(folder: Path) -> Non
         for spec in (plain, more)
     ]
     assert codes[0] == recipes.code_version("cleaned") != codes[1]
+
+
+def test_status_agrees_where_metadata_is_repaired(ws: Workspace, folder: Path) -> None:
+    for nth, day in enumerate(DAYS):
+        rows = [{"text": text(40 * nth + i), "unit": "kg" if i else "stone"} for i in range(40)]
+        (folder / f"rows-{day}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    repair = "rule: metadata_repair, columns: {unit: {allowed: [kg]}}"
+    loaded = project(folder, "rule: exact_duplicates", repair, columns=", unit: {}")
+    build(ws, loaded)
+
+    again = build(ws, loaded)
+    rows_of_status = status(ws.ledger, loaded.spec, probe(ws, loaded))
+
+    assert [result.reused for result in again] == [True, True]
+    assert {row.state for row in rows_of_status if row.kind == "cleaned"} == {"fresh"}
+    # a change of an earlier day is told before it is built
+    first = folder / f"rows-{DAYS[0]}.jsonl"
+    first.write_text(first.read_text() + json.dumps({"text": text(99), "unit": "g"}) + "\n")
+    build_raw(ws, loaded, DAYS[0], RunContext(), SilentReporter())
+    (told,) = [
+        row for row in status(ws.ledger, loaded.spec, probe(ws, loaded))
+        if row.kind == "cleaned" and row.partition == DAYS[1]
+    ]  # fmt: skip
+    assert told.state == "stale"

@@ -20,6 +20,7 @@ from fm_platform.stages.probe import probe
 from fm_platform.stages.raw import build_raw
 from fm_platform.stages.weak_labels import build_weak_labels
 from fm_platform.workspace import Workspace
+from tests.support.tiny_model import build_tiny_base
 
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
 SPEC = """\
@@ -58,8 +59,15 @@ def ws(tmp_path: Path) -> Workspace:
     return Workspace.open(Home(tmp_path / "home"))
 
 
-def project(folder: Path, good: str = "great") -> LoadedProject:
-    (folder / "defs.yaml").write_text(SPEC.format(good=good))
+def project(
+    folder: Path, good: str = "great", exemplars: bool = False, noise: bool = False
+) -> LoadedProject:
+    text = SPEC.format(good=good)
+    if exemplars:
+        text += "      - {kind: exemplars, name: near, per_source: false}\n"
+    if noise:
+        text += "  base_model: {location: base}\n  cleaning: [{rule: label_noise}]\n"
+    (folder / "defs.yaml").write_text(text)
     return load_spec(folder / "defs.yaml")
 
 
@@ -135,6 +143,32 @@ def test_a_changed_source_rebuilds_its_day_only(ws: Workspace, folder: Path) -> 
     assert results[DAYS[1]][0].reused
     assert after[("raw", "raw", DAYS[1])] == before[("raw", "raw", DAYS[1])]
     assert after[("raw", "raw", DAYS[0])] != before[("raw", "raw", DAYS[0])]
+
+
+def test_a_later_day_is_built_while_votes_of_a_changed_day_are_not_made_again(
+    ws: Workspace, folder: Path
+) -> None:
+    build_tiny_base(folder / "base")
+    loaded = project(folder, exemplars=True, noise=True)
+    for day in DAYS[:2]:
+        build_day(ws, loaded, day)
+    path = folder / f"rows-{DAYS[0]}.jsonl"
+    lines = path.read_text().splitlines()
+    late = [f'{{"text": "great late row {i}", "label": "good"}}' for i in range(30)]
+    path.write_text("\n".join([*lines[5:], *late]) + "\n")
+    build_raw(ws, loaded, DAYS[0], RunContext(), SilentReporter())  # and a kill comes
+
+    results = build_day(ws, loaded, DAYS[2])
+    for day in DAYS:  # later all of it is built, and equals what was never killed
+        build_day(ws, loaded, day)
+
+    assert all(check.passed for result in results for check in result.checks)
+    other = Workspace.open(Home(folder / "other"))
+    for day in DAYS:
+        build_raw(other, loaded, day, RunContext(), SilentReporter())
+    for day in DAYS:
+        build_day(other, loaded, day)
+    assert content(ws) == content(other)
 
 
 def test_a_damaged_file_is_found_and_its_artifact_built_again(ws: Workspace, folder: Path) -> None:
