@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +16,7 @@ from fm_platform.home import Home
 from fm_platform.lineage import RunContext
 from fm_platform.sources.ingest import text_key
 from fm_platform.spec.models import ProjectSpec
+from fm_platform.stages import annotations as stage
 from fm_platform.stages.annotations import answers, readable, save, seen_by
 from fm_platform.workspace import Workspace
 
@@ -71,6 +73,34 @@ def test_the_same_answers_again_change_nothing(ws: Workspace) -> None:
     assert {(r["annotator"], r["label"]) for r in readable(ws, spec())} == {
         ("ann", "bad"), ("bob", "bad"),
     }  # fmt: skip
+
+
+def test_the_same_file_on_another_day_changes_nothing(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = (("nice", "good", "ann"), ("nice", "bad", "bob"), ("hm", None, "ann"))
+    say(ws, spec(), *said)
+    tomorrow = stage.now() + timedelta(days=1)
+    monkeypatch.setattr(stage, "now", lambda: tomorrow)
+
+    assert say(ws, spec(), *said) == 0
+    assert answers(ws, spec())["answered_at"].to_pylist()[-1] < tomorrow.isoformat()
+    assert say(ws, spec(), ("nice", "bad", "ann")) == 1
+    assert {r["label"] for r in readable(ws, spec())} == {"bad"}
+
+
+def test_a_row_twice_in_a_file_is_one_answer_the_last(ws: Workspace) -> None:
+    said = (("nice", "good", "ann"), ("Nice ", "bad", "ann"))
+
+    assert (say(ws, spec(), *said), say(ws, spec(), *said)) == (1, 0)
+    assert [r["label"] for r in readable(ws, spec())] == ["bad"]
+
+
+def test_an_older_answer_does_not_take_the_place_of_a_newer_one(ws: Workspace) -> None:
+    say(ws, spec(), ("nice", "bad", "ann"), answered_at="2026-01-02T11:00:00Z")
+
+    assert say(ws, spec(), ("nice", "good", "ann"), answered_at="2026-01-02T10:00:00Z") == 0
+    assert [r["label"] for r in readable(ws, spec())] == ["bad"]
 
 
 def test_old_answers_are_read_in_the_classes_of_today(ws: Workspace) -> None:
