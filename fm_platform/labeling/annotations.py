@@ -93,9 +93,14 @@ def parse(data: bytes, form: Format, where: str) -> list[Record]:
             f"the file is no {form} export", where=where, found=f"{type(error).__name__}: {error}"
         ) from None
     listed = listed.get("records", [listed]) if isinstance(listed, dict) else listed
+    if not isinstance(listed, list):
+        raise SourceFormatError(
+            "the file holds no list of records", where=where, expected=f"a {form} export",
+            found=type(listed).__name__,
+        )  # fmt: skip
     read: Callable[[Any], Iterable[Record]] = _of_argilla if form == "argilla" else _of_studio
     found: list[Record] = []
-    for number, item in enumerate(listed if isinstance(listed, list) else []):
+    for number, item in enumerate(listed):
         try:
             found += read(item)
         except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
@@ -157,7 +162,7 @@ def _of_studio(item: Any) -> list[Record]:
     for told in item.get("annotations") or ():
         who = told.get("completed_by")
         who = who.get("email") or who.get("id") if isinstance(who, dict) else who
-        choices = [str(c) for r in told["result"] for c in r["value"].get("choices", ())]
+        choices = [str(c) for r in told["result"] for c in r.get("value", {}).get("choices", ())]
         label = None if told.get("was_cancelled") else joined(choices)
         record = {"label": label, **_by(who)}
         if told.get("created_at"):

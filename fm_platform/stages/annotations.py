@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -25,6 +26,7 @@ KIND = "annotations"
 ORIGINS = ("production", "development")
 _ALL_DAYS = ("0000-01-01", "9999-12-31")
 _TRIES = 20
+_TEXTS = ("text", "text_key", "row_id", "source", "label", "guideline_version", "interface_version")
 _NOTHING = "\0"  # no label: None is "cannot say"
 
 Rows = dict[tuple[Any, ...], Record]
@@ -185,18 +187,19 @@ def require_annotator(name: object) -> str:
 def complete(spec: ProjectSpec, record: Record, place: int) -> Record:
     """Return an answer with every field; `place` is for messages. See `save`."""
     declared = spec.annotation
-    label = record.get("label") or None
+    record = {**record, **{name: _text(record.get(name), name, place) for name in _TEXTS}}
+    label = record["label"] or None
     names: tuple[str, ...] = ()
     origin = str(record.get("origin") or "production")
     try:
         version = int(record.get("taxonomy_version") or spec.taxonomy.version)
-    except ValueError:
+    except (TypeError, ValueError, OverflowError):
         raise FMError(
             "the version of the classes is no number",
             where=f"answer {place}", found=str(record["taxonomy_version"])[:80],
         ) from None  # fmt: skip
-    text = record.get("text")
-    key = record.get("text_key") or (text_key(str(text)) if text else None)
+    text = record["text"]
+    key = record["text_key"] or (text_key(text) if text else None)
     if key is None or origin not in ORIGINS:
         raise FMError(
             "an answer names no row, or no origin that is known",
@@ -218,13 +221,29 @@ def complete(spec: ProjectSpec, record: Record, place: int) -> Record:
         )
     annotator = require_annotator(record.get("annotator"))
     return {
-        "text_key": str(key), "row_id": record.get("row_id"), "source": record.get("source"),
+        "text_key": key, "row_id": record["row_id"], "source": record["source"],
         "text": text, "label": label, "annotator": annotator,
         "guideline_version": str(record.get("guideline_version") or declared.guideline.version),
         "interface_version": str(record.get("interface_version") or declared.interface.version),
         "taxonomy_version": version, "origin": origin,
         "answered_at": _time(record.get("answered_at"), place),
     }  # fmt: skip
+
+
+def _text(value: object, name: str, place: int) -> str | None:
+    """Return a field that a tool may have written as a number."""
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        with suppress(UnicodeEncodeError):
+            value.encode("utf-8")
+            return value
+    raise FMError(
+        f"the {name} is no text", where=f"answer {place}", found=ascii(value)[:80],
+        expected="a text of whole characters",
+    )  # fmt: skip
 
 
 def _time(value: object, place: int) -> str:

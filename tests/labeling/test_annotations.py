@@ -55,6 +55,8 @@ def test_questions_are_no_answers(form: Format) -> None:
         ("argilla", "{", "no argilla export"),
         ("argilla", "[1]", "record 1"),
         ("labelstudio", '[{"data": {}}]', "record 1"),
+        ("labelstudio", "5", "no list of records"),
+        ("argilla", '{"records": 5}', "no list of records"),
         ("csv", b"text,label\n\xff,good\n", "no csv export"),
     ],
 )
@@ -137,3 +139,13 @@ def test_a_task_that_was_skipped_in_label_studio_has_no_label() -> None:
     )  # fmt: skip
 
     assert found["label"] is None
+
+
+def test_what_else_label_studio_writes_beside_choices_is_left_alone() -> None:
+    beside = [{"type": "relation", "from_id": "a"}, {"type": "rating", "value": {"rating": 3}}]
+    result = [*beside, {"type": "choices", "value": {"choices": ["good"]}}]
+    task = {"data": {"text": "fine"}, "annotations": [{"completed_by": 7, "result": result}]}
+
+    (found,) = parse(json.dumps([task]).encode(), "labelstudio", "file")
+
+    assert found["label"] == "good"

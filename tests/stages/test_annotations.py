@@ -75,6 +75,13 @@ def test_the_same_answers_again_change_nothing(ws: Workspace) -> None:
     }  # fmt: skip
 
 
+def test_numbers_of_a_tool_are_taken_as_texts(ws: Workspace) -> None:
+    assert say(ws, spec(), ("nice", "good", "ann"), row_id=7, source=3) == 1
+
+    (row,) = answers(ws, spec()).to_pylist()
+    assert (row["row_id"], row["source"]) == ("7", "3")
+
+
 def test_the_same_file_on_another_day_changes_nothing(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +157,14 @@ def test_only_a_change_of_meaning_asks_again(
         ({"text": "x", "label": "good", "annotator": "ann", "origin": "moon"}, "no origin"),
         ({"text": "x", "label": "good", "annotator": "ann", "answered_at": "soon"}, "the time"),
         ({"text": "x", "label": "good", "annotator": "ann", "taxonomy_version": "x"}, "no number"),
+        ({"text": "x", "label": "good", "annotator": "ann", "taxonomy_version": [1]}, "no number"),
+        ({"text": "x", "label": "good", "annotator": "a", "taxonomy_version": 1e400}, "no number"),
+        ({"text": "x", "label": 3, "annotator": "ann"}, "is no class"),
+        ({"text": "x", "label": {"a": 1}, "annotator": "ann"}, "label is no text"),
+        ({"text": ["x"], "label": "good", "annotator": "ann"}, "text is no text"),
+        ({"text": "\ud800", "label": "good", "annotator": "ann"}, "text is no text"),
+        ({"text": "x", "label": "good", "annotator": "ann", "source": {}}, "source is no text"),
+        ({"text_key": ["x"], "label": "good", "annotator": "ann"}, "text_key is no text"),
     ],
 )
 def test_a_wrong_answer_is_refused_and_nothing_is_kept(
