@@ -131,13 +131,21 @@ def _alive(process: str) -> bool:
         return False
 
 
+_NEXT = {
+    ("raw", "non_empty"): "bring the rows; where none are to come, run the days before and after"
+    " with --to and --from; ",
+}
+"""(Stage, check) -> what to do where it failed, beside looking at the days."""
+
+
 def failed_checks(result: dg.JobExecutionResult, *, blocking: bool) -> list[FMError]:
     """Return the failed checks of a run: those that stop downstream, or those that warn."""
     return [
         FMError(
             f"check {found.check_name} of {found.asset_key.to_user_string()} failed:"
             f" {found.description}",
-            next_step=f"the verdict of each day is on the page of {found.asset_key.path[-1]}",
+            next_step=_NEXT.get((found.asset_key.path[-1], found.check_name), "")
+            + f"the verdict of each day is on the page of {found.asset_key.path[-1]}",
         )
         for found in result.get_asset_check_evaluations()
         if not found.passed and (found.severity == dg.AssetCheckSeverity.ERROR) is blocking

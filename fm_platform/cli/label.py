@@ -53,15 +53,19 @@ def queue(
         wanted or (),
     )  # fmt: skip
     if to is not None:
-        text = write([row.to_record() for row in rows], _form(form), loaded.spec.taxonomy.classes)
-        to.write_text(text, "utf-8")
+        questions = [row.to_record(loaded.spec) for row in rows]
+        _write(to, write(questions, _form(form), loaded.spec.taxonomy.classes))
         typer.echo(f"wrote {len(rows)} rows to {to}; fm label import {project} reads the answers")
     elif as_json:
         typer.echo(json.dumps(render.plain(rows)))
     elif not rows:
         typer.echo(f"nothing to ask: {annotator} has answered every training row of {project}")
     else:
-        lines = [(r.source, r.guess, f"{r.confidence:.2f}", f"{r.gain:.3f}", r.text) for r in rows]
+        lines = [
+            (r.source, "–", "–", r.reason, r.text) if r.reason
+            else (r.source, r.guess, f"{r.confidence:.2f}", f"{r.gain:.3f}", r.text)
+            for r in rows
+        ]  # fmt: skip
         typer.echo(render.table(lines, ("source", "guess", "sure", "gain", "text")))
 
 
@@ -112,7 +116,7 @@ def import_(
     origin: Annotated[str, typer.Option(help="production or development.")] = "production",
 ) -> None:
     """Bring in answers; a second import of the same file changes nothing."""
-    from fm_platform.labeling.annotations import parse
+    from fm_platform.labeling.annotations import answered, parse
     from fm_platform.lineage import RunContext
     from fm_platform.stages.annotations import save
     from fm_platform.workspace import Workspace, find_project
@@ -121,9 +125,15 @@ def import_(
     missing: dict[str, Any] = {"origin": origin}
     if annotator is not None:
         missing["annotator"] = annotator
-    records = [{**missing, **record} for record in parse(file.read_bytes(), _form(form), str(file))]
+    found = parse(file.read_bytes(), _form(form), str(file))
+    records = [{**missing, **record} for record in found if answered(record)]
     changed = save(ws, loaded.spec, records, RunContext())
     typer.echo(f"{len(records)} answers read, {changed} of them new or changed")
+    if len(found) > len(records):
+        typer.echo(
+            f"{len(found) - len(records)} lines without an answer are asked again; who looked and "
+            "cannot say fills in annotator alone"
+        )
 
 
 @label.command(name="export")
@@ -143,8 +153,20 @@ def export_(
     if to is None:
         typer.echo(text)
     else:
-        to.write_text(text, "utf-8")
+        _write(to, text)
         typer.echo(f"wrote {len(rows)} answers to {to}")
+
+
+def _write(to: Path, text: str) -> None:
+    from fm_platform.errors import FMError
+
+    try:
+        to.write_text(text, "utf-8")
+    except OSError as error:
+        raise FMError(
+            "the file cannot be written", where=to, found=error.strerror,
+            next_step="name a file in a folder that is there with --to",
+        ) from None  # fmt: skip
 
 
 def _form(form: str) -> Format:

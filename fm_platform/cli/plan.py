@@ -128,9 +128,11 @@ def forecast_text(counted: Forecast) -> str:
     ]
     head = ("stage", "days", "build", "carry over", "reuse", "maybe", "minutes", "what")
     sure, most = counted.minutes, counted.minutes_at_most
+    shown, unknown = render.table(rows, head), counted.unknown
+    if len(unknown) == len(counted.stages):
+        return f"{shown}\nhow long it takes is not known: nothing of it ran before"
     span = f"{sure:.1f}" if most - sure < 0.05 else f"{sure:.1f} to {most:.1f}"
-    text = f"{render.table(rows, head)}\nabout {span} minutes, from what it took before"
-    unknown = counted.unknown
+    text = f"{shown}\nabout {span} minutes, from what it took before"
     return text + (f"; not known for {', '.join(unknown)}" if unknown else "")
 
 

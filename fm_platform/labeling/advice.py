@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fm_platform.labeling.diagnostics import wilson
 from fm_platform.labeling.report import TOGETHER
 from fm_platform.labeling.slices import ALL
 
@@ -21,7 +22,7 @@ class Advice:
     """One thing to do.
 
     Attributes:
-        kind: `never_votes`, `below_commonest`, `harms`, `copies`, `conflicts`, `drifts`,
+        kind: `fails`, `never_votes`, `below_commonest`, `harms`, `copies`, `conflicts`, `drifts`,
             `no_coverage` or `no_gold`.
         function: Which function; `*` for all together.
         text: The sentence.
@@ -36,12 +37,28 @@ class Advice:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Failures:
+    """The rows on which a function raised or took too long; it abstains there.
+
+    Attributes:
+        rows: How many.
+        since: The first day with such rows of those that were looked at.
+        first: Some of them: `row id: name of the error`.
+    """
+
+    rows: int
+    since: str
+    first: tuple[str, ...]
+
+
 def advise(
     records: Sequence[Mapping[str, Any]],
     against: Mapping[str, Sequence[Mapping[str, Any]]],
     values: Mapping[str, Mapping[str, Any]],
     drift: Mapping[str, Sequence[Mapping[str, Any]]],
     copies: Sequence[Sequence[str]],
+    failures: Mapping[str, Failures] | None = None,
 ) -> list[Advice]:
     """Return what to do, the gravest kind first.
 
@@ -51,6 +68,7 @@ def advise(
         values: Function -> its marginal value (`value.Value.to_json`).
         drift: Function -> changes found, the surest first.
         copies: Functions that the label model counts as one voice.
+        failures: Function -> the rows on which it failed.
     """
     whole = {r["function"]: r for r in records if (r["source"], r["slice"]) == (ALL, ALL)}
     found: list[Advice] = []
@@ -58,6 +76,7 @@ def advise(
     for name, record in whole.items():
         if name == TOGETHER:
             continue
+        found += _fails(name, (failures or {}).get(name))
         if not record["votes"]:
             silent.append(name)
             found.append(
@@ -71,14 +90,30 @@ def advise(
         found += _conflicts(name, record, against.get(name, ()))
     found += _copies(whole, against, copies, set(silent))
     found += _uncovered(records)
-    order = ("no_coverage", "never_votes", "below_commonest", "harms", "copies", "conflicts",
-             "drifts")  # fmt: skip
+    order = ("no_coverage", "fails", "never_votes", "below_commonest", "harms", "copies",
+             "conflicts", "drifts")  # fmt: skip
     return sorted(found, key=lambda one: order.index(one.kind))
+
+
+def _fails(name: str, failed: Failures | None) -> list[Advice]:
+    if failed is None:
+        return []
+    return [
+        Advice(
+            "fails", name,
+            f"{name} failed on {failed.rows} rows since {failed.since} and abstains there, e.g. on "
+            f"{failed.first[0]}: mend it (fm trace ROW_ID shows the row)",
+        )
+    ]  # fmt: skip
 
 
 def _wrong(name: str, record: Mapping[str, Any]) -> list[Advice]:
     dev = record["dev"]
-    if not dev["n"] or dev["high"] >= dev["commonest_class"]:
+    if not dev["n"]:
+        return []
+    # a few rows show neither how often it is right nor which class is the commonest
+    commonest, _ = wilson(round(dev["commonest_class"] * dev["n"]), dev["n"])
+    if dev["high"] >= commonest:
         return []
     return [
         Advice(

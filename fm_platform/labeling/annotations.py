@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -41,6 +42,7 @@ KEY = (
     "text_key", "annotator", "guideline_version", "interface_version", "taxonomy_version",
     "origin",
 )  # fmt: skip
+_SHARED = tuple(name for name in KEY if name != "annotator")
 FORMATS = ("csv", "argilla", "labelstudio")
 Format = Literal["csv", "argilla", "labelstudio"]
 ANNOTATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,63}")
@@ -68,6 +70,8 @@ def said(label: str | None) -> tuple[str, ...]:
 def parse(data: bytes, form: Format, where: str) -> list[Record]:
     """Return the answers in a file; fields that it does not give are missing.
 
+    Lines of a CSV that nobody filled in are among them (see `answered`).
+
     Args:
         data: The file.
         form: `csv`: one answer a line; `argilla`: JSON of records with responses;
@@ -89,9 +93,14 @@ def parse(data: bytes, form: Format, where: str) -> list[Record]:
             f"the file is no {form} export", where=where, found=f"{type(error).__name__}: {error}"
         ) from None
     listed = listed.get("records", [listed]) if isinstance(listed, dict) else listed
+    if not isinstance(listed, list):
+        raise SourceFormatError(
+            "the file holds no list of records", where=where, expected=f"a {form} export",
+            found=type(listed).__name__,
+        )  # fmt: skip
     read: Callable[[Any], Iterable[Record]] = _of_argilla if form == "argilla" else _of_studio
     found: list[Record] = []
-    for number, item in enumerate(listed if isinstance(listed, list) else []):
+    for number, item in enumerate(listed):
         try:
             found += read(item)
         except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
@@ -101,6 +110,16 @@ def parse(data: bytes, form: Format, where: str) -> list[Record]:
                 found=f"{type(error).__name__}: {error}"[:200],
             ) from None
     return found
+
+
+def answered(record: Mapping[str, Any]) -> bool:
+    """Whether somebody looked at a row; a question that waits has neither label nor name.
+
+    Example:
+        >>> answered({"text": "hm", "label": None}), answered({"label": None, "annotator": "ann"})
+        (False, True)
+    """
+    return bool(record.get("label") or record.get("annotator"))
 
 
 def _of_csv(text: str) -> list[Record]:
@@ -123,10 +142,15 @@ def _one(value: Any) -> str | None:
     return joined(map(str, value)) if isinstance(value, list) else value
 
 
+def _by(who: object) -> Record:
+    """Return the field for who answered; none where the tool does not say it."""
+    return {} if who in (None, "") else {"annotator": str(who)}
+
+
 def _of_argilla(item: Any) -> list[Record]:
     shared = {**_known(item.get("metadata") or {}), "text": item["fields"]["text"]}
     return [
-        {**shared, "label": _one(told.get("value")), "annotator": str(told["user_id"])}
+        {**shared, **_by(told.get("user_id")), "label": _one(told.get("value"))}
         for told in (item.get("responses") or {}).get("label", ())
         if told.get("status", "submitted") != "draft"
     ]
@@ -138,8 +162,9 @@ def _of_studio(item: Any) -> list[Record]:
     for told in item.get("annotations") or ():
         who = told.get("completed_by")
         who = who.get("email") or who.get("id") if isinstance(who, dict) else who
-        choices = [str(c) for r in told["result"] for c in r["value"].get("choices", ())]
-        record = {"label": joined(choices), "annotator": str(who)}
+        choices = [str(c) for r in told["result"] for c in r.get("value", {}).get("choices", ())]
+        label = None if told.get("was_cancelled") else joined(choices)
+        record = {"label": label, **_by(who)}
         if told.get("created_at"):
             record["answered_at"] = str(told["created_at"])
         found.append({**shared, **record})
@@ -153,8 +178,8 @@ def _known(fields: Mapping[str, Any]) -> Record:
 def render(rows: Sequence[Record], form: Format, classes: Sequence[str]) -> str:
     """Return answers, and rows that wait for one, as a file that `parse` and the tool read.
 
-    Rows without an annotator are questions. Answers to one row are one record where the form has
-    it so.
+    Rows without an annotator are questions. Answers to one row under the same versions are one
+    record where the form has it so.
 
     Args:
         rows: Fields of `ANNOTATIONS`, `annotator` None for questions.
@@ -167,11 +192,17 @@ def render(rows: Sequence[Record], form: Format, classes: Sequence[str]) -> str:
         writer.writeheader()
         writer.writerows(rows)
         return out.getvalue()
-    by_text: dict[str, list[Record]] = {}
+    together: dict[tuple[Any, ...], list[Record]] = {}
     for row in rows:
-        by_text.setdefault(row["text_key"], []).append(row)
-    write = _argilla if form == "argilla" else _studio
-    return json.dumps([write(same, classes) for same in by_text.values()], indent=1)
+        together.setdefault(tuple(row.get(name) for name in _SHARED), []).append(row)
+    if form == "labelstudio":
+        return json.dumps([_studio(same, classes) for same in together.values()], indent=1)
+    found, times = [], Counter[str]()
+    for same in together.values():
+        name = same[0].get("row_id") or same[0]["text_key"]
+        times[name] += 1  # Argilla wants each id once
+        found.append(_argilla(same, name if times[name] == 1 else f"{name}-{times[name]}"))
+    return json.dumps(found, indent=1)
 
 
 def _context(row: Record) -> Record:
@@ -180,14 +211,14 @@ def _context(row: Record) -> Record:
     return {name: row[name] for name in names if row.get(name) is not None}
 
 
-def _argilla(same: Sequence[Record], classes: Sequence[str]) -> Record:
+def _argilla(same: Sequence[Record], name: str) -> Record:
     told = [
         {"value": row["label"], "user_id": row["annotator"], "status": "submitted"}
         for row in same
         if row.get("annotator")
     ]
     return {
-        "id": same[0].get("row_id") or same[0]["text_key"],
+        "id": name,
         "fields": {"text": same[0]["text"]},
         "metadata": _context(same[0]),
         "responses": {"label": told} if told else {},

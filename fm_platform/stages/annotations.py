@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -25,6 +26,8 @@ KIND = "annotations"
 ORIGINS = ("production", "development")
 _ALL_DAYS = ("0000-01-01", "9999-12-31")
 _TRIES = 20
+_TEXTS = ("text", "text_key", "row_id", "source", "label", "guideline_version", "interface_version")
+_NOTHING = "\0"  # no label: None is "cannot say"
 
 Rows = dict[tuple[Any, ...], Record]
 """Answers of one person on one day, by `KEY`."""
@@ -33,7 +36,8 @@ Rows = dict[tuple[Any, ...], Record]
 def save(ws: Workspace, spec: ProjectSpec, records: Sequence[Record], run: RunContext) -> int:
     """Keep answers; one on the same row under the same versions takes the place of the one before.
 
-    Missing fields are filled in: versions of today, origin production, the time of now.
+    Missing fields are filled in: versions of today, origin production, the time of now. An answer
+    without a time that says what is kept anyway is not kept once more.
 
     Returns:
         How many answers are new or other than before.
@@ -42,14 +46,45 @@ def save(ws: Workspace, spec: ProjectSpec, records: Sequence[Record], run: RunCo
         FMError: If an answer names no person, no row, or a class that never was; nothing is kept.
     """
     whole = [complete(spec, record, place) for place, record in enumerate(records, 1)]
-    by_part: dict[tuple[str, str], list[Record]] = {}
+    dated = [bool(record.get("answered_at")) for record in records]
+    by_day: dict[str, Rows] = {}
     for record in whole:
-        day = record["answered_at"][:10]
-        by_part.setdefault((record["annotator"], day), []).append(record)
+        _put(by_day.setdefault(record["answered_at"][:10], {}), record)
+    kept = _labels(ws, spec, {r["annotator"] for r, d in zip(whole, dated, strict=True) if not d})
+    again = {
+        id(record) for record, known in zip(whole, dated, strict=True)
+        if not known and kept.get(_key(record), _NOTHING) == record["label"]
+    }  # fmt: skip
+    by_part: dict[tuple[str, str], list[Record]] = {}
+    for day, rows in by_day.items():
+        for record in rows.values():
+            if id(record) not in again:
+                by_part.setdefault((record["annotator"], day), []).append(record)
     return sum(
         edit_part(ws, spec, who, day, putting(by_part[who, day]), run)
         for who, day in sorted(by_part)
     )
+
+
+def _key(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(record[name] for name in KEY)
+
+
+def _put(rows: Rows, record: Record) -> bool:
+    """Put an answer among others, unless a newer one is there; return whether it is another."""
+    before = rows.get(_key(record))
+    if before is not None and before["answered_at"] > record["answered_at"]:
+        return False
+    rows[_key(record)] = record
+    return before is None or before["label"] != record["label"]
+
+
+def _labels(
+    ws: Workspace, spec: ProjectSpec, annotators: Iterable[str]
+) -> dict[tuple[Any, ...], str | None]:
+    """Return the label of every answer that is kept of some people."""
+    parts = [tables.read(ws, v, KIND) for who in annotators for v in parts_of(ws, spec, who)]
+    return {_key(row): row["label"] for row in newest(parts).to_pylist()}
 
 
 def answers(ws: Workspace, spec: ProjectSpec) -> pa.Table:
@@ -152,18 +187,19 @@ def require_annotator(name: object) -> str:
 def complete(spec: ProjectSpec, record: Record, place: int) -> Record:
     """Return an answer with every field; `place` is for messages. See `save`."""
     declared = spec.annotation
-    label = record.get("label") or None
+    record = {**record, **{name: _text(record.get(name), name, place) for name in _TEXTS}}
+    label = record["label"] or None
     names: tuple[str, ...] = ()
     origin = str(record.get("origin") or "production")
     try:
         version = int(record.get("taxonomy_version") or spec.taxonomy.version)
-    except ValueError:
+    except (TypeError, ValueError, OverflowError):
         raise FMError(
             "the version of the classes is no number",
             where=f"answer {place}", found=str(record["taxonomy_version"])[:80],
         ) from None  # fmt: skip
-    text = record.get("text")
-    key = record.get("text_key") or (text_key(str(text)) if text else None)
+    text = record["text"]
+    key = record["text_key"] or (text_key(text) if text else None)
     if key is None or origin not in ORIGINS:
         raise FMError(
             "an answer names no row, or no origin that is known",
@@ -185,13 +221,29 @@ def complete(spec: ProjectSpec, record: Record, place: int) -> Record:
         )
     annotator = require_annotator(record.get("annotator"))
     return {
-        "text_key": str(key), "row_id": record.get("row_id"), "source": record.get("source"),
+        "text_key": key, "row_id": record["row_id"], "source": record["source"],
         "text": text, "label": label, "annotator": annotator,
         "guideline_version": str(record.get("guideline_version") or declared.guideline.version),
         "interface_version": str(record.get("interface_version") or declared.interface.version),
         "taxonomy_version": version, "origin": origin,
         "answered_at": _time(record.get("answered_at"), place),
     }  # fmt: skip
+
+
+def _text(value: object, name: str, place: int) -> str | None:
+    """Return a field that a tool may have written as a number."""
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        with suppress(UnicodeEncodeError):
+            value.encode("utf-8")
+            return value
+    raise FMError(
+        f"the {name} is no text", where=f"answer {place}", found=ascii(value)[:80],
+        expected="a text of whole characters",
+    )  # fmt: skip
 
 
 def _time(value: object, place: int) -> str:
@@ -211,12 +263,7 @@ def putting(records: Sequence[Record]) -> Callable[[Rows], int]:
     """Return the edit that puts answers among those that are kept."""
 
     def put(rows: Rows) -> int:
-        changed = 0
-        for record in records:
-            at = tuple(record[name] for name in KEY)
-            changed += at not in rows or rows[at]["label"] != record["label"]
-            rows[at] = dict(record)
-        return changed
+        return sum(_put(rows, dict(record)) for record in records)
 
     return put
 
@@ -262,7 +309,7 @@ def _write(
     started = now()
     before: ArtifactVersion | None = ws.ledger.latest(spec.name, KIND, annotator, day)
     kept = tables.read(ws, before, KIND).to_pylist() if before is not None else []
-    rows: Rows = {tuple(row[name] for name in KEY): row for row in kept}
+    rows: Rows = {_key(row): row for row in kept}
     changed = edit(rows)
     if not changed:
         return 0

@@ -8,18 +8,19 @@ rows that are worth it; it decides nothing and is part of no recipe.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
 from fm_platform.errors import FMError, MissingArtifactError
-from fm_platform.labeling.advice import advise
+from fm_platform.labeling.advice import Failures, advise
 from fm_platform.labeling.counts import DayCounts
 from fm_platform.labeling.report import TOGETHER, add_up, against, records, series
 from fm_platform.labeling.slices import ALL
 from fm_platform.lineage import ArtifactVersion, RunContext
 from fm_platform.lineage.fingerprints import code_stands_still
 from fm_platform.spec.load import LoadedProject
+from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages.common import Reporter, SilentReporter
 from fm_platform.stages.label_counts import DaysCounted, first_and_last
 from fm_platform.stages.label_drift import drift_of
@@ -88,6 +89,7 @@ def label_report(
     names = list(totals.functions[:-1])
     copies = _copies(model, names)
     by_name = {value["function"]: value for value in values or ()}
+    failures = _failures(ws, spec, names, days[-1][0])
     report: dict[str, Any] = {
         "project": spec.name,
         "days": [day for day, _ in days],
@@ -106,7 +108,7 @@ def label_report(
         "copies": copies,
         "drift": drift,
         "advice": [
-            one.to_json() for one in advise(told, pairs, by_name, drift, copies)
+            one.to_json() for one in advise(told, pairs, by_name, drift, copies, failures)
         ],
     }  # fmt: skip
     if wanted.rows:
@@ -202,6 +204,24 @@ def _model(ws: Workspace, project: str, day: str) -> ArtifactVersion | None:
     if found is None or "fits" not in found.location["label_model"]:
         return None
     return ws.ledger.get(found.id)
+
+
+def _failures(
+    ws: Workspace, spec: ProjectSpec, functions: Sequence[str], last: str
+) -> dict[str, Failures]:
+    """Return the functions that failed on rows of the window of the last label model."""
+    width = timedelta(days=spec.labeling.label_model.window_days - 1)
+    first = (date.fromisoformat(last) - width).isoformat()
+    found: dict[str, Failures] = {}
+    for version in ws.ledger.latest_of_days(spec.name, "votes", None, first, last):
+        told, had = version.metrics["failures"], found.get(version.name)
+        if version.name in functions and told["failed_rows"]:
+            found[version.name] = (
+                Failures(told["failed_rows"], str(version.partition), tuple(told["first"]))
+                if had is None
+                else replace(had, rows=had.rows + told["failed_rows"])
+            )
+    return found
 
 
 def _copies(model: ArtifactVersion | None, names: Sequence[str]) -> list[list[str]]:

@@ -23,8 +23,8 @@ from fm_platform.lineage.fingerprints import (
 from fm_platform.lineage.ledger import Lease
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
+from fm_platform.stages.gold import gold_of
 from fm_platform.stages.label_model import votes_of_day
-from fm_platform.stages.window import dev_gold
 from fm_platform.workspace import Workspace
 
 KIND = "label_value"
@@ -82,7 +82,7 @@ def _window(
     wanted = [i.version_id for i in model.inputs if i.role == "votes" and i.version_id is not None]
     votes = ws.ledger.get_many(wanted, with_inputs=False)
     days = sorted({str(version.partition) for version in votes})
-    gold = dev_gold(ws, spec, str(model.partition))
+    gold = gold_of(ws, spec, str(model.partition))
     counters = {POOLED: VoteCounter(len(names), len(classes))}
     known: list[tuple[Votes, ClassSets, list[str], list[str]]] = []
     for day in days:

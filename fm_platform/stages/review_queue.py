@@ -18,6 +18,7 @@ from fm_platform.labeling.queue import belief, choose, density_of, disagreement,
 from fm_platform.labeling.queue import uncertainty as entropy
 from fm_platform.lineage import ArtifactVersion, RunContext
 from fm_platform.spec.load import LoadedProject
+from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
 from fm_platform.stages.annotations import readable, seen_by
 from fm_platform.stages.common import Reporter
@@ -56,11 +57,17 @@ class Question:
     disagreement: float = 0.0
     reason: str = ""
 
-    def to_record(self) -> Record:
-        """Return the row as a question for a file (see `labeling.annotations.render`)."""
+    def to_record(self, spec: ProjectSpec) -> Record:
+        """Return the row as a question for a file (see `labeling.annotations.render`).
+
+        It says under which guideline and classes it is asked: by the time that the answer comes
+        back others may be declared.
+        """
         return {
             "text_key": self.text_key, "row_id": self.row_id, "source": self.source,
             "text": self.text, "label": None, "annotator": None,
+            "guideline_version": spec.annotation.guideline.version,
+            "taxonomy_version": spec.taxonomy.version,
         }  # fmt: skip
 
     @property
@@ -129,7 +136,8 @@ class Pool:
         if classes:
             return self._of_gain(size, closed, classes)
         wanted = [q for key, q in self.gold().items() if key not in closed][:size]
-        return wanted + self._of_gain(size - len(wanted), closed)
+        asked = {question.text_key for question in wanted}  # a row of train may have that text, too
+        return wanted + self._of_gain(size - len(wanted), asked.union(closed))
 
     def gold(self) -> dict[str, Question]:
         """Return by text key the dev rows that people's answers would make gold rows."""

@@ -140,6 +140,19 @@ def test_a_failed_check_is_told_once(
     assert str(error).startswith("check contract of shop/raw failed: contract does not hold")
 
 
+def test_a_day_without_rows_says_how_to_go_on(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    project: LoadedProject,
+    stages: FakeStages,
+) -> None:
+    stages.failed_checks = {"raw.non_empty"}
+
+    (error,) = failures(run(instance, definitions, project, DAYS))
+
+    assert "--to and --from" in str(error)
+
+
 def test_a_warning_is_no_failure(
     instance: dg.DagsterInstance,
     definitions: dg.Definitions,

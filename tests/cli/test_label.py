@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,37 @@ def test_the_page_is_not_opened_while_there_is_nothing_to_label(fm: CliRunner, s
 
     assert isinstance(result.exception, FMError)
     assert "fm run shop" in str(result.exception)
+
+
+def test_lines_without_an_answer_are_told_and_asked_again(
+    fm: CliRunner, shop: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "answers.csv"
+    file.write_text("text,label\nlovely,good\nhm,\n")
+
+    told = fm.invoke(app, ["label", "import", "shop", str(file), "--annotator", "ann"]).output
+
+    assert "1 answers read, 1 of them new" in told
+    assert "1 lines without an answer" in told
+
+
+def test_a_name_given_beside_the_file_is_taken_where_the_tool_gives_none(
+    fm: CliRunner, shop: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "answers.json"
+    given = {"result": [{"value": {"choices": ["good"]}}]}
+    file.write_text(json.dumps([{"data": {"text": "x"}, "annotations": [given]}]))
+    words = ["label", "import", "shop", str(file), "--format", "labelstudio"]
+
+    assert "needs the name" in str(fm.invoke(app, words).exception)
+    assert "1 of them new" in fm.invoke(app, [*words, "-a", "ann"]).output
+
+
+@pytest.mark.parametrize("to", ["nowhere/out.csv", "."])
+def test_a_file_that_cannot_be_written_is_said(
+    fm: CliRunner, shop: Path, tmp_path: Path, to: str
+) -> None:
+    result = fm.invoke(app, ["label", "export", "shop", "--to", str(tmp_path / to)])
+
+    assert isinstance(result.exception, FMError)
+    assert "cannot be written" in str(result.exception)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from fm_platform.cli.plan import forecast_text
 from fm_platform.cli.render import plan_text
+from fm_platform.lineage.forecast import Forecast, StageForecast
 from fm_platform.spec.load import LoadedProject, load_spec
 
 PLAIN = """\
@@ -55,3 +59,23 @@ def test_of_a_plain_project_nothing_is_told(tmp_path: Path) -> None:
 
     assert "requires" not in told
     assert "narrows" not in told
+
+
+@pytest.mark.parametrize(
+    ("minutes", "last"),
+    [
+        ((None, None), "how long it takes is not known: nothing of it ran before"),
+        ((2.0, None), "about 2.0 minutes, from what it took before; not known for votes"),
+        ((2.0, 1.5), "about 3.5 minutes, from what it took before"),
+    ],
+)
+def test_minutes_that_nobody_knows_are_not_told_as_none(
+    minutes: tuple[float | None, float | None], last: str
+) -> None:
+    days = ("2026-01-01", "2026-01-02", 2)
+    stages = [
+        StageForecast(kind, 2, 0, 0, 0, {}, *days, took, took)
+        for kind, took in zip(("raw", "votes"), minutes, strict=True)
+    ]
+
+    assert forecast_text(Forecast(tuple(stages))).splitlines()[-1] == last

@@ -154,3 +154,17 @@ def test_what_to_do_names_each_kind_of_trouble() -> None:
     assert "says the same as one on 100%" in told[("copies", "copy")]
     assert "count" in told[("copies", "one")]
     assert "mostly by other (90 rows)" in told[("conflicts", "one")]
+
+
+def test_a_few_dev_rows_do_not_show_that_a_function_is_wrong() -> None:
+    for n, expected in ((1, False), (3, False), (20, True)):
+        truth = np.full(200, 2)
+        votes = np.full((200, 1), -1)
+        votes[:n, 0] = 0  # all wrong; the commonest class is right on all of them
+        day = day_of(votes)
+        gold = [(row, CLASSES[truth[i]]) for i, row in enumerate(day.row_ids) if i < n]
+        totals = add_up([("2026-01-01", count_day(day, ["wrong"], CLASSES, gold))], 50)
+
+        told = {one.kind for one in advise(records(totals), against(totals), {}, {}, [])}
+
+        assert ("below_commonest" in told) == expected, n

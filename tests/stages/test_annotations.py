@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +16,7 @@ from fm_platform.home import Home
 from fm_platform.lineage import RunContext
 from fm_platform.sources.ingest import text_key
 from fm_platform.spec.models import ProjectSpec
+from fm_platform.stages import annotations as stage
 from fm_platform.stages.annotations import answers, readable, save, seen_by
 from fm_platform.workspace import Workspace
 
@@ -73,6 +75,41 @@ def test_the_same_answers_again_change_nothing(ws: Workspace) -> None:
     }  # fmt: skip
 
 
+def test_numbers_of_a_tool_are_taken_as_texts(ws: Workspace) -> None:
+    assert say(ws, spec(), ("nice", "good", "ann"), row_id=7, source=3) == 1
+
+    (row,) = answers(ws, spec()).to_pylist()
+    assert (row["row_id"], row["source"]) == ("7", "3")
+
+
+def test_the_same_file_on_another_day_changes_nothing(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = (("nice", "good", "ann"), ("nice", "bad", "bob"), ("hm", None, "ann"))
+    say(ws, spec(), *said)
+    tomorrow = stage.now() + timedelta(days=1)
+    monkeypatch.setattr(stage, "now", lambda: tomorrow)
+
+    assert say(ws, spec(), *said) == 0
+    assert answers(ws, spec())["answered_at"].to_pylist()[-1] < tomorrow.isoformat()
+    assert say(ws, spec(), ("nice", "bad", "ann")) == 1
+    assert {r["label"] for r in readable(ws, spec())} == {"bad"}
+
+
+def test_a_row_twice_in_a_file_is_one_answer_the_last(ws: Workspace) -> None:
+    said = (("nice", "good", "ann"), ("Nice ", "bad", "ann"))
+
+    assert (say(ws, spec(), *said), say(ws, spec(), *said)) == (1, 0)
+    assert [r["label"] for r in readable(ws, spec())] == ["bad"]
+
+
+def test_an_older_answer_does_not_take_the_place_of_a_newer_one(ws: Workspace) -> None:
+    say(ws, spec(), ("nice", "bad", "ann"), answered_at="2026-01-02T11:00:00Z")
+
+    assert say(ws, spec(), ("nice", "good", "ann"), answered_at="2026-01-02T10:00:00Z") == 0
+    assert [r["label"] for r in readable(ws, spec())] == ["bad"]
+
+
 def test_old_answers_are_read_in_the_classes_of_today(ws: Workspace) -> None:
     say(ws, spec(), ("nice", "good", "ann"), ("poor", "bad", "ann"), ("hm", None, "ann"))
 
@@ -120,6 +157,14 @@ def test_only_a_change_of_meaning_asks_again(
         ({"text": "x", "label": "good", "annotator": "ann", "origin": "moon"}, "no origin"),
         ({"text": "x", "label": "good", "annotator": "ann", "answered_at": "soon"}, "the time"),
         ({"text": "x", "label": "good", "annotator": "ann", "taxonomy_version": "x"}, "no number"),
+        ({"text": "x", "label": "good", "annotator": "ann", "taxonomy_version": [1]}, "no number"),
+        ({"text": "x", "label": "good", "annotator": "a", "taxonomy_version": 1e400}, "no number"),
+        ({"text": "x", "label": 3, "annotator": "ann"}, "is no class"),
+        ({"text": "x", "label": {"a": 1}, "annotator": "ann"}, "label is no text"),
+        ({"text": ["x"], "label": "good", "annotator": "ann"}, "text is no text"),
+        ({"text": "\ud800", "label": "good", "annotator": "ann"}, "text is no text"),
+        ({"text": "x", "label": "good", "annotator": "ann", "source": {}}, "source is no text"),
+        ({"text_key": ["x"], "label": "good", "annotator": "ann"}, "text_key is no text"),
     ],
 )
 def test_a_wrong_answer_is_refused_and_nothing_is_kept(

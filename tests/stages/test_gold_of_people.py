@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from fm_platform.stages import SilentReporter, tables
 from fm_platform.stages.annotations import save
 from fm_platform.stages.answered import people
 from fm_platform.stages.gold_queue import gold_wanted
+from fm_platform.stages.label_report import Wanted, label_report
 from fm_platform.stages.probe import probe
 from fm_platform.stages.raw import build_raw
 from fm_platform.stages.weak_labels import build_weak_labels
@@ -132,3 +134,32 @@ def test_without_the_choice_answers_change_nothing(ws: Workspace, tmp_path: Path
 
     assert stale(ws, loaded) == set()
     assert gold_wanted(ws, loaded.spec) == []
+
+
+def test_the_report_judges_functions_on_the_gold_rows_of_the_label_model(
+    ws: Workspace, tmp_path: Path
+) -> None:
+    loaded = project(tmp_path / "shop")
+    build(ws, loaded)
+    before = label_report(ws, loaded, Wanted(rows=False), RunContext())
+    say(ws, loaded, "ann", *dev_texts(ws, DAYS[1]))
+    build(ws, loaded)
+
+    told = label_report(ws, loaded, Wanted(rows=False), RunContext())
+
+    assert [n for _, n in on_dev(before)] == [0, 0]
+    assert told["label_model"]["dev_rows"] == 4
+    assert sum(n for _, n in on_dev(told)) == 4
+    assert all(right == n for right, n in on_dev(told))
+    assert all(value["dev_rows"] == 4 for value in told["values"])
+    # a second look counts nothing again, and a reader without a run is told the same
+    made = ws.ledger.latest("shop", "label_counts", "label_counts", DAYS[1])
+    again = label_report(ws, loaded, Wanted(rows=False), RunContext())
+    assert again == told == label_report(ws, loaded, Wanted(rows=False), None)
+    assert made == ws.ledger.latest("shop", "label_counts", "label_counts", DAYS[1])
+
+
+def on_dev(told: dict[str, Any]) -> list[tuple[int, int]]:
+    """Return (right, rows) of each function on dev gold rows."""
+    whole = [r for r in told["records"] if (r["source"], r["slice"]) == ("all", "all")]
+    return [(r["dev"]["right"], r["dev"]["n"]) for r in whole if r["function"] != "*"]

@@ -176,3 +176,32 @@ def test_rows_that_nothing_votes_on_come_in_groups_with_their_words(
     assert told["uncovered"][0]["examples"][0]["text"].startswith("<b>odd</b>")
     assert told["disputed"]
     assert "<b>" not in told["disputed"][0]["text"]
+
+
+FAILING = """
+from fm_platform.labeling import labeling_function
+
+
+@labeling_function()
+def picky(row):
+    if " 7 " in row.text:
+        raise ValueError(row.text)
+    return "good" if "great" in row.text else None
+"""
+
+
+def test_a_function_that_fails_on_a_few_rows_is_told(tmp_path: Path) -> None:
+    ws, project = Workspace.open(Home(tmp_path / "home")), write(tmp_path / "shop")
+    project.file.write_text(SPEC.replace("module: null", "module: functions.py"))
+    (project.directory / "functions.py").write_text(FAILING)
+    project = load_spec(project.file)
+    for day in DAYS[:2]:
+        build_raw(ws, project, day, RunContext(), SilentReporter())
+        build_labeled_day(ws, project, day, RunContext(), SilentReporter())
+
+    advice = report((ws, project))["advice"]
+
+    (told,) = [one for one in advice if one["kind"] == "fails"]
+    assert told["function"] == "picky"
+    assert f"failed on 4 rows since {DAYS[0]}" in told["text"]
+    assert "ValueError" in told["text"]

@@ -13,6 +13,7 @@ from fm_platform.labeling.apply import apply_function
 from fm_platform.labeling.asking import ASKS_MODELS
 from fm_platform.labeling.functions import LabelingFunction
 from fm_platform.labeling.load import load_functions
+from fm_platform.labeling.vocabulary import Vocabulary
 from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
@@ -77,7 +78,8 @@ def _tried(
     function: LabelingFunction, spec: ProjectSpec, rows: pa.Table, real: bool
 ) -> Iterator[Finding]:
     try:
-        column = apply_function(function, rows.to_batches(), spec.taxonomy.classes)
+        known = Vocabulary.of(spec.taxonomy.classes, spec.taxonomy.former)
+        column = apply_function(function, rows.to_batches(), known)
     except FMError as error:
         yield of_error(_PART, error)
         return
@@ -100,7 +102,7 @@ def _unknown_answers(function: LabelingFunction, spec: ProjectSpec) -> Iterator[
     """
     if function.kind != "python":
         return
-    known = set(spec.taxonomy.classes)
+    known = {*spec.taxonomy.classes, *spec.taxonomy.former}
     unknown = sorted({name for name in _returned(function.source) if name not in known})
     if unknown:
         yield Finding(

@@ -91,6 +91,32 @@ def test_a_function_that_cannot_work_is_named(
     assert bad[0].next_step
 
 
+@pytest.mark.parametrize(
+    ("classes", "change"),
+    [
+        ("negative, neutral, glad", "rename: {positive: glad}"),
+        ("negative, neutral, fine, great", "split: {positive: [fine, great]}"),
+        ("negative, neutral, positive, great", "add: {great: [positive]}"),
+    ],
+)
+def test_functions_may_answer_classes_of_before(
+    built: Built, copy: LoadedProject, classes: str, change: str
+) -> None:
+    changed = f"{{version: 2, classes: [{classes}], changes: [{{version: 2, {change}}}]}}"
+    text = copy.file.read_text()
+    copy.file.write_text(text.replace("{classes: [negative, neutral, positive]}", changed))
+    (copy.directory / "labeling_functions.py").write_text(
+        MODULE.format(body='return "positive" if "o" in row.text else None')
+    )
+    loaded = load_spec(copy.file)
+    assert loaded.spec.taxonomy.version == 2
+
+    bad = failing(examine(built[0], loaded))
+
+    assert [f for f in bad if f.part == "labeling functions"] == []
+    require_ready(loaded, {"weak_labels"})
+
+
 def test_other_weights_under_the_same_name_are_told(built: Built, copy: LoadedProject) -> None:
     file = copy.directory / "base" / "model.safetensors"
     tensors = load_file(file)

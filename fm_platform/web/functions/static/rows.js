@@ -26,7 +26,7 @@ export function uncoveredView(report) {
   return h("section", h("h2", `Rows with ${votes}, in groups of texts alike`),
     h("p.soft", `${plural(report.uncovered_rows, "row")} of the newest days were looked at, a sample by row id; each group is named by the words that set it apart.`),
     h("div.rows", list(groups, (group) => [
-      h("p", group.terms.length ? group.terms.map((term) => h("span.term", term)) : "(no words in common)",
+      h("p", group.terms.length ? group.terms.map((term) => h("bdi.term", term)) : "(no words in common)",
         h("span.soft", `${plural(group.rows, "row")} of ${group.sources.join(", ")}`)),
       group.examples.map((row) => h("p", shown(row.text))),
     ])));
