@@ -15,6 +15,8 @@ _CONFLICTING = 0.3
 _MOSTLY = 0.5
 _SAME = 0.95
 _LEAST_VOTES = 20
+_BELIEVED = 0.5
+_NEARLY = 0.8
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Advice:
     """One thing to do.
 
     Attributes:
-        kind: `fails`, `never_votes`, `below_commonest`, `harms`, `copies`, `conflicts`, `drifts`,
-            `no_coverage` or `no_gold`.
+        kind: `no_coverage`, `lost_class`, `fails`, `never_votes`, `below_commonest`, `harms`,
+            `copies`, `conflicts` or `drifts`.
         function: Which function; `*` for all together.
         text: The sentence.
     """
@@ -90,8 +92,9 @@ def advise(
         found += _conflicts(name, record, against.get(name, ()))
     found += _copies(whole, against, copies, set(silent))
     found += _uncovered(records)
-    order = ("no_coverage", "fails", "never_votes", "below_commonest", "harms", "copies",
-             "conflicts", "drifts")  # fmt: skip
+    found += _lost(whole)
+    order = ("no_coverage", "lost_class", "fails", "never_votes", "below_commonest", "harms",
+             "copies", "conflicts", "drifts")  # fmt: skip
     return sorted(found, key=lambda one: order.index(one.kind))
 
 
@@ -197,6 +200,32 @@ def _uncovered(records: Sequence[Mapping[str, Any]]) -> list[Advice]:
         for r in records
         if r["function"] == TOGETHER and r["rows"] >= LEAST_SLICE_ROWS and not r["votes"]
     ]  # fmt: skip
+
+
+def _lost(whole: Mapping[str, Mapping[str, Any]]) -> list[Advice]:
+    """Return the classes of which the label model believes nobody who votes for them."""
+    found = []
+    for label in sorted(whole.get(TOGETHER, {}).get("by_class", {})):
+        voters = {
+            name: int(record["by_class"][label])
+            for name, record in whole.items()
+            if name != TOGETHER and record["by_class"].get(label)
+        }
+        doubted = all(
+            count >= _NEARLY * whole[name]["votes"] and whole[name]["estimated"]["high"] < _BELIEVED
+            for name, count in voters.items()
+        )
+        if doubted and sum(voters.values()) >= _LEAST_VOTES:
+            found.append(
+                Advice(
+                    "lost_class", TOGETHER,
+                    f"the label model takes the {sum(voters.values())} votes for {label} (of "
+                    f"{', '.join(voters)}) to be wrong more often than right, so hardly a row "
+                    f"becomes {label}: rate some of these rows, it learns from that, or write "
+                    "another function for the class",
+                )
+            )  # fmt: skip
+    return found
 
 
 def _drifts(name: str, changes: Sequence[Mapping[str, Any]]) -> list[Advice]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -168,3 +170,23 @@ def test_a_few_dev_rows_do_not_show_that_a_function_is_wrong() -> None:
         told = {one.kind for one in advise(records(totals), against(totals), {}, {}, [])}
 
         assert ("below_commonest" in told) == expected, n
+
+
+def test_a_class_whose_only_voters_are_not_believed_is_named() -> None:
+    truth = np.arange(200) % 2 * 2
+    votes = np.full((200, 3), -1)
+    votes[:, 0] = votes[:, 1] = truth
+    votes[:40, 2] = 1  # the only one that says fine, against two others
+    day = day_of(votes)
+    names = ["one", "other", "alone"]
+
+    def lost(counted: Voted) -> list[str]:
+        totals = add_up([("2026-01-01", count_day(counted, names, CLASSES))], 50)
+        advice = advise(records(totals), against(totals), {}, {}, [])
+        return [one.text for one in advice if one.kind == "lost_class"]
+
+    believed = np.full((200, 3), 0.1, np.float32)
+    believed[:, 1] = 0.8
+    assert lost(replace(day, probabilities=believed)) == []
+    (text,) = lost(replace(day, probabilities=np.roll(believed, 1, axis=1)))
+    assert text.startswith(f"the label model takes the 40 votes for {CLASSES[1]} (of alone)")
