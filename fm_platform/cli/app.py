@@ -55,9 +55,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def init(
     name: Annotated[str, typer.Argument(help="Name of the new project: a-z, 0-9, _.")],
     data: Annotated[Path, typer.Option("--from", help="A CSV, JSON Lines or Parquet file.")],
+    text: Annotated[str | None, typer.Option(help="Column of the texts.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of people's labels.")] = None,
+    day: Annotated[str | None, typer.Option("--date", help="Column of the days.")] = None,
 ) -> None:
-    """Write a new project from a data file: a YAML file and labeling functions to fill in."""
-    from fm_platform.sources.inference import infer_project
+    """Write a new project from a data file: a YAML file and labeling functions to fill in.
+
+    Columns that are not named are found by their names and values, and it is said which.
+    """
+    from fm_platform.display import plain
+    from fm_platform.sources.inference import Columns, infer_project
     from fm_platform.workspace import project_root
 
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):  # it becomes a folder
@@ -71,10 +78,12 @@ def init(
         raise FMError(
             f"project {name!r} exists already", where=folder, next_step="choose another name"
         )
-    files = infer_project(name, data, folder)
+    found = infer_project(name, data, folder, Columns(text, label, day))
     folder.mkdir(parents=True, exist_ok=True)
-    for file, text in sorted(files.items()):
-        (folder / file).write_text(text, "utf-8")
+    for line in found.told:
+        typer.echo(plain(line, None))  # names of columns are as hostile as rows
+    for file, written in sorted(found.files.items()):
+        (folder / file).write_text(written, "utf-8")
         typer.echo(f"wrote {folder / file}")
     typer.echo(f"next: look at both files, then  fm plan {name}  and  fm run {name}")
 

@@ -63,20 +63,47 @@ class _Found:
     contract: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def infer_project(name: str, file: Path, folder: Path | None = None) -> dict[str, str]:
-    """Return file name -> text of a new project for the rows of `file`.
+@dataclass(frozen=True)
+class Columns:
+    """Columns that a person names; None: the file is looked at."""
 
-    The text column is the one called so, else the one with the longest values. A column of few
-    different values called `label`, `class` or the like becomes gold; its values become class
-    names. Declared columns get the first type that all their values have.
+    text: str | None = None
+    label: str | None = None
+    day: str | None = None
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """A new project.
+
+    Attributes:
+        files: File name -> text.
+        told: What each column was taken for, and what stands in for those that were not found.
+    """
+
+    files: dict[str, str]
+    told: tuple[str, ...]
+
+
+def infer_project(
+    name: str, file: Path, folder: Path | None = None, named: Columns | None = None
+) -> Inferred:
+    """Return a new project for the rows of `file`.
+
+    The text column is the one called so, else the one with the longest values; that of the days is
+    the one called so, else the only one that holds dates. A column of few different values called
+    `label`, `class` or the like becomes gold; its values become class names. Declared columns get
+    the first type that all their values have.
 
     Args:
         name: Project name.
         file: CSV, JSON Lines or Parquet.
         folder: Folder of the new project; a file in the same checkout is named from there.
+        named: Columns that need not be looked for.
 
     Raises:
-        SourceFormatError: If the file cannot be read, holds no rows, or has no text column.
+        SourceFormatError: If the file cannot be read, holds no rows, has no text column, or a
+            named column is not there or cannot be what it is named for.
     """
     if not file.is_file():
         raise SourceFormatError("there is no such file", where=file)
@@ -86,24 +113,46 @@ def infer_project(name: str, file: Path, folder: Path | None = None) -> dict[str
             "the file holds no rows that can be read", where=file,
             found=sample.first_damage or "no rows",
         )  # fmt: skip
-    found = _look(sample, file)
+    found = _look(sample, file, named or Columns())
     classes = list(found.classes.values()) or ["negative", "positive"]
     settings = _settings(sample, found, file, folder)
-    text = _yaml(name, classes, _calendar(sample, found.day), settings, found, sample)
-    return {
-        "defs.yaml": text,
+    calendar = _calendar(sample, found.day)
+    files = {
+        "defs.yaml": _yaml(name, classes, calendar, settings, found, sample),
         "labeling_functions.py": FUNCTIONS.format(name=name, label=classes[0]),
     }
+    return Inferred(files, _told(found, classes, calendar))
 
 
-def _look(sample: Sample, file: Path) -> _Found:
+def _told(found: _Found, classes: Sequence[str], calendar: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a line for each thing that a project needs of a file."""
+    first, last = calendar["start"], calendar["end"]
+    days = f"column {found.day}, {first} to {last}"
+    if found.day is None:
+        days = f"no column holds dates, so all rows are of {first}; name one with --date"
+    labels = f"column {found.label}, {', '.join(classes)}"
+    if found.label is None:
+        labels = (
+            f"no column found, so the classes {' and '.join(classes)} stand in; name a column with "
+            "--label, or write your classes into defs.yaml"
+        )
+    return f"texts: column {found.text}", f"days: {days}", f"labels of people: {labels}"
+
+
+def _look(sample: Sample, file: Path, named: Columns) -> _Found:
     """Say what each column is for."""
     rows, columns = sample.rows, sample.columns
-    text = _text_column(columns, rows, file)
+    _require_there(sample, file, named)
+    text = named.text or _text_column(
+        [column for column in columns if column not in (named.label, named.day)], rows, file
+    )
     rest = [column for column in columns if column != text]
     key = _named(rest, _KEY_NAMES, lambda c: len(_values(rows, c)) == len(rows))
-    label = _named(rest, _LABEL_NAMES, lambda c: _few_values(sample.distinct(c), len(rows)))
-    day = _named(rest, _DATE_NAMES, lambda c: _readable_dates(sample, c))
+    label = named.label or _named(
+        [column for column in rest if column != named.day], _LABEL_NAMES,
+        lambda c: _few_values(sample.distinct(c), len(rows)),
+    )  # fmt: skip
+    day = named.day or _day_column(sample, [c for c in rest if c not in (key, label)])
     classes = _class_names(sample.distinct(label)) if label else {}
     rename: dict[str, str] = {}
     contract: dict[str, dict[str, Any]] = {}
@@ -113,6 +162,43 @@ def _look(sample: Sample, file: Path) -> _Found:
             rename[column] = new
         contract[new] = _column(rows, column)
     return _Found(text, key, label, day, classes, rename, contract)
+
+
+def _require_there(sample: Sample, file: Path, named: Columns) -> None:
+    """Refuse named columns that are not there or cannot be what they are named for."""
+    columns = [c for c in (named.text, named.label, named.day) if c is not None]
+    if len(set(columns)) < len(columns):
+        raise SourceFormatError(
+            "a column is one thing", where=file.name, found=", ".join(columns),
+            next_step="name different columns with --text, --label and --date",
+        )  # fmt: skip
+    for column in columns:
+        if column not in sample.columns:
+            raise SourceFormatError(
+                "there is no such column", where=file.name,
+                expected=", ".join(sample.columns), found=column,
+            )  # fmt: skip
+    if named.day is not None and not _readable_dates(sample, named.day):
+        raise SourceFormatError(
+            "the column named with --date does not hold dates", where=file.name,
+            expected=f"a date in {_READABLE_SHARE:.0%} of the rows, such as 2026-01-31",
+            found=f"{named.day}: {sum(sample.days(named.day).values())} of {sample.count} rows",
+        )  # fmt: skip
+    if named.label is not None:
+        values = sample.distinct(named.label)
+        if not 2 <= len(values) <= _MOST_CLASSES:
+            raise SourceFormatError(
+                "the column named with --label does not hold classes", where=file.name,
+                expected=f"2 to {_MOST_CLASSES} different values",
+                found=f"{named.label}: {len(values)}",
+            )  # fmt: skip
+
+
+def _day_column(sample: Sample, columns: Sequence[str]) -> str | None:
+    """Return the column called so, else the only one that holds dates."""
+    named = _named(columns, _DATE_NAMES, lambda c: _readable_dates(sample, c))
+    dates = [column for column in columns if _readable_dates(sample, column)]
+    return named or (dates[0] if len(dates) == 1 else None)
 
 
 def _settings(sample: Sample, found: _Found, file: Path, folder: Path | None) -> dict[str, Any]:

@@ -178,6 +178,46 @@ class TestInit:
         assert isinstance(answer.exception, FMError)
         assert list((projects / "assets" / "defs").iterdir()) == []
 
+    def test_it_says_what_each_column_was_taken_for(
+        self, fm: CliRunner, projects: Path, tmp_path: Path
+    ) -> None:
+        from fm_platform.workspace import find_project
+
+        rows = [
+            {"body": f"a thing {i}", "listed": f"2026-01-0{1 + i % 9}", "people": "ab"[i % 2]}
+            for i in range(60)
+        ]
+        file = tmp_path / "odd.jsonl"
+        file.write_text("\n".join(map(json.dumps, rows)))
+
+        told = fm.invoke(app, ["init", "odd", "--from", str(file)]).output
+        assert "texts: column body" in told
+        assert "days: column listed, 2026-01-01 to 2026-01-09" in told, "the only one with dates"
+        assert "no column found, so the classes negative and positive stand in" in told
+
+        told = fm.invoke(app, ["init", "even", "--from", str(file), "--label", "people"]).output
+        assert "labels of people: column people, a, b" in told
+        spec = find_project("even").spec
+        assert (spec.gold.column, tuple(spec.taxonomy.classes)) == ("people", ("a", "b"))
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--label", "text"], "does not hold classes"),
+            (["--date", "text"], "does not hold dates"),
+            (["--text", "none"], "there is no such column"),
+            (["--text", "text", "--label", "text"], "a column is one thing"),
+        ],
+    )
+    def test_a_column_that_cannot_be_what_it_is_named_for(
+        self, fm: CliRunner, projects: Path, tmp_path: Path, words: list[str], said: str
+    ) -> None:
+        file = tmp_path / "t.jsonl"
+        file.write_text("\n".join(json.dumps({"text": f"thing {i}"}) for i in range(60)))
+        answer = fm.invoke(app, ["init", "tickets", "--from", str(file), *words])
+        assert said in str(answer.exception)
+        assert list((projects / "assets" / "defs").iterdir()) == []
+
     @pytest.mark.parametrize("name", ["../outside", "a/b", "", ".hidden", "a b", "Tickets", "x\n"])
     def test_a_name_cannot_leave_the_folder_of_projects(
         self, fm: CliRunner, projects: Path, tmp_path: Path, name: str
