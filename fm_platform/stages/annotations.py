@@ -216,8 +216,7 @@ def complete(spec: ProjectSpec, record: Record, place: int) -> Record:
             where=f"answer {place}, classes of version {version}",
             found=repr(label)[:80],
             expected=", ".join(sorted(spec.taxonomy.classes_of(version)) or spec.taxonomy.classes),
-            next_step="map it first, or import it with --origin development and declare "
-            "annotation.development",
+            next_step=_mapped(spec, names),
         )
     annotator = require_annotator(record.get("annotator"))
     return {
@@ -228,6 +227,14 @@ def complete(spec: ProjectSpec, record: Record, place: int) -> Record:
         "taxonomy_version": version, "origin": origin,
         "answered_at": _time(record.get("answered_at"), place),
     }  # fmt: skip
+
+
+def _mapped(spec: ProjectSpec, names: Sequence[str]) -> str:
+    """Return what to do about an answer that is no class of its version."""
+    for version in range(spec.taxonomy.version - 1, 0, -1):
+        if set(names) <= spec.taxonomy.classes_of(version):
+            return f"it was a class in version {version}: fill in taxonomy_version {version}"
+    return "map it first, or import it with --origin development and declare annotation.development"
 
 
 def _text(value: object, name: str, place: int) -> str | None:

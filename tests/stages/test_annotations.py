@@ -147,6 +147,16 @@ def test_only_a_change_of_meaning_asks_again(
     assert seen_by(ws, declared, "bob") == frozenset()
 
 
+def test_a_class_of_before_needs_the_version_that_it_was_one_of(ws: Workspace) -> None:
+    today = spec(taxonomy=SPLIT)
+    answer = {"text": "x", "label": "good", "annotator": "ann"}
+
+    with pytest.raises(FMError, match="fill in taxonomy_version 1"):
+        save(ws, today, [answer], RunContext())
+
+    assert save(ws, today, [{**answer, "taxonomy_version": "1"}], RunContext()) == 1
+
+
 @pytest.mark.parametrize(
     ("record", "says"),
     [
