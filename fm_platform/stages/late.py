@@ -91,21 +91,31 @@ class Late:
         if not days:
             self._close(life, "nothing reads what changed")
             return
+        stages: tuple[str, ...] = ("weak_labels", "cleaned")
+        if self.desk.ws.ledger.latest(self.name, "cleaned", "cleaned", alert.day) is None:
+            stages = (*stages, "watch")  # what its run did not come to: it is a new day
         again = Repair(
             "backfill", f"Build {len(days)} days again", f"Rows of {alert.day} changed.", days,
-            ("weak_labels", "cleaned"), automatic=True,
+            stages, automatic=True,
         )  # fmt: skip
         self._ask(alert, 2, again, raw.content_hash, f"rows of {alert.day} changed")
 
     def concerned(self, day: str) -> tuple[str, ...]:
-        """Return the built days that are made from another content of `raw` of a day."""
+        """Return the days that are made from another content of `raw` of a day, and that day.
+
+        Of other days only built ones. The day itself was asked for: where it came empty, its run
+        ended at `raw`.
+        """
         found = {
             row.partition
             for row in self.desk.status
-            if row.state == "stale"
-            and row.kind in _BELOW
+            if row.kind in _BELOW
             and row.partition is not None
-            and (row.partition == day or day in row.why)
+            and (
+                row.partition == day
+                if row.state == "unbuilt"
+                else row.state == "stale" and (row.partition == day or day in row.why)
+            )
         }
         return tuple(sorted(filter(None, found)))
 

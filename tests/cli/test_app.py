@@ -143,6 +143,17 @@ class TestInit:
         assert {"raw", "weak_labels", "cleaned", "adapter", "merged_model", "evaluation"} <= kinds
         assert "tickets" in fm.invoke(app, ["plan", "tickets"]).output
 
+    def test_a_file_without_dates_can_be_built_at_once(
+        self, fm: CliRunner, projects: Path, tmp_path: Path
+    ) -> None:
+        from assets.partitions import complete_days
+        from fm_platform.workspace import find_project
+
+        file = tmp_path / "t.csv"
+        file.write_text("text,label\n" + "it is late,no\nit is here,yes\n" * 6, "utf-8")
+        fm.invoke(app, ["init", "tickets", "--from", str(file)])
+        assert len(complete_days(find_project("tickets").spec)) == 1
+
     def test_status_of_a_new_project(self, fm: CliRunner, projects: Path, tmp_path: Path) -> None:
         fm.invoke(app, ["init", "tickets", "--from", str(tickets(tmp_path / "t.csv"))])
         told = json.loads(fm.invoke(app, ["status", "tickets", "--json"]).output)

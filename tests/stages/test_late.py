@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,26 @@ def test_a_late_file_rebuilds_its_day_and_what_reads_its_rows(desk: Desk) -> Non
     done(desk, again)
     assert go_on(desk) == []
     assert desk.find(life.alert.id).state == "repaired"
+
+
+def test_a_day_that_came_empty_is_built_whole_when_its_rows_come(desk: Desk) -> None:
+    # its run ended at `raw`: no row came. Nothing below is stale, it was never built.
+    calendar = desk.project.spec.calendar.model_copy(update={"end": date(2026, 1, 3)})
+    spec = desk.project.spec.model_copy(update={"calendar": calendar})
+    desk = Desk(desk.ws, dataclasses.replace(desk.project, spec=spec))
+    day = "2026-01-03"
+    build_raw(desk.ws, desk.project, day, RunContext(), SilentReporter())
+    assert go_on(desk) == []
+    write_rows(desk.project.directory, [day])
+
+    (life,) = go_on(desk)
+    build_raw(desk.ws, desk.project, day, RunContext(), SilentReporter())
+    done(desk, life)
+
+    (again,) = go_on(desk)
+    assert again.repair is not None
+    assert again.repair.days == (day,)
+    assert again.repair.stages == ("weak_labels", "cleaned", "watch")
 
 
 def test_a_file_whose_rows_change_nothing_rebuilds_nothing(desk: Desk) -> None:
