@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from fm_platform.errors import SourceError
 from fm_platform.hashing import fingerprint
 from fm_platform.monitoring.life import LATE, Life
 from fm_platform.monitoring.records import Alert, Cause, Estimate, Impact, Repair
@@ -39,7 +40,10 @@ class Late:
             if raw is None:
                 continue  # never built: the schedule's or a person's business
             read = {i.name: i.content_hash for i in raw.inputs if i.role == "source"}
-            now = dict(seen.source_ids(day))
+            try:
+                now = dict(seen.source_ids(day))
+            except SourceError:
+                continue  # `monitors` tells of a source that cannot be read
             changed = tuple(sorted(s for s in now if now[s] != read.get(s) and s in read))
             if changed:
                 self._open(day, changed, fingerprint([now[s] for s in changed])[:12], raw)

@@ -44,7 +44,7 @@ function evidence(alert) {
   return section("What moved",
     h("p.key", h("i"), "what the champion was trained on", h("i.is"), "now"),
     alert.findings.map((finding) => h("div.evidence", h("p", finding.sentence),
-      finding.moves.length ? pairs(finding.metric, finding.moves) : fromTo(finding))),
+      finding.moves.length ? pairs(finding.metric, finding.moves, finding.kind === "range" ? amount : percent) : fromTo(finding))),
     alert.more_findings > 0 && h("p.soft", `${alert.more_findings} more findings of the same cause`));
 }
 
