@@ -95,6 +95,13 @@ def test_predicting_without_a_champion(fm: CliRunner) -> None:
     assert str(answer.exception)
 
 
+def test_predicting_asks_the_only_project(fm: CliRunner, projects: Path, tmp_path: Path) -> None:
+    fm.invoke(app, ["init", "tickets", "--from", str(tickets(tmp_path / "t.csv"))])
+    answer = fm.invoke(app, ["predict", "some text"])
+    assert "tickets" in str(answer.exception)
+    assert "sentiment" not in str(answer.exception)
+
+
 def test_fsck_of_an_empty_home(fm: CliRunner) -> None:
     answer = fm.invoke(app, ["fsck"])
     assert answer.exit_code == 0
@@ -113,6 +120,10 @@ def test_fsck_finds_a_damaged_model(fm: CliRunner, home: Path) -> None:
     ref = ws.models.publish(staged, {})
     assert fm.invoke(app, ["fsck"]).exit_code == 0
     object_file(ws.models, ref.content_hash, "config.json").write_text("[]")
+    said = fm.invoke(app, ["fsck"]).output
+    assert said.splitlines()[-1] == "1 finding"
+    assert "config.json is damaged" in said
+    assert "moves=" not in said
     answer = fm.invoke(app, ["fsck", "--json"])
     assert answer.exit_code == 1
     assert ref.content_hash in answer.output
