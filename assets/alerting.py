@@ -131,8 +131,10 @@ def launch(
             continue
         models = keys_of_stages(spec, MODEL_STAGES) if asked.body["models"] else []
         known = set(complete_days(spec))
+        stages = list(asked.body["stages"])
+        watch = [stage_key(spec, WATCH)] if WATCH in stages else []
         requests += backfill_requests(
-            keys_of_stages(spec, list(asked.body["stages"])),
+            [*keys_of_stages(spec, stages), *watch],
             daily_partitions(spec),
             [day for day in asked.body["days"] if day in known],
             models=models,

@@ -19,7 +19,7 @@ from fm_platform.web.single import SingleInstance
 def main(words: list[str] | None = None) -> int:
     """Take the lock and run the daemon until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m assets.daemon", description=__doc__)
-    parser.add_argument("--workspace", type=Path, default=Path("workspace.yaml"))
+    parser.add_argument("--workspace", type=Path)
     given = parser.parse_args(words)
     home = Home.from_environment()
     url = home.ledger_url if home.ledger_url.startswith("postgresql") else None
@@ -27,8 +27,11 @@ def main(words: list[str] | None = None) -> int:
         with SingleInstance(home.ensure().dagster / "daemon.lock", "daemon", url):
             from dagster._daemon.cli import create_dagster_daemon_cli
 
+            from assets.instance import WORKSPACE, open_instance
+
+            open_instance(home).dispose()  # the daemon opens it by itself; now its tables are there
             create_dagster_daemon_cli().main(
-                ["run", "-w", str(given.workspace)], standalone_mode=False
+                ["run", "-w", str(given.workspace or WORKSPACE)], standalone_mode=False
             )
     except FMError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201

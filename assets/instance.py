@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -18,6 +19,8 @@ from fm_platform.home import Home
 LOCATION = "fm_platform"
 PROCESS_TAG = "fm_platform/process"
 _ROOT = Path(__file__).resolve().parents[1]
+WORKSPACE = _ROOT / "workspace.yaml"
+"""Where Dagster finds this code location, from whatever folder a server is started."""
 _MANAGED = "# Managed by fm_platform"
 _LEAST_FREE_BYTES = 1 << 20
 
@@ -26,14 +29,20 @@ def open_instance(home: Home) -> dg.DagsterInstance:
     """Return the instance in `home`, with the settings of this checkout's `dagster.yaml`.
 
     A `dagster.yaml` in `home` whose first line does not say that it is managed is left alone.
+
+    One process at a time: the first to open an instance makes its tables, which Dagster does
+    without a lock. A web server, a daemon and a run that begin together would otherwise leave a
+    storage that nobody can open again.
     """
     target = home.dagster / "dagster.yaml"
     source = _ROOT / "dagster.yaml"
-    managed = not target.exists() or target.read_text("utf-8").startswith(_MANAGED)
-    if source.exists() and managed:
-        shutil.copyfile(source, target)
     os.environ["DAGSTER_HOME"] = str(home.dagster)
-    return dg.DagsterInstance.get()
+    with (home.dagster / "open.lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        managed = not target.exists() or target.read_text("utf-8").startswith(_MANAGED)
+        if source.exists() and managed:
+            shutil.copyfile(source, target)
+        return dg.DagsterInstance.get()
 
 
 def execute(

@@ -27,9 +27,9 @@ def report_token(home: Home) -> str:
 
 
 def serve(
-    workspace: Path, host: str, port: int, behind_auth_proxy: bool, public_hosts: list[str]
+    workspace: Path | None, host: str, port: int, behind_auth_proxy: bool, public_hosts: list[str]
 ) -> None:
-    """Serve the UI until interrupted.
+    """Serve the UI until interrupted; the workspace is that of the checkout where none is named.
 
     Raises:
         FMError: If asked to listen beyond loopback without an authenticating proxy in front.
@@ -41,17 +41,18 @@ def serve(
             next_step="put an authenticating proxy in front and add --i-have-auth-proxy",
         )
     import uvicorn
-    from dagster import DagsterInstance
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster_webserver.app import create_app_from_workspace_process_context
     from dagster_webserver.version import __version__
 
+    from assets.instance import WORKSPACE, open_instance
+
     home = Home.from_environment().ensure()
-    with DagsterInstance.get() as instance:
+    with open_instance(home) as instance:
         instance.optimize_for_webserver(statement_timeout=-1, pool_recycle=-1, max_overflow=20)
         with WorkspaceProcessContext(
-            instance, WorkspaceFileTarget([str(workspace)]), version=__version__
+            instance, WorkspaceFileTarget([str(workspace or WORKSPACE)]), version=__version__
         ) as context:
             app = create_app_from_workspace_process_context(context)
             hosts = [*loopback_hosts(port), *public_hosts]
@@ -63,7 +64,7 @@ def serve(
 def main(words: list[str] | None = None) -> int:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(prog="python -m assets.webserver", description=__doc__)
-    parser.add_argument("--workspace", type=Path, default=Path("workspace.yaml"))
+    parser.add_argument("--workspace", type=Path)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=3000)
     parser.add_argument("--i-have-auth-proxy", action="store_true")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,7 +125,8 @@ class Home:
             self.lake, self.models, self.cache, self.work, self.keys, self.mlflow,
             self.dagster, self.reports, self.logs,
         )  # fmt: skip
-        probe = self.root / f".write-probe-{os.getpid()}"
+        # sensors of one process tick in threads: each proves it with a file of its own
+        probe = self.root / f".write-probe-{os.getpid()}-{threading.get_ident()}"
         try:
             for folder in folders:
                 folder.mkdir(parents=True, exist_ok=True)

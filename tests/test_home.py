@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,12 @@ def test_ensure_reports_a_full_disk(tmp_path: Path) -> None:
             Home(mount / "home").ensure()
     finally:
         subprocess.run(["umount", str(mount)], check=False)
+
+
+def test_threads_that_open_a_home_at_once_do_not_meet(tmp_path: Path) -> None:
+    # the sensors of a project tick in threads of one process, and each opens the home
+    home = Home(tmp_path).ensure()
+    with ThreadPoolExecutor(8) as pool:
+        for opened in pool.map(lambda _: home.ensure(), range(400)):
+            assert opened is home
+    assert list(tmp_path.glob(".write-probe*")) == []

@@ -163,6 +163,7 @@ def _json(life: Life, said: Rulings) -> dict[str, Any]:
 
 def _text(project: str, life: Life, said: Rulings, told: dict[str, Any]) -> str:
     from fm_platform.stages.alert_story import lines as story_lines
+    from fm_platform.stages.alerts import MACHINE
 
     alert = life.alert
     lines = [
@@ -172,7 +173,8 @@ def _text(project: str, life: Life, said: Rulings, told: dict[str, Any]) -> str:
         "repairs:",
     ]
     for number, repair in enumerate(alert.repairs, 1):
-        takes = "people must act" if repair.minutes is None else f"about {repair.minutes:g} min"
+        takes = "a run does it" if repair.kind in MACHINE else "people must act"
+        takes = takes if repair.minutes is None else f"about {repair.minutes:g} min"
         lines.append(f"  {number} {plain(repair.title)}: {plain(repair.reason)} ({takes})")
     lines.append("what happened:")
     for event in life.events:

@@ -211,14 +211,20 @@ def results(project: Project, as_json: AsJson = False) -> None:
 @app.command()
 def predict(
     texts: Annotated[list[str], typer.Argument(help="Texts to classify.")],
-    project: Annotated[str, typer.Option("--project", "-p")] = "sentiment",
+    project: Annotated[
+        str | None, typer.Option("--project", "-p", help="Default: the only one, or sentiment.")
+    ] = None,
     model: Annotated[str, typer.Option(help="Any version, as in fm lineage.")] = "champion",
     as_json: AsJson = False,
 ) -> None:
     """Classify texts, or answer them, with the champion or with any version."""
+    from fm_platform.spec.load import discover
     from fm_platform.stages.serving import predict as answer
-    from fm_platform.workspace import Workspace
+    from fm_platform.workspace import Workspace, project_root
 
+    if project is None:
+        listed = [file.parent.name for file in discover(project_root())]
+        project = listed[0] if len(listed) == 1 else "sentiment"
     rows = answer(Workspace.open(), project, model, texts)
     if as_json:
         typer.echo(json.dumps(rows))
@@ -251,7 +257,8 @@ def fsck(
     else:
         for finding in findings:
             typer.echo(render.finding_text(finding))
-        typer.echo(f"{len(findings)} findings" if findings else "no damage found")
+        count = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
+        typer.echo(count if findings else "no damage found")
     sys.exit(1 if findings and not repair else 0)
 
 

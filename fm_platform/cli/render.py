@@ -194,7 +194,7 @@ def answers_text(version: ArtifactVersion, *, as_json: bool) -> str:
 
 def finding_text(finding: Mapping[str, Any]) -> str:
     """Return one finding of fsck."""
-    return display.plain("  ".join(f"{key}={value}" for key, value in finding.items() if value))
+    return display.plain(f"{finding['kind']}  {finding['where']}: {finding['detail']}", 400)
 
 
 def where_next() -> str:

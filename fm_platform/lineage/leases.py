@@ -122,5 +122,5 @@ def ensure_held(connection: Connection, lease: Lease) -> None:
         f"fenced: another run took over {lease.key}",
         expected=f"epoch {lease.epoch} of {lease.holder}",
         found=found,
-        next_step="nothing to do: the newer run writes this artifact",
+        next_step="the newer run writes this artifact; run again what else this run was to build",
     )

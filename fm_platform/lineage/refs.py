@@ -173,10 +173,10 @@ def _candidates(
         row = find_row(project, body, at)
         if row is not None:
             return [row]
-    named = _by_name(ledger, project, body, at)
     alias = ledger.alias(project, body, at=at)
     if alias is not None:
-        named.append(alias)
+        return [alias]  # before names: what the champion answered is called `champion`, too
+    named = _by_name(ledger, project, body, at)
     if named or not _HEX.fullmatch(body):
         return named
     return _by_hash(ledger, project, body, at)

@@ -156,8 +156,12 @@ class FilesConnector:
                     where=path.name, next_step="run again; write new files under another name first"
                 )  # fmt: skip
 
-    def _batches(self, path: Path) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of a file in the columns that are wanted; with their day, if dated."""
+    def _batches(self, path: Path, *, whole: bool = True) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a file in the columns that are wanted; with their day, if dated.
+
+        A file that lacks a column is refused, but where only days are asked for (not `whole`): it
+        must not stop days that it holds no row of.
+        """
         kind = format_of(path) if self.options.format == "auto" else self.options.format
         choosing = (self.options.date_column, self.options.source_column)
         wanted = {*self._columns.values(), *(name for name in choosing if name is not None)}
@@ -167,7 +171,7 @@ class FilesConnector:
         )  # fmt: skip
         for number, batch in enumerate(read):
             if number == 0:
-                self._require_columns(path, batch.schema.names)
+                self._require_columns(path, batch.schema.names, whole)
             batch = self._of_source(batch)
             if self.options.date_column is not None:
                 yield self._dated(batch)
@@ -226,7 +230,7 @@ class FilesConnector:
 
     def _hash_days(self, path: Path) -> dict[str, str]:
         hashers: dict[str, ContentHasher] = {}
-        for batch in self._batches(path):
+        for batch in self._batches(path, whole=False):
             rows = batch.drop_columns([_DAY])
             for day in pc.unique(batch.column(_DAY)).to_pylist():
                 part = rows.filter(pc.equal(batch.column(_DAY), day))
@@ -238,15 +242,18 @@ class FilesConnector:
         day = as_day(found[1]) if found else None
         return day or self.context.first_day
 
-    def _require_columns(self, path: Path, names: list[str]) -> None:
-        """Refuse a file that lacks a declared column as a whole: no row of it can be right."""
+    def _require_columns(self, path: Path, names: list[str], whole: bool) -> None:
+        """Refuse a file that lacks a declared column as a whole: no row of it can be right.
+
+        What chooses rows (date and source) is always needed; the others where rows are read.
+        """
         nullable = {
             name for name, column in self.context.spec.contract.columns.items() if column.nullable
         }
         # gold may be missing: new files often come before anybody has labeled them
         wanted = {
             old for new, old in self._columns.items()
-            if new != GOLD_LABEL and (new == "text" or new not in nullable)
+            if whole and new != GOLD_LABEL and (new == "text" or new not in nullable)
         }  # fmt: skip
         choosing = (self.options.date_column, self.options.source_column)
         wanted |= {name for name in choosing if name is not None}

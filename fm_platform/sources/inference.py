@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -226,10 +226,14 @@ def _path_from(file: Path, folder: Path | None) -> str:
 
 
 def _calendar(sample: Sample, day: str | None) -> dict[str, str]:
-    """Return the days from the first to the last row, up to today; today without dates."""
-    today = date.today().isoformat()
-    days = [d for d in sample.days(day) if d <= today] if day else []
-    return {"start": min(days, default=today), "end": max(days, default=today)}
+    """Return the days from the first to the last row, up to today.
+
+    Without dates it is yesterday (UTC): a day is built once it is over.
+    """
+    today = datetime.now(timezone.utc).date()
+    yesterday = (today - timedelta(days=1)).isoformat()
+    days = [d for d in sample.days(day) if d <= today.isoformat()] if day else []
+    return {"start": min(days, default=yesterday), "end": max(days, default=yesterday)}
 
 
 def _yaml(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from fm_platform.errors import SourceError
 from fm_platform.hashing import fingerprint
 from fm_platform.monitoring.life import LATE, Life
 from fm_platform.monitoring.records import Alert, Cause, Estimate, Impact, Repair
@@ -39,7 +40,10 @@ class Late:
             if raw is None:
                 continue  # never built: the schedule's or a person's business
             read = {i.name: i.content_hash for i in raw.inputs if i.role == "source"}
-            now = dict(seen.source_ids(day))
+            try:
+                now = dict(seen.source_ids(day))
+            except SourceError:
+                continue  # `monitors` tells of a source that cannot be read
             changed = tuple(sorted(s for s in now if now[s] != read.get(s) and s in read))
             if changed:
                 self._open(day, changed, fingerprint([now[s] for s in changed])[:12], raw)
@@ -91,21 +95,31 @@ class Late:
         if not days:
             self._close(life, "nothing reads what changed")
             return
+        stages: tuple[str, ...] = ("weak_labels", "cleaned")
+        if self.desk.ws.ledger.latest(self.name, "cleaned", "cleaned", alert.day) is None:
+            stages = (*stages, "watch")  # what its run did not come to: it is a new day
         again = Repair(
             "backfill", f"Build {len(days)} days again", f"Rows of {alert.day} changed.", days,
-            ("weak_labels", "cleaned"), automatic=True,
+            stages, automatic=True,
         )  # fmt: skip
         self._ask(alert, 2, again, raw.content_hash, f"rows of {alert.day} changed")
 
     def concerned(self, day: str) -> tuple[str, ...]:
-        """Return the built days that are made from another content of `raw` of a day."""
+        """Return the days that are made from another content of `raw` of a day, and that day.
+
+        Of other days only built ones. The day itself was asked for: where it came empty, its run
+        ended at `raw`.
+        """
         found = {
             row.partition
             for row in self.desk.status
-            if row.state == "stale"
-            and row.kind in _BELOW
+            if row.kind in _BELOW
             and row.partition is not None
-            and (row.partition == day or day in row.why)
+            and (
+                row.partition == day
+                if row.state == "unbuilt"
+                else row.state == "stale" and (row.partition == day or day in row.why)
+            )
         }
         return tuple(sorted(filter(None, found)))
 

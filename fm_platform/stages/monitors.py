@@ -6,12 +6,15 @@ import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 
+from fm_platform.errors import SourceError
 from fm_platform.hashing import fingerprint
 from fm_platform.lineage.database import now
-from fm_platform.monitoring.life import MONITOR
+from fm_platform.monitoring.life import LATE, MONITOR
 from fm_platform.monitoring.records import Alert, Cause, Estimate, Impact, Repair
 from fm_platform.spec.alerts import Alerts
 from fm_platform.stages.alerts import Desk
+from fm_platform.stages.probe import project_days
+from fm_platform.stages.raw import connectors
 
 SILENT_INTERVALS = 2
 LEAST_INTERVAL_S = 30
@@ -44,7 +47,10 @@ def watch_monitors(desk: Desk, last_ticks: Mapping[str, float | None], up_s: flo
         last_ticks: Sensor -> when it last ticked, seconds since 1970; None: never.
         up_s: Since when the daemon goes round, see `up_since`.
     """
-    found = [*failing_monitors(desk, last_ticks, up_s, time.time()), *blind_checks(desk)]
+    found = [
+        *failing_monitors(desk, last_ticks, up_s, time.time()), *blind_checks(desk),
+        *unreadable_sources(desk), *refused_rows(desk),
+    ]  # fmt: skip
     desk.open(found, 0)
     standing = {alert.cause.key for alert in found}
     for life in desk.lives().values():
@@ -86,6 +92,47 @@ def blind_checks(desk: Desk) -> list[Alert]:
             )
             day = version.partition or ""
             found.append(_alert(desk, day, "findings", words, "See why nothing came"))
+    return found
+
+
+def unreadable_sources(desk: Desk) -> list[Alert]:
+    """Return an alert for each source of which nobody can say what it holds.
+
+    No day of it can be built, and rows that come late are not seen.
+    """
+    found = []
+    for day in project_days(desk.project)[-1:]:
+        for name, connector in connectors(desk.ws, desk.project, day).items():
+            try:
+                connector.content_id(day)
+            except SourceError as error:
+                where = f" ({error.where})" if error.where else ""
+                repair = error.next_step or "See why the source cannot be read"
+                found.append(_alert(desk, day, name, f"{error.message}{where}", repair))
+    return found
+
+
+def refused_rows(desk: Desk) -> list[Alert]:
+    """Return an alert for each day whose rows came late and could not be brought in.
+
+    Nobody is told of late rows as such: that they were not taken is what people must know.
+    """
+    last = {life.alert.day: life for life in desk.lives().values() if life.alert.cause.kind == LATE}
+    found = []
+    for day, life in sorted(last.items()):
+        raw = desk.ws.ledger.latest(desk.name, "raw", "raw", day)
+        if life.state != "not_repaired" or raw is None:
+            continue
+        read = {i.name: i.content_hash for i in raw.inputs if i.role == "source"}
+        try:
+            now = {n: c.content_id(day) for n, c in connectors(desk.ws, desk.project, day).items()}
+        except SourceError:
+            continue  # there is an alert for the source
+        if changed := sorted(name for name in now if now[name] != read.get(name)):
+            names = ", ".join(changed)
+            words = f"{names}: rows of {day} came late or were corrected, and were not taken"
+            repair = f"See why in run {life.run} in Dagster, and have {names} delivered again"
+            found.append(_alert(desk, day, f"rows of {day}", words, repair))
     return found
 
 

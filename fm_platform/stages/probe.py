@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from fm_platform.labeling.functions import LabelingFunction
 from fm_platform.labeling.load import load_functions
@@ -19,10 +20,15 @@ from fm_platform.training.base_model import resolve_base_model
 from fm_platform.workspace import Workspace
 
 
-def project_days(project: LoadedProject) -> list[str]:
-    """Return the days of the calendar, up to today (UTC) where it has no end."""
+def project_days(project: LoadedProject, at: datetime | None = None) -> list[str]:
+    """Return the days of the calendar that are over at `at` (default: now), in its time zone.
+
+    These are the days that can be built: a day that is not over is not wanted yet.
+    """
     calendar = project.spec.calendar
-    last = min(calendar.end or date.today(), date.today())
+    zone = ZoneInfo(calendar.timezone)
+    over = (at or datetime.now(zone)).astimezone(zone).date() - timedelta(days=1)
+    last = min(calendar.end or over, over)
     count = (last - calendar.start).days + 1
     return [(calendar.start + timedelta(days=i)).isoformat() for i in range(max(count, 0))]
 

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
 import sqlite3
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +55,39 @@ def run(
         instance, definitions, "shop_daily", keys=keys_of_stages(project.spec, DAILY_STAGES),
         days=days, tags={"asked_by": "person"},
     )  # fmt: skip
+
+
+def test_processes_that_open_a_new_instance_at_once_make_one_storage(home: Home) -> None:
+    # Dagster looks, makes the tables and stamps their version in three steps: two processes that
+    # did so together left a version table with two heads, and no code location loaded ever again.
+    code = (
+        "from assets.instance import open_instance; from fm_platform.home import Home\n"
+        "open_instance(Home.from_environment()).dispose()"
+    )
+    words = {**os.environ, "FM_HOME": str(home.root), "PYTHONPATH": str(ROOT)}
+    at_once = [
+        subprocess.Popen([sys.executable, "-c", code], env=words, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    said = [process.communicate(timeout=300)[1].decode() for process in at_once]
+    assert [process.returncode for process in at_once] == [0, 0, 0, 0], said
+    for name in ("schedules/schedules.db", "history/runs.db", "history/runs/index.db"):
+        with sqlite3.connect(home.dagster / name) as connection:
+            assert len(connection.execute("select * from alembic_version").fetchall()) == 1, name
+
+
+def test_an_instance_is_not_opened_while_another_process_does(home: Home) -> None:
+    opened: list[dg.DagsterInstance] = []
+    other = threading.Thread(target=lambda: opened.append(open_instance(home)), daemon=True)
+    with (home.dagster / "open.lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        other.start()
+        other.join(0.5)
+        assert not opened
+        assert not (home.dagster / "schedules").exists()
+    other.join(60)
+    assert opened
+    opened[0].dispose()
 
 
 def test_settings_are_those_of_the_checkout(home: Home, instance: dg.DagsterInstance) -> None:

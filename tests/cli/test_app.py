@@ -108,6 +108,13 @@ def test_predicting_without_a_champion(fm: CliRunner) -> None:
     assert str(answer.exception)
 
 
+def test_predicting_asks_the_only_project(fm: CliRunner, projects: Path, tmp_path: Path) -> None:
+    fm.invoke(app, ["init", "tickets", "--from", str(tickets(tmp_path / "t.csv"))])
+    answer = fm.invoke(app, ["predict", "some text"])
+    assert "tickets" in str(answer.exception)
+    assert "sentiment" not in str(answer.exception)
+
+
 def test_fsck_of_an_empty_home(fm: CliRunner) -> None:
     answer = fm.invoke(app, ["fsck"])
     assert answer.exit_code == 0
@@ -126,6 +133,10 @@ def test_fsck_finds_a_damaged_model(fm: CliRunner, home: Path) -> None:
     ref = ws.models.publish(staged, {})
     assert fm.invoke(app, ["fsck"]).exit_code == 0
     object_file(ws.models, ref.content_hash, "config.json").write_text("[]")
+    said = fm.invoke(app, ["fsck"]).output
+    assert said.splitlines()[-1] == "1 finding"
+    assert "config.json is damaged" in said
+    assert "moves=" not in said
     answer = fm.invoke(app, ["fsck", "--json"])
     assert answer.exit_code == 1
     assert ref.content_hash in answer.output
@@ -155,6 +166,17 @@ class TestInit:
         kinds = {row["kind"] for row in planned["plan"]}
         assert {"raw", "weak_labels", "cleaned", "adapter", "merged_model", "evaluation"} <= kinds
         assert "tickets" in fm.invoke(app, ["plan", "tickets"]).output
+
+    def test_a_file_without_dates_can_be_built_at_once(
+        self, fm: CliRunner, projects: Path, tmp_path: Path
+    ) -> None:
+        from assets.partitions import complete_days
+        from fm_platform.workspace import find_project
+
+        file = tmp_path / "t.csv"
+        file.write_text("text,label\n" + "it is late,no\nit is here,yes\n" * 6, "utf-8")
+        fm.invoke(app, ["init", "tickets", "--from", str(file)])
+        assert len(complete_days(find_project("tickets").spec)) == 1
 
     def test_status_of_a_new_project(self, fm: CliRunner, projects: Path, tmp_path: Path) -> None:
         fm.invoke(app, ["init", "tickets", "--from", str(tickets(tmp_path / "t.csv"))])

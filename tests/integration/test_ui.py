@@ -40,7 +40,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, psut
     process = subprocess.Popen(
         [sys.executable, "-c", "from fm_platform.cli import main; main()", "ui", "--port",
          str(port)],
-        cwd=ROOT, env={**os.environ, "FM_HOME": str(home)}, stdout=subprocess.PIPE, text=True,
+        cwd=home,  # from whatever folder it is started
+        env={**os.environ, "FM_HOME": str(home), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
     try:
@@ -95,6 +97,19 @@ def test_the_real_server_refuses_what_a_hostile_page_can_send(
         assert own.json()["data"]["version"]
         assert client.get("/").status_code == 200
         assert client.get("/").headers["x-frame-options"] == "DENY"
+
+
+def test_both_processes_find_the_code_of_the_checkout(
+    served: tuple[str, psutil.Process, Path],
+) -> None:
+    base, _, home = served
+    query = """{ workspaceOrError { ... on Workspace { locationEntries {
+        name loadStatus locationOrLoadError { __typename } } } } }"""
+    with httpx.Client(base_url=base, timeout=120) as client:
+        answer = client.post("/graphql", json={"query": query}, headers={"origin": base}).json()
+    (entry,) = answer["data"]["workspaceOrError"]["locationEntries"]
+    assert entry["locationOrLoadError"]["__typename"] == "RepositoryLocation"
+    assert "Error loading repository location" not in (home / "logs" / "daemon.log").read_text()
 
 
 def test_a_second_daemon_is_refused(served: tuple[str, psutil.Process, Path]) -> None:

@@ -95,6 +95,18 @@ def test_equal_content_of_one_slot_is_the_version_in_use(ledger: Ledger) -> None
     assert resolve(ledger, "shop", first.content_hash[:10]).id == first.id
 
 
+def test_an_alias_comes_before_artifacts_of_the_same_name(
+    ledger: Ledger, made: dict[str, ArtifactVersion]
+) -> None:
+    # what the champion answered on a day is an artifact called so: `fm lineage champion` named
+    # several versions from the first watched day on
+    said = record(ledger, make_recipe(kind="answers", name="champion"), make_produced("said"))
+
+    assert resolve(ledger, "shop", "champion").id == made["merged"].id
+    assert resolve(ledger, "shop", "answers/champion").id == said.id
+    assert resolve(ledger, "shop", "champion/2026-01-01").id == said.id
+
+
 def test_ambiguous_lists_the_candidates_newest_first(
     ledger: Ledger, made: dict[str, ArtifactVersion]
 ) -> None:

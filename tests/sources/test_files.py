@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fm_platform.cleaning.contracts import check_batch
 from fm_platform.errors import SourceFormatError, SourceUnavailableError, SpecError
 from fm_platform.hashing import sha256_hex
-from fm_platform.sources.connectors import connect
+from fm_platform.sources.connectors import Connector, connect
 from fm_platform.sources.ingest import Ingest, row_id, split_of, text_key
 from fm_platform.spec.models import Column, Contract, ProjectSpec, Split
 
@@ -74,6 +74,28 @@ def test_a_missing_column_is_an_error_that_names_it(tmp_path: Path) -> None:
 
     with pytest.raises(SourceFormatError, match=r"(?s)lacks column text.*found: body, id"):
         ingest(tmp_path, spec())
+
+
+def test_a_file_that_lacks_a_column_stops_the_days_it_holds_and_no_others(tmp_path: Path) -> None:
+    # one wrong delivery stopped every day of its source, also those that were long built
+    (tmp_path / "a.csv").write_text(f"id,day,text,label\n1,{DAY},fine,good\n")
+    made = spec("*.csv", date_column="day")
+
+    def connector() -> Connector:
+        return connect(made.sources[0], made, tmp_path, tmp_path / "cache")
+
+    before = connector().content_id(DAY)
+    (tmp_path / "b.csv").write_text("id,day,body,label\n2,2026-01-02,wrong,good\n")
+
+    assert connector().content_id(DAY) == before
+    assert [batch.num_rows for batch in connector().read(DAY)] == [1]
+    assert connector().days() == [DAY, "2026-01-02"]
+    with pytest.raises(SourceFormatError, match=r"(?s)lacks column text.*where: b.csv"):
+        list(connector().read("2026-01-02"))
+
+    (tmp_path / "c.csv").write_text("id,text,label\n3,of no day,good\n")
+    with pytest.raises(SourceFormatError, match=r"(?s)lacks column day.*where: c.csv"):
+        connector().content_id(DAY)
 
 
 def test_a_wrong_type_in_one_percent_goes_to_quarantine_with_its_value(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from fm_platform.stages import SilentReporter
 from fm_platform.stages.alerts import Desk
 from fm_platform.stages.cleaned import build_cleaned
 from fm_platform.stages.late import Late
+from fm_platform.stages.monitors import watch_monitors
 from fm_platform.stages.raw import build_raw
 from fm_platform.stages.weak_labels import build_weak_labels
 from fm_platform.workspace import Workspace
@@ -65,6 +68,70 @@ def test_a_late_file_rebuilds_its_day_and_what_reads_its_rows(desk: Desk) -> Non
     done(desk, again)
     assert go_on(desk) == []
     assert desk.find(life.alert.id).state == "repaired"
+
+
+def test_a_day_that_came_empty_is_built_whole_when_its_rows_come(desk: Desk) -> None:
+    # its run ended at `raw`: no row came. Nothing below is stale, it was never built.
+    calendar = desk.project.spec.calendar.model_copy(update={"end": date(2026, 1, 3)})
+    spec = desk.project.spec.model_copy(update={"calendar": calendar})
+    desk = Desk(desk.ws, dataclasses.replace(desk.project, spec=spec))
+    day = "2026-01-03"
+    build_raw(desk.ws, desk.project, day, RunContext(), SilentReporter())
+    assert go_on(desk) == []
+    write_rows(desk.project.directory, [day])
+
+    (life,) = go_on(desk)
+    build_raw(desk.ws, desk.project, day, RunContext(), SilentReporter())
+    done(desk, life)
+
+    (again,) = go_on(desk)
+    assert again.repair is not None
+    assert again.repair.days == (day,)
+    assert again.repair.stages == ("weak_labels", "cleaned", "watch")
+
+
+def test_a_source_that_cannot_be_read_fails_no_tick_and_is_an_alert_until_it_can(
+    desk: Desk,
+) -> None:
+    files = sorted(desk.project.directory.glob("chat-*.jsonl"))
+    for file in files:
+        file.rename(file.with_suffix(".away"))
+
+    assert go_on(desk) == []
+    for _ in range(2):
+        watch_monitors(desk, {}, 0.0)
+    (life,) = (life for life in desk.lives().values() if life.alert.cause.name == "chat")
+    assert life.is_open
+    assert "source chat: no file matches" in life.alert.title
+    assert life.alert.repairs[0].title.startswith("put a file there")
+
+    for file in files:
+        file.with_suffix(".away").rename(file)
+    watch_monitors(desk, {}, 0.0)
+    assert desk.find(life.alert.id).state == "repaired"
+
+
+def test_late_rows_that_cannot_be_taken_are_an_alert_until_they_can(desk: Desk) -> None:
+    # the late day itself is only recorded: that its run failed was said to nobody
+    file = desk.project.directory / f"mail-{DAYS[0]}.jsonl"
+    before = file.read_text()
+    file.write_text(before.replace('"text"', '"body"'))
+    (life,) = go_on(desk)
+    desk.running(life, "run1")
+    desk.finished(desk.find(life.alert.id), False, "see run1 in Dagster")
+
+    def told() -> list[tuple[str, str]]:
+        watch_monitors(desk, {}, 0.0)
+        return [
+            (one.alert.title, one.state) for one in desk.lives().values()
+            if one.alert.severity != "record"
+        ]  # fmt: skip
+
+    words = f"mail: rows of {DAYS[0]} came late or were corrected, and were not taken"
+    assert told() == [(words, "open")]
+    assert told() == [(words, "open")]
+    file.write_text(before)
+    assert told() == [(words, "repaired")]
 
 
 def test_a_file_whose_rows_change_nothing_rebuilds_nothing(desk: Desk) -> None:

@@ -23,9 +23,10 @@ POLICY = Alerts(check_every_s=30)
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     ws = Workspace.open(Home(tmp_path / "home"))
+    (ws.home.root / "rows.csv").write_text("text\nfine\n")
     spec = ProjectSpec(
         name="shop", taxonomy={"classes": ["a", "b"]}, calendar={"start": date(2026, 1, 1)},
-        sources=[{"name": "mail"}], alerts=POLICY,
+        sources=[{"name": "mail", "options": {"path": "rows.csv"}}], alerts=POLICY,
     )  # type: ignore[arg-type] # fmt: skip
     monkeypatch.setattr(monitors.time, "time", lambda: NOW_S)
     return Desk(ws, LoadedProject(spec, ws.home.root, ws.home.root / "defs.yaml"))

@@ -58,7 +58,10 @@ def test_an_alert_is_read_and_accepted_by_keyboard(
     desk, base = made
     browser.open(base, wait_for=f"{READY} && document.querySelector('#panel h2')")
     assert "<script>" in text(browser, "#panel h2")  # as text
-    assert browser.run("document.querySelectorAll('#panel svg').length") == 2
+    shown = "[...document.querySelectorAll('#panel svg')].map((one) => one.ariaLabel)"
+    shares, _, quantiles = browser.run(shown)
+    assert "0 % to 61 %" in shares
+    assert "median: 74 to 158" in quantiles  # characters, not shares of them
     assert "[EMAIL]" in text(browser, "#panel")
 
     browser.key("a")

@@ -52,12 +52,17 @@ def finding(metric: str, moves: tuple[Move, ...]) -> Finding:
     )  # fmt: skip
 
 
+LONGER = dataclasses.replace(
+    finding("length:chars", (Move("5 %", 49.0, 132.0), Move("median", 74.0, 158.0))), kind="range"
+)
+
+
 def alert(name: str, loss: float, **fields: object) -> Alert:
     moves = (Move(name, 0.0, 0.61), Move("mail", 1.0, 0.39))
     made = Alert(
         "shop", DAY, DAY, Cause("source_came", name, None, ("mail",)),
         f"`source`: {name} is 61 % of the rows (was 0 %) since {DAY}", ("terms: battery",),
-        (finding("source:source", moves), finding("column:price", ())),
+        (finding("source:source", moves), finding("column:price", ()), LONGER),
         Impact(Estimate(-loss, -loss - 1, -loss + 1, "confidence", 384), share=0.61), "high",
         (RETRAIN, ACCEPT), "champion merged_model@12345678",
     )  # fmt: skip

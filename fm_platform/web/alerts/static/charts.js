@@ -15,12 +15,12 @@ export function percent(share) {
   return `${Math.abs(points) >= 1 || points === 0 ? points.toFixed(0) : points.toFixed(1)} %`;
 }
 
-// Pairs of bars: shares of values before and now.
-export function pairs(name, moves) {
+// Pairs of bars: shares of values before and now, or, where they are quantiles, numbers.
+export function pairs(name, moves, show = percent) {
   const top = Math.max(...moves.flatMap((move) => [move.before, move.after]), 1e-9);
   const x = (v) => (v / top) * (WIDE - LEFT - 60);
   const tall = moves.length * ROW + 4;
-  const said = moves.map((m) => `${m.value}: ${percent(m.before)} to ${percent(m.after)}`).join("; ");
+  const said = moves.map((m) => `${m.value}: ${show(m.before)} to ${show(m.after)}`).join("; ");
   return s("svg", { viewBox: `0 0 ${WIDE} ${tall}`, role: "img", "aria-label": `${name}: ${said}` },
     moves.map((move, k) => {
       const y = k * ROW + 4;
@@ -28,8 +28,8 @@ export function pairs(name, moves) {
         s("text", { x: LEFT - 10, y: y + 17, "text-anchor": "end" }, cut(move.value || "(empty)")),
         s("rect", { class: "was", x: LEFT, y, width: Math.max(1.5, x(move.before)), height: 11, rx: 2 }),
         s("rect", { class: "is", x: LEFT, y: y + 13, width: Math.max(1.5, x(move.after)), height: 11, rx: 2 }),
-        s("text", { class: "quiet", x: LEFT + x(move.before) + 7, y: y + 10 }, percent(move.before)),
-        s("text", { x: LEFT + x(move.after) + 7, y: y + 23 }, percent(move.after)),
+        s("text", { class: "quiet", x: LEFT + x(move.before) + 7, y: y + 10 }, show(move.before)),
+        s("text", { x: LEFT + x(move.after) + 7, y: y + 23 }, show(move.after)),
       ];
     }));
 }

@@ -44,7 +44,7 @@ function evidence(alert) {
   return section("What moved",
     h("p.key", h("i"), "what the champion was trained on", h("i.is"), "now"),
     alert.findings.map((finding) => h("div.evidence", h("p", finding.sentence),
-      finding.moves.length ? pairs(finding.metric, finding.moves) : fromTo(finding))),
+      finding.moves.length ? pairs(finding.metric, finding.moves, finding.kind === "range" ? amount : percent) : fromTo(finding))),
     alert.more_findings > 0 && h("p.soft", `${alert.more_findings} more findings of the same cause`));
 }
 
@@ -69,7 +69,7 @@ function repairs(alert, act) {
   return section("What would repair it", alert.repairs.map((repair) => h("div.repair",
     h("div", h("b", repair.title)),
     h("div.why", repair.reason, h("div", [repair.gain ? `gives back about ${repair.gain.toFixed(1)} points` : "",
-      repair.minutes ? `takes about ${repair.minutes.toFixed(0)} min` : repair.minutes === null ? "people must act" : ""].filter(Boolean).join(", "))),
+      repair.minutes ? `takes about ${repair.minutes.toFixed(0)} min` : repair.minutes !== null ? "" : repair.machine ? "a run does it" : "people must act"].filter(Boolean).join(", "))),
     repair.machine && alert.open && h("button", { type: "button", disabled: alert.busy, "data-repair": repair.number,
       onclick: () => act.ask("approve", repair) }, alert.busy ? "it runs" : "Approve"))));
 }
