@@ -48,8 +48,7 @@ def plan_text(project: LoadedProject, planned: Any) -> str:
         f"cleaning   {', '.join(rule.rule for rule in spec.cleaning)}",
         f"base       {' or '.join(one.label for one in spec.base_model.bases)}",
         "experts    " + ", ".join(f"{e.name} <- {' + '.join(e.sources)}" for e in spec.experts),
-        f"training   LoRA rank {spec.training.rank}, learning rate "
-        f"{spec.training.learning_rate:g}, {spec.training.epochs} epoch(s), "
+        f"training   {trained_by(spec.training)}, {spec.training.epochs} epoch(s), "
         f"seed {spec.training.seed}",
         *narrowing(spec.training),
         f"merge      {spec.merge.method}",
@@ -60,6 +59,21 @@ def plan_text(project: LoadedProject, planned: Any) -> str:
     rows = plain(planned)
     body = grouped(rows) if rows else "nothing to build: every artifact is fresh"
     return "\n".join(head) + body
+
+
+def trained_by(training: Training) -> str:
+    """Return the method of training, with the settings that it reads."""
+    if training.method == "auto":
+        return "as trials show"
+    told = {
+        "lora": f"LoRA rank {training.rank}",
+        "rslora": f"rsLoRA rank {training.rank}",
+        "full": "full fine-tuning",
+        "fish": f"FISH mask of {100 * training.mask_share:g} %",
+        "head": "head alone",
+    }.get(training.method, training.method)
+    frozen = f", {training.frozen_layers} lower layer(s) frozen" if training.frozen_layers else ""
+    return f"{told}{frozen}, learning rate {training.rate(start=True):g}"
 
 
 def narrowing(training: Training) -> list[str]:

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from itertools import chain
 
 from fm_platform.lineage import choosing_base, recipes
-from fm_platform.lineage.choosing import choice_of, settled
+from fm_platform.lineage.choosing import choice_of, searched_days, settled
 from fm_platform.lineage.continuing import Past, no_past
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
 from fm_platform.lineage.reviews import Standing
@@ -54,7 +54,7 @@ class Wants(ModelWants):
         self._complete: dict[tuple[str, bool], Sequence[Head]] = {}
         self._slots: dict[str, Sequence[Slot]] = {}
         self._gold_keys: dict[str, str] = {}
-        self.covers = spec.training.covers
+        self.searched = spec.training
         self.unit = unit_of(spec, probe)
         self.base_choice = choosing_base.base_choice_of(self)
         if self.base_choice is not None and (head := heads.get(self.base_choice.slot)) is not None:
@@ -70,9 +70,10 @@ class Wants(ModelWants):
             return
         if self.unit is not None:
             yield self.unit
+        embedded = self._embedded_days()
         for day in self.days:
             yield self._raw(day)
-            if self.learning or self._noise_rules() or self.covers:
+            if day in embedded:
                 yield self._embeddings(day)
             for function in self.plain:
                 yield self._plain_votes(day, function)
@@ -100,6 +101,20 @@ class Wants(ModelWants):
     def _have(self, kind: str, name: str, days: Sequence[str]) -> list[Head]:
         found = (self.heads.get((kind, name, day)) for day in days)
         return [head for head in found if head is not None]
+
+    def _embedded_days(self) -> set[str]:
+        """Return the days whose rows are embedded, for labels, cleaning or training."""
+        if self.learning or self._noise_rules():
+            return set(self.days)
+        found: set[str] = set()
+        if self.searched.method == "auto" and self.searched.covers:
+            tried = searched_days(self, self.searched.auto.every)
+            found.update(() if tried is None else tried[2])
+        if self.spec.training.method != "auto" and self.spec.training.covers and self.days:
+            found.update(self._window(self.days[-1], self.spec.training.window_days))
+        without_rows = {head.partition for head in self._have("cleaned", "cleaned", [*found])
+                        if not head.rows}  # fmt: skip
+        return found - without_rows
 
     def _votes(self, day: str, plain: bool = False) -> Sequence[Head] | None:
         """Return the votes of a day in the order of the functions; None where one is missing.

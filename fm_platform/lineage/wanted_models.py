@@ -12,7 +12,7 @@ from fm_platform.lineage.continuing import Past, anchor_day, continued_recipe
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
 from fm_platform.lineage.training_recipes import activations_name, activations_recipe, replay_recipe
 from fm_platform.lineage.wanting import Probe, Wanted
-from fm_platform.spec.models import ProjectSpec
+from fm_platform.spec.models import ProjectSpec, Training
 
 
 class ModelWants:
@@ -25,7 +25,7 @@ class ModelWants:
     past: Past
     choice: Wanted | None
     base_choice: Wanted | None
-    covers: bool
+    searched: Training
     champion: Callable[[Head], Readable | None]
 
     def _window(self, last: str, width: int) -> list[str]:

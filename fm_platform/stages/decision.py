@@ -66,57 +66,79 @@ def carry_out(
         champion: The champion that it was judged against; None: there was none.
         run: Who asked.
         show: Called between promotion and record; None: nothing is shown.
-        canary: Where declared, a model that passed answers some live rows first.
+        canary: Where declared, a model that passed answers some live rows first; while another
+            one does, it waits.
     """
-    decision, name = version.metrics["gate"], version.project
-    done = {record["numbers"].get("evaluation") for record in ws.ledger.decisions(name)}
-    if version.content_hash in done:
+    name = version.project
+    done = {
+        record["kind"]
+        for record in ws.ledger.decisions(name)
+        if record["numbers"].get("evaluation") == version.content_hash
+    }
+    if done - {"waiting"}:
         return
-    kind, numbers = outcome(version, canary)
+    kind, reason, numbers = outcome(version, canary, _waits_for(ws, merged, canary))
+    if kind in done:
+        return
     now = ws.ledger.alias(name, "champion")
     if kind == CANARY:
-        _try_out(ws, merged, decision["reason"], run)
-    elif decision["promote"] and (now is None or now.id != merged.id):
+        _try_out(ws, merged, reason, run)
+    elif kind == "promotion" and (now is None or now.id != merged.id):
         ws.ledger.set_alias(
             name,
             "champion",
             merged.id,
             expected=champion.id if champion else None,
-            reason=decision["reason"],
+            reason=reason,
             actor=run.asked_by,
         )
     if show is not None:
         show()
-    ws.ledger.record_decision(name, kind, merged.id, numbers, decision["reason"], run.asked_by)
+    ws.ledger.record_decision(name, kind, merged.id, numbers, reason, run.asked_by)
 
 
-def outcome(version: ArtifactVersion, canary: Canary | None) -> tuple[str, dict[str, Any]]:
-    """Return what follows an evaluation, `promotion`, `canary` or `refusal`, and its numbers."""
+def outcome(
+    version: ArtifactVersion, canary: Canary | None, tried: ArtifactVersion | None
+) -> tuple[str, str, dict[str, Any]]:
+    """Return what follows an evaluation, why, and its numbers.
+
+    That is `promotion`, `refusal`, `canary`, or `waiting` while another model is tried out: the
+    next run after that trial decides about it, against the champion of then.
+
+    Args:
+        version: The evaluation.
+        canary: How a model that passed is tried out; None: not at all.
+        tried: Another model that is tried out now; None where there is none.
+    """
     decision = version.metrics["gate"]
-    numbers = {**decision, "evaluation": version.content_hash}
+    reason, numbers = str(decision["reason"]), {**decision, "evaluation": version.content_hash}
     if not decision["promote"]:
-        return "refusal", numbers
+        return "refusal", reason, numbers
     if canary is None:
-        return "promotion", numbers
-    return CANARY, {**numbers, "canary": canary.model_dump(mode="json")}
+        return "promotion", reason, numbers
+    if tried is None:
+        return CANARY, reason, {**numbers, "canary": canary.model_dump(mode="json")}
+    told = f"{reason} It waits: canary {tried.content_hash[:12]} is tried out since before."
+    return "waiting", told, {**numbers, "waits_for": tried.content_hash}
 
 
 def _try_out(ws: Workspace, merged: ArtifactVersion, reason: str, run: RunContext) -> None:
-    """Name a model canary; one that was tried out till now has lost its place to it."""
-    name, before = merged.project, ws.ledger.alias(merged.project, CANARY)
-    if before is not None and before.id == merged.id:
-        return
-    ws.ledger.set_alias(
-        name, CANARY, merged.id, expected=before.id if before else None, reason=reason,
-        actor=run.asked_by,
-    )  # fmt: skip
-    if before is not None:
-        told = "a newer challenger passed the gate before its days as a canary were over"
-        replaced = {"replaced_by": merged.content_hash}
-        ws.ledger.record_decision(name, "refusal", before.id, replaced, told, run.asked_by)
-        ws.tracker.log_decision(
-            DecisionRecord(name, before.recipe_hash, "refusal", told, replaced, drops=CANARY)
+    """Name a model canary, where it is not."""
+    if ws.ledger.alias(merged.project, CANARY) is None:
+        ws.ledger.set_alias(
+            merged.project, CANARY, merged.id, expected=None, reason=reason, actor=run.asked_by
         )
+
+
+def _waits_for(
+    ws: Workspace, merged: ArtifactVersion, canary: Canary | None
+) -> ArtifactVersion | None:
+    """Return the canary that is tried out before a model may be; None where there is none.
+
+    A model that is retrained every night would else end each trial before its days are over.
+    """
+    tried = ws.ledger.alias(merged.project, CANARY)
+    return None if canary is None or tried is None or tried.id == merged.id else tried
 
 
 def _publish(
@@ -144,8 +166,8 @@ def _publish(
         )
     )
     noted(ws.ledger, version, published.run_id)
-    kind, numbers = outcome(version, canary)
-    name, reason = version.project, str(version.metrics["gate"]["reason"])
+    kind, reason, numbers = outcome(version, canary, _waits_for(ws, merged, canary))
+    name = version.project
     if kind == "promotion":
         ws.tracker.set_champion(name, merged.recipe_hash, reason)
     ws.tracker.log_decision(

@@ -158,8 +158,8 @@ class _Evaluation:
     def _answers(self, champion: ArtifactVersion) -> SystemPredictions:
         """Return what an earlier champion says, in the classes of today.
 
-        A class is the same where it has the same name. Where it names one that is gone, it has no
-        answer; its probabilities are compared only where the classes are the same.
+        One that was renamed or merged is the class it became. Where it names one that is gone or
+        split, it has no answer; probabilities are compared only where the classes are the same.
         """
         from fm_platform.evaluation.metrics import SystemPredictions
 
@@ -167,8 +167,8 @@ class _Evaluation:
         probabilities = self._probabilities(champion, self.rows["text"].to_pylist())
         if before == self.classes:
             return SystemPredictions(probabilities.argmax(axis=1), probabilities)
-        index = {name: i for i, name in enumerate(self.classes)}
-        names = np.array([index.get(name, ABSTAIN) for name in before], np.int64)
+        index, today = {name: i for i, name in enumerate(self.classes)}, self.spec.taxonomy.single
+        names = np.array([index.get(today.get(name, ""), ABSTAIN) for name in before], np.int64)
         return SystemPredictions(names[probabilities.argmax(axis=1)], None)
 
     def _probabilities(self, version: ArtifactVersion, texts: list[str]) -> Any:

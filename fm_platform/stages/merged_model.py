@@ -205,6 +205,7 @@ def model_card(
             ),
             git_commit=f"code fingerprint {recipe.code[:16]}",
             created_at=f"from data up to {last}",
+            training_method=spec.training.method,
         )
     )  # fmt: skip
 

@@ -40,6 +40,13 @@ _TYPES = {
     "log_loss": "log_loss",
     "ece": "expected_calibration_error",
 }
+_TRAINED = {
+    "lora": "One LoRA adapter per expert was trained",
+    "rslora": "One rsLoRA adapter per expert was trained",
+    "full": "All weights were fine-tuned for each expert",
+    "fish": "The most important weights (a FISH mask) were trained for each expert",
+    "head": "A linear head was trained for each expert",
+}
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -97,6 +104,7 @@ class ModelCardInputs:
         evaluation_hash: Content hash of the evaluation.
         limits: Sentences on what the model should not be used for.
         links: Title -> address.
+        training_method: How experts were trained, as projects declare it.
     """
 
     project: str
@@ -118,6 +126,7 @@ class ModelCardInputs:
     evaluation_hash: str | None = None
     limits: tuple[str, ...] = ()
     links: Mapping[str, str] = field(default_factory=dict)
+    training_method: str = "lora"
 
 
 def write_card(inputs: ModelCardInputs) -> str:
@@ -137,7 +146,12 @@ def write_card(inputs: ModelCardInputs) -> str:
         license=inputs.license,
         pipeline_tag="text-classification",
         metrics=["f1", "accuracy"],
-        tags=["text-classification", "weak-supervision", "model-merging", "lora"],
+        tags=[
+            "text-classification",
+            "weak-supervision",
+            "model-merging",
+            *(["lora"] if inputs.training_method in ("lora", "rslora") else []),
+        ],
         model_name=inputs.project,
         eval_results=_eval_results(inputs) or None,
     )
@@ -262,9 +276,10 @@ def _making(inputs: ModelCardInputs) -> str:
         ]
         for expert in inputs.experts
     ]
+    trained = _TRAINED.get(inputs.training_method, "Each expert was trained")
     return (
         "## How it was made\n\n"
-        f"One LoRA adapter per expert was trained on weak labels and merged into "
+        f"{trained} on weak labels and merged into "
         f"{as_markdown(inputs.base_model)} ({as_markdown(inputs.merge_method)} merge). No text "
         "was labeled by hand for training.\n\n"
         + _table(["expert", "sources", "weight", "content"], rows)

@@ -149,8 +149,8 @@ class DecisionRecord:
     """What was decided about the merged model of a recipe, with the numbers that decided.
 
     Attributes:
-        decision: `promotion`, `refusal`, `canary`, `rollback`, or `taken_back` for the model that
-            a rollback took out of use.
+        decision: `promotion`, `refusal`, `canary`, `waiting` while another model is a canary,
+            `rollback`, or `taken_back` for the model that a rollback took out of use.
         numbers: JSON values, those of the ledger.
         sets / drops: An alias that names this model from now on, or no longer.
     """

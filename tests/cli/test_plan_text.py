@@ -54,6 +54,24 @@ def test_constraints_and_what_training_does_for_them_are_told(tmp_path: Path) ->
     ]
 
 
+@pytest.mark.parametrize(
+    ("training", "told"),
+    [
+        ("{}", "LoRA rank 8, learning rate 0.002"),
+        ("{method: rslora, rank: 4}", "rsLoRA rank 4, learning rate 0.002"),
+        ("{method: full, frozen_layers: 2}",
+         "full fine-tuning, 2 lower layer(s) frozen, learning rate 0.0002"),
+        ("{method: fish}", "FISH mask of 1 %, learning rate 0.002"),
+        ("{method: head}", "head alone, learning rate 0.002"),
+        ("{method: auto}", "as trials show"),
+    ],
+)  # fmt: skip
+def test_the_method_of_training_is_told(tmp_path: Path, training: str, told: str) -> None:
+    text = plan_text(project(tmp_path, f"{PLAIN}  training: {training}\n"), [])
+
+    assert f"training   {told}, 1 epoch(s), seed 0" in text.splitlines()
+
+
 def test_of_a_plain_project_nothing_is_told(tmp_path: Path) -> None:
     told = plan_text(project(tmp_path, PLAIN), [])
 

@@ -263,18 +263,43 @@ def test_of_two_who_settle_one_is_told(ws: Workspace, project: str, weights: Pat
     assert ws.ledger.alias(project, "champion") == other
 
 
-def test_a_newer_challenger_takes_the_place_of_a_canary(
+def test_a_newer_challenger_waits_until_a_canary_is_decided(
     ws: Workspace, project: str, weights: Path
 ) -> None:
     old, new, declared = tried_out(ws, project, weights)
     newer = model(ws, project, "newer", weights)
 
-    judged(ws, newer, 184, old, 180, canary=declared)
+    evaluation = judged(ws, newer, 184, old, 180, canary=declared)
+    decide(ws, evaluation, newer, old, RUN, declared)  # a second run says no more than the first
 
+    assert trial.live(ws, project) == (new, declared)
+    assert decided(ws, project)[-2:] == [("canary", new.id), ("waiting", newer.id)]
+    told = str(ws.ledger.decisions(project)[-1]["reason"])
+    assert f"canary {new.content_hash[:12]} is tried out since before" in told
+    assert in_mlflow(ws, newer)[0]["fm.decision"] == "waiting"
+    assert in_mlflow(ws, newer)[1] == {"challenger"}
+
+    compared_on(ws, new, old, DAYS[:1], gained=-20)
+    assert trial.settle(ws, new, old, declared, "test") == "refusal"
+    decide(ws, evaluation, newer, old, RUN, declared)
     assert trial.live(ws, project) == (newer, declared)
-    assert decided(ws, project)[-2:] == [("refusal", new.id), ("canary", newer.id)]
-    assert in_mlflow(ws, newer)[1] == {"canary", "challenger"}
-    assert in_mlflow(ws, new)[0]["fm.decision"] == "refusal"
+
+
+def test_a_model_retrained_every_night_leaves_a_canary_its_days(
+    ws: Workspace, project: str, weights: Path
+) -> None:
+    old, new, declared = tried_out(ws, project, weights)
+
+    for night, day in enumerate(DAYS):
+        compared_on(ws, new, old, [day], gained=2)
+        trial.settle(ws, new, old, declared, "test")
+        champion = ws.ledger.alias(project, "champion")
+        assert champion is not None
+        retrained = model(ws, project, f"night {night}", weights)
+        judged(ws, retrained, 184, champion, 180, canary=declared)
+
+    assert ws.ledger.alias(project, "champion") == new
+    assert trial.live(ws, project) == (retrained, declared)  # the first after the trial
 
 
 def test_rows_are_shared_out_by_their_id(ws: Workspace, project: str, weights: Path) -> None:

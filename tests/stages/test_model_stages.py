@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from fm_platform.spec.models import Taxonomy
 from fm_platform.stages import tables
+from fm_platform.stages.evaluation import ABSTAIN, _Evaluation
 from fm_platform.stages.evidence import Evidence
 from fm_platform.stages.predict import classifier
 from fm_platform.training.predict import predict_probabilities
@@ -132,6 +135,24 @@ def test_an_evaluation_names_what_it_refuses_and_what_it_leaves_out(built: Built
     stored = str(result.version.metrics["behaviour"])
     assert "chat2026" not in stored  # rows by id only
     assert "mail2026" not in stored
+
+
+def test_a_champion_of_former_classes_is_read_in_those_of_today(
+    built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, loaded, results = built
+    merged = results["merged"].version
+    changed = Taxonomy.model_validate({
+        "version": 2, "classes": ["bad", "positive"],
+        "changes": [{"version": 2, "rename": {"negative": "bad"}, "remove": ["neutral"]}],
+    })  # fmt: skip
+    judge = object.__new__(_Evaluation)
+    judge.spec = loaded.spec.model_copy(update={"taxonomy": changed})
+    judge.classes, judge.rows = ["bad", "positive"], pa.table({"text": ["a", "b", "c"]})
+    assert merged.config["classes"] == ["negative", "neutral", "positive"]
+    monkeypatch.setattr(_Evaluation, "_probabilities", lambda *_: np.eye(3, dtype=np.float32))
+
+    assert judge._answers(merged).labels.tolist() == [0, ABSTAIN, 1]
 
 
 def test_constraints_keep_a_model_out_and_time_is_in_no_content(built: Built) -> None:

@@ -54,6 +54,21 @@ def states(ws: Workspace, loaded: LoadedProject, *kinds: str) -> dict[str, str]:
     return {r.kind: r.state for r in rows if r.kind in kinds}
 
 
+def embedded(ws: Workspace, loaded: LoadedProject) -> dict[str | None, str]:
+    """Return the state of the embeddings that are wanted, by day."""
+    rows = status(ws.ledger, loaded.spec, probe(ws, loaded))
+    return {r.partition: r.state for r in rows if r.kind == "embeddings"}
+
+
+def test_days_that_nothing_is_trained_on_need_no_embeddings(world: World) -> None:
+    ws, plain = world
+
+    assert [*embedded(ws, declared(plain, subset=0.5))] == [*DAYS]
+    assert [*embedded(ws, declared(plain, subset=0.5, window_days=1))] == [DAYS[-1]]
+    auto = Auto.model_validate(AUTO)
+    assert [*embedded(ws, declared(plain, method="auto", auto=auto))] == [DAYS[0]]
+
+
 def test_models_are_trained_as_declared_and_reused(world: World) -> None:
     ws, plain = world
     loaded = declared(plain, **DECLARED)
@@ -98,6 +113,8 @@ def test_trials_differ_as_declared_and_gold_rows_judge(world: World) -> None:
     assert set(choice.location["chosen"]) >= {"loss", "subset"}
     assert "weights" not in choice.location["chosen"]
     assert states(ws, loaded, "choice", "start") == {"choice": "fresh", "start": "fresh"}
+    some = choice.location["chosen"]["subset"] < 1
+    assert embedded(ws, loaded) == dict.fromkeys(DAYS if some else DAYS[:1], "fresh")
     assert "tried beside: losses soft, generalised; subsets 1.0, 0.5; judged by gold" in (
         choice_text(ws, loaded)
     )

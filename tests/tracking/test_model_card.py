@@ -87,6 +87,26 @@ def test_body_names_inputs_experts_functions_and_hashes(inputs: ModelCardInputs)
     assert page.count("<table>") == 5
 
 
+@pytest.mark.parametrize(
+    ("method", "told", "is_lora"),
+    [
+        ("lora", "One LoRA adapter per expert was trained on weak labels", True),
+        ("rslora", "One rsLoRA adapter per expert was trained on weak labels", True),
+        ("full", "All weights were fine-tuned for each expert on weak labels", False),
+        ("fish", "(a FISH mask) were trained for each expert on weak labels", False),
+        ("head", "A linear head was trained for each expert on weak labels", False),
+    ],
+)
+def test_the_card_says_how_experts_were_trained(
+    inputs: ModelCardInputs, method: str, told: str, is_lora: bool
+) -> None:
+    text = write_card(dataclasses.replace(inputs, training_method=method))
+
+    assert told in text
+    assert ("lora" in ModelCard(text).data.tags) is is_lora
+    assert ("LoRA" in text) is is_lora
+
+
 def test_card_without_evaluation_says_so(inputs: ModelCardInputs) -> None:
     text = write_card(dataclasses.replace(inputs, evaluation=None, evaluation_hash=None))
 

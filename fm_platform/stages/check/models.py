@@ -13,7 +13,7 @@ from fm_platform.lineage import ArtifactVersion
 from fm_platform.lineage.machinery import CODE
 from fm_platform.spec.base_model import BaseModelSpec
 from fm_platform.spec.load import LoadedProject
-from fm_platform.spec.models import ProjectSpec
+from fm_platform.spec.models import ProjectSpec, Training
 from fm_platform.stages.check.findings import (
     DIFFERS,
     MISSING,
@@ -29,6 +29,13 @@ from fm_platform.workspace import Workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# Of these the position of a text's first token comes behind that of padding: they read fewer
+# tokens than they have positions.
+_COUNTS_FROM_PADDING = frozenset(
+    {"camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "mpnet", "roberta",
+     "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
+)  # fmt: skip
 
 
 def base_findings(
@@ -184,13 +191,23 @@ def _special(tokenizer: Any, config: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _lengths(tokenizer: Any, config: dict[str, Any], wanted: int) -> Iterator[Finding]:
-    limits = (config.get("max_position_embeddings"), tokenizer.model_max_length)
+    limits = (_positions(config), tokenizer.model_max_length)
     limit = min(int(number) for number in limits if number)
     if wanted > limit:
         yield Finding(
             "training", WRONG, f"training.max_tokens is {wanted}, the base model reads {limit}",
             f"set training.max_tokens to {limit} or less",
         )  # fmt: skip
+
+
+def _positions(config: dict[str, Any]) -> int | None:
+    """Return for how many tokens the model has positions; None where it does not say."""
+    found = config.get("max_position_embeddings") or config.get("n_positions")
+    if not isinstance(found, int):
+        return None
+    if config.get("model_type") in _COUNTS_FROM_PADDING:
+        found -= int(config.get("pad_token_id", 1)) + 1
+    return found
 
 
 def training_findings(base: BaseModel | None, spec: ProjectSpec) -> Iterator[Finding]:
@@ -212,9 +229,22 @@ def _trained(base: BaseModel, spec: ProjectSpec) -> Iterator[Finding]:
         return
     yield Finding(
         "training", OK,
-        f"the code imports; LoRA of rank {spec.training.rank} trains {trained:,} of {total:,} "
+        f"the code imports; {_trains(spec.training)} {trained:,} of {total:,} "
         f"parameters, {len(spec.taxonomy.classes)} classes",
     )  # fmt: skip
+
+
+def _trains(training: Training) -> str:
+    """Return in words what trains parameters; of a search, what is tried as usual."""
+    rank = training.rank
+    return {
+        "auto": f"how is chosen by trials, e.g. LoRA of rank {rank} trains",
+        "lora": f"LoRA of rank {rank} trains",
+        "rslora": f"rsLoRA of rank {rank} trains",
+        "full": "full fine-tuning trains",
+        "fish": f"a FISH mask of {100 * training.mask_share:g} % trains",
+        "head": "the head alone trains",
+    }.get(training.method, f"{training.method} trains")
 
 
 def _imports() -> Iterator[Finding]:
@@ -230,19 +260,23 @@ def _imports() -> Iterator[Finding]:
 
 
 def trial(base: BaseModel, spec: ProjectSpec) -> tuple[int, int]:
-    """Return (trained, all) parameters of base + LoRA + head, laid out without memory.
+    """Return (trained, all) parameters of base + adapter + head, laid out without memory.
 
     Raises:
-        TrainingError: If the installed libraries cannot make that model.
+        TrainingError: If the installed libraries cannot make that model, or more layers are to be
+            frozen than it has.
     """
     import torch
     import transformers
-    from peft import LoraConfig, TaskType, get_peft_model
+    from peft import get_peft_model
 
-    from fm_platform.training.adapter import head_modules, linear_layers
     from fm_platform.training.loading import quiet
+    from fm_platform.training.methods import adapter_config
 
     quiet()
+    training = spec.training
+    if training.method == "auto":
+        training = training.model_copy(update={"method": "lora"})
     try:
         config = transformers.AutoConfig.from_pretrained(
             str(base.directory), local_files_only=True, trust_remote_code=False,
@@ -251,11 +285,10 @@ def trial(base: BaseModel, spec: ProjectSpec) -> tuple[int, int]:
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             make: Any = transformers.AutoModelForSequenceClassification.from_config
             model = make(config)
-            lora = LoraConfig(
-                task_type=TaskType.SEQ_CLS, r=spec.training.rank,
-                target_modules=linear_layers(model), modules_to_save=head_modules(model),
-            )  # fmt: skip
-            made = get_peft_model(model, lora)
+            total = sum(p.numel() for p in model.parameters())
+            made = get_peft_model(model, adapter_config(model, training, steps=1))
+    except TrainingError:
+        raise
     except Exception as error:  # the libraries raise any kind for a model they do not know
         raise TrainingError(
             "the base model and the installed libraries do not go together",
@@ -263,8 +296,10 @@ def trial(base: BaseModel, spec: ProjectSpec) -> tuple[int, int]:
             found=f"{type(error).__name__}: {str(error)[:300]}",
             next_step="declare another base model, or install the packages of constraints.txt",
         ) from error
-    sizes = [(p.numel(), p.requires_grad) for p in made.parameters()]
-    return sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
+    trained = sum(p.numel() for p in made.parameters() if p.requires_grad)
+    if training.method == "fish":
+        trained = round(training.mask_share * trained)
+    return trained, total
 
 
 def serving_findings(ws: Workspace, model: ArtifactVersion) -> Iterator[Finding]:

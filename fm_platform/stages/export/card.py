@@ -114,6 +114,7 @@ class _Known:
             "functions": self.functions(),
             "git_commit": self.need("git_commit", commit, "a build from a git checkout"),
             "created_at": model.created_at.isoformat(),
+            "training_method": model.config.get("training", {}).get("method", "lora"),
             "evaluation": table,
             "evaluation_hash": evaluation and evaluation.content_hash,
             "limits": () if table is None else limits(table),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from fm_platform.home import Home
 from fm_platform.lineage.environment import environment
 from fm_platform.spec.load import LoadedProject, load_spec
 from fm_platform.stages.check import Finding, examine, failing, packages, require_ready
-from fm_platform.stages.check.models import tokenizer_findings
+from fm_platform.stages.check.models import tokenizer_findings, training_findings
 from fm_platform.stages.check.packages import (
     environment_findings,
     requirement_findings,
@@ -153,8 +154,14 @@ def edited(path: Path, **values: object) -> None:
             lambda base: edited(base / "config.json", max_position_embeddings=16),
             "max_tokens is 24, the base model reads 16",
         ),
+        (  # the positions of this family begin behind that of padding
+            lambda base: edited(
+                base / "config.json", model_type="roberta", max_position_embeddings=24
+            ),
+            "max_tokens is 24, the base model reads 23",
+        ),
     ],
-    ids=["padding", "vocabulary", "length"],
+    ids=["padding", "vocabulary", "length", "length_behind_padding"],
 )
 def test_a_tokenizer_of_another_model_is_named(
     copy: LoadedProject, spoil: Callable[[Path], object], told: str
@@ -166,6 +173,29 @@ def test_a_tokenizer_of_another_model_is_named(
 
     assert len(bad) == 1
     assert told in bad[0].what
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, r"LoRA of rank 2 trains \d"),
+        ({"method": "full"}, r"full fine-tuning trains ([\d,]+) of \1 parameters"),
+        ({"method": "head"}, r"the head alone trains \d"),
+        ({"method": "fish", "mask_share": 0.1}, r"a FISH mask of 10 % trains \d"),
+        ({"method": "auto"}, r"chosen by trials, e.g. LoRA of rank 2 trains \d"),
+        ({"frozen_layers": 2}, "leaves no layer to train"),
+    ],
+)
+def test_what_is_trained_is_told_for_the_declared_method(
+    copy: LoadedProject, settings: dict[str, object], told: str
+) -> None:
+    training = copy.spec.training.model_copy(update=settings)
+    base = resolve_base_model(copy.spec.base_model, copy.directory)
+
+    (found,) = training_findings(base, copy.spec.model_copy(update={"training": training}))
+
+    assert re.search(told, found.what)
+    assert (found.state == "ok") is ("frozen_layers" not in settings)
 
 
 def test_a_missing_and_an_old_package_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
