@@ -237,7 +237,10 @@ def fsck(
     repair: Annotated[bool, typer.Option(help="Move what is damaged aside.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look for damaged commits, files and models; `--repair` moves them aside."""
+    """Look for damaged commits, files and models; `--repair` moves them aside.
+
+    It also brings back models moved aside before that are whole again.
+    """
     from fm_platform.store import fsck as checks
     from fm_platform.upkeep.plan import removed_files
     from fm_platform.workspace import Workspace
@@ -249,14 +252,18 @@ def fsck(
         *checks.check_columns(ws.columns),
         *checks.check_states(ws.states),
     ]
+    back: list[str] = []
     if repair:
         checks.repair(found)
+        back = checks.bring_back(ws.models)
     findings = render.plain(found)
     if as_json:
         typer.echo(json.dumps(findings))
     else:
         for finding in findings:
             typer.echo(render.finding_text(finding))
+        for content_hash in back:
+            typer.echo(f"model {content_hash[:12]} is whole again and back in its place")
         count = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
         typer.echo(count if findings else "no damage found")
     sys.exit(1 if findings and not repair else 0)

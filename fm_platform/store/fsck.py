@@ -150,6 +150,31 @@ def repair(findings: Iterable[Finding]) -> list[Path]:
     return moved
 
 
+def bring_back(store: ModelStore) -> list[str]:
+    """Put models that `repair` moved aside and that are whole again back; return their hashes.
+
+    Models share tensors and files: one damaged object takes all of them aside, and the next model
+    that is built with the same content stores it anew.
+    """
+    found: list[str] = []
+    known: Damages = {}
+    for kept in sorted(store.root.glob("_damaged/fsck/[0-9a-f][0-9a-f]/*")):
+        content_hash = kept.name.partition(".")[0]
+        folder = store.path(content_hash)
+        if folder.exists():
+            continue
+        make_dirs(folder.parent)
+        kept.rename(folder)
+        try:
+            store.verify(content_hash, known)
+        except StoreError:
+            folder.rename(kept)
+        else:
+            fsync_dir(folder.parent)
+            found.append(content_hash)
+    return found
+
+
 def _check_log(storage: Storage, table: str) -> list[Finding]:
     versions = list(delta_log.commit_versions(storage, table))
     newest_checkpoint = max(_checkpoints(storage, table), default=-1)

@@ -190,3 +190,17 @@ def _sign(body: Mapping[str, Any], key: bytes) -> str:
 
 def _key_id(key: bytes) -> str:
     return sha256_hex(b"key id " + key)[:16]
+
+
+def require_model(folder: Path) -> None:
+    """Refuse a model that is not in the store.
+
+    Raises:
+        MissingArtifactError: If its folder is not there.
+    """
+    if not folder.is_dir():
+        raise MissingArtifactError(
+            "there is no such model in the store", where=folder,
+            next_step="fm fsck --repair brings back what was moved aside and is whole again; "
+            "fm rollback takes another champion",
+        )  # fmt: skip

@@ -31,6 +31,7 @@ from fm_platform.store.manifest import (
     folder_hash,
     load_key,
     read_manifest,
+    require_model,
     scan,
     write_manifest,
 )
@@ -146,8 +147,7 @@ class ModelStore:
             MissingArtifactError: If there is no such model.
         """
         folder = self.path(content_hash)
-        if not folder.is_dir():
-            raise MissingArtifactError("there is no such model in the store", where=folder)
+        require_model(folder)
         problems = self._problems(folder, content_hash, known)
         if problems:
             raise CorruptArtifactError(
@@ -169,8 +169,7 @@ class ModelStore:
             MissingArtifactError: If there is no such model.
         """
         folder = self.path(content_hash)
-        if not folder.is_dir():
-            raise MissingArtifactError("there is no such model in the store", where=folder)
+        require_model(folder)
         target = aside(self.root / "_damaged", content_hash)
         make_dirs(target.parent)
         problems = self._problems(folder, content_hash)
@@ -297,8 +296,7 @@ class ModelStore:
 
     def _manifest(self, content_hash: str) -> Manifest:
         folder = self.path(content_hash)
-        if not folder.is_dir():
-            raise MissingArtifactError("there is no such model in the store", where=folder)
+        require_model(folder)
         try:
             return read_manifest(folder, self._key)
         except (CorruptArtifactError, MissingArtifactError) as error:

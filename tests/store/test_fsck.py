@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from fm_platform.errors import CorruptArtifactError
+from fm_platform.errors import CorruptArtifactError, MissingArtifactError
 from fm_platform.store import delta
 from fm_platform.store.columns import ColumnStore
-from fm_platform.store.fsck import check_columns, check_models, check_tables, repair
+from fm_platform.store.fsck import (
+    bring_back,
+    check_columns,
+    check_models,
+    check_tables,
+    repair,
+)
 from fm_platform.store.models import ModelStore
 from fm_platform.store.tables import TableStore
 from tests.store.models import make_model, object_file
@@ -135,3 +142,32 @@ def test_damaged_models_and_columns_are_named_and_moved(tmp_path: Path) -> None:
     assert models.hashes() == [good.content_hash]
     assert columns.hashes() == []
     assert check_models(models) + check_columns(columns) == []
+
+
+def test_models_moved_aside_for_a_shared_tensor_come_back_once_it_is_stored_again(
+    tmp_path: Path,
+) -> None:
+    models = ModelStore(tmp_path / "models", tmp_path / "key")
+
+    def variant(name: str, rank: int, seed: int = 0) -> str:
+        folder = make_model(tmp_path / f"{name}-{rank}-{seed}", seed)
+        (folder / "adapter_config.json").write_text(json.dumps({"r": rank}))
+        return models.publish(folder, {}).content_hash
+
+    shared = [variant("first", rank) for rank in (1, 2)]
+    alone = variant("first", 3, seed=1)
+    for content_hash in (shared[0], alone):
+        tensor = object_file(models, content_hash, "adapter_model")
+        tensor.write_bytes(b"x" * tensor.stat().st_size)
+    repair(check_models(models))
+    assert models.hashes() == []
+    assert bring_back(models) == [], "nothing is whole yet"
+    with pytest.raises(MissingArtifactError, match="fm fsck --repair brings back"):
+        models.open(shared[1])
+
+    newer = variant("second", 9)  # stores the tensors that the first two need
+
+    assert bring_back(models) == sorted(shared)
+    assert models.hashes() == sorted([*shared, newer])
+    assert check_models(models) == []
+    assert bring_back(models) == []
