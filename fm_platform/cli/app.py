@@ -191,13 +191,20 @@ def results(project: Project, as_json: AsJson = False) -> None:
     from fm_platform.evaluation.table import EvaluationTable
     from fm_platform.workspace import Workspace
 
-    version = Workspace.open().ledger.latest(project, "evaluation", "evaluation")
+    ledger = Workspace.open().ledger
+    version = ledger.latest(project, "evaluation", "evaluation")
     if version is None:
         raise FMError(
             f"project {project!r} has not been evaluated yet", next_step=f"fm run {project}"
         )
+    decisions = [
+        record
+        for record in ledger.decisions(project)
+        if record["numbers"].get("evaluation") == version.content_hash
+    ]
+    decided = decisions[-1] if decisions else None
     if version.config.get("task") == "causal":
-        typer.echo(render.answers_text(version, as_json=as_json))
+        typer.echo(render.answers_text(version, decided, as_json=as_json))
         return
     table = EvaluationTable.from_json(version.metrics["evaluation"])
     told = table.to_json(project, version.content_hash)
@@ -205,7 +212,7 @@ def results(project: Project, as_json: AsJson = False) -> None:
     if not as_json:
         for found in version.metrics.get("behaviour", ()):
             typer.echo(render.behaviour_text(found))
-        typer.echo(render.gate_text(version.metrics["gate"]))
+        typer.echo(render.gate_text(version.metrics["gate"], decided))
 
 
 @app.command()

@@ -152,9 +152,19 @@ def alert_lines(alerts: Mapping[str, Any] | None) -> list[str]:
     return lines
 
 
-def gate_text(gate: Mapping[str, Any]) -> str:
-    """Return the decision of the gate."""
-    return f"gate: {'promoted' if gate['promote'] else 'refused'}: {gate['reason']}"
+_DECIDED = {
+    "promotion": "promoted",
+    "canary": "passed, tried out as canary",
+    "waiting": "passed, waits",
+    "refusal": "refused",
+}
+
+
+def gate_text(gate: Mapping[str, Any], decided: Mapping[str, Any] | None = None) -> str:
+    """Return the verdict of the gate, and what was decided on it where that is recorded."""
+    if decided is not None and decided["kind"] in _DECIDED:
+        return f"gate: {_DECIDED[decided['kind']]}: {decided['reason']}"
+    return f"gate: {'passed' if gate['promote'] else 'refused'}: {gate['reason']}"
 
 
 def behaviour_text(found: Mapping[str, Any]) -> str:
@@ -187,7 +197,9 @@ def predictions_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{told}\n\nfm lineage {rows[0]['prediction_id']}" if rows else told
 
 
-def answers_text(version: ArtifactVersion, *, as_json: bool) -> str:
+def answers_text(
+    version: ArtifactVersion, decided: Mapping[str, Any] | None, *, as_json: bool
+) -> str:
     """Return the evaluation of a causal model: loss and exactness of answers, and the gate."""
     rows, gate = version.metrics["rows"], version.metrics["gate"]
     if as_json:
@@ -202,8 +214,7 @@ def answers_text(version: ArtifactVersion, *, as_json: bool) -> str:
         )
         for row in rows
     ]  # fmt: skip
-    verdict = "promoted" if gate["promote"] else "refused"
-    return f"{table(lines, head)}\n\ngate: {verdict}: {gate['reason']}"
+    return f"{table(lines, head)}\n\n{gate_text(gate, decided)}"
 
 
 def finding_text(finding: Mapping[str, Any]) -> str:

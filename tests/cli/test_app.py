@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from fm_platform.cli import app as commands
 from fm_platform.cli.app import app
+from fm_platform.cli.render import gate_text
 from fm_platform.errors import FMError
 
 HOSTILE = "\x1b[31m<script>alert(1)</script>\u202e\x07"
@@ -100,6 +101,21 @@ def test_a_killed_run_says_so_and_how_to_go_on(
     assert isinstance(answer.exception, FMError)
     assert "signal 9 (SIGKILL)" in str(answer.exception)
     assert "fm run tickets --from 2026-01-01 goes on" in str(answer.exception)
+
+
+@pytest.mark.parametrize(
+    ("decided", "told"),
+    [
+        ({"kind": "promotion", "reason": "better"}, "gate: promoted: better"),
+        ({"kind": "canary", "reason": "better"}, "gate: passed, tried out as canary: better"),
+        ({"kind": "waiting", "reason": "better, but"}, "gate: passed, waits: better, but"),
+        (None, "gate: passed: better"),
+    ],
+)
+def test_results_say_what_was_decided_and_not_only_that_the_gate_was_passed(
+    decided: dict[str, str] | None, told: str
+) -> None:
+    assert gate_text({"promote": True, "reason": "better"}, decided) == told
 
 
 def test_predicting_without_a_champion(fm: CliRunner) -> None:
