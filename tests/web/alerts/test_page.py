@@ -74,7 +74,8 @@ def test_an_alert_is_read_and_accepted_by_keyboard(
         assert words in story
     browser.key("k")
     browser.key("k")
-    browser.wait("document.querySelector('#panel #act-accept')")
+    chosen = "new URLSearchParams(location.search).get('alert')"
+    browser.wait(f"document.querySelector('#panel').dataset.alert === {chosen}")
     browser.run("document.querySelector('#act-accept').focus()")
     browser.key("Enter")
     browser.wait("document.querySelector('dialog[open] textarea')")

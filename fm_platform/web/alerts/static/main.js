@@ -67,7 +67,10 @@ function drawList() {
     hidden > 0 && !now.every && h("div.empty", h("button", { type: "button", onclick: () => $("every").click() }, `Show ${hidden} more`)));
 }
 
+let drawn = 0;
+
 async function draw() {
+  const mine = ++drawn; // an answer that comes after a later question is not shown
   document.body.classList.toggle("one", Boolean(now.alert));
   drawList();
   const panel = $("panel");
@@ -78,9 +81,12 @@ async function draw() {
   }
   try {
     const alert = await ask("alert", { project: now.project, id: now.alert });
+    if (mine !== drawn) return;
+    panel.dataset.alert = alert.id;
     show(panel, alertView(alert, { ask: (what, repair) => question(alert, what, repair), back: () => go("") }));
     document.title = `${alert.title} – Alerts`;
   } catch (error) {
+    if (mine !== drawn) return;
     show(panel, h("button.back", { type: "button", onclick: () => go("") }, "‹ all alerts"), refused(error));
   }
 }
