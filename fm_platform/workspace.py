@@ -278,6 +278,11 @@ def project_root() -> Path:
     return Path(os.environ.get("FM_PROJECTS", Path(__file__).resolve().parents[1]))
 
 
+def project_names() -> list[str]:
+    """Return the names of the projects, sorted."""
+    return [file.parent.name for file in discover(project_root())]
+
+
 def find_project(name: str, root: Path | None = None) -> LoadedProject:
     """Load the project called `name`, from below `root` or from `project_root()`.
 

@@ -91,10 +91,9 @@ def init(
 @app.command()
 def projects(as_json: AsJson = False) -> None:
     """List the projects."""
-    from fm_platform.spec.load import discover
-    from fm_platform.workspace import project_root
+    from fm_platform.workspace import project_names
 
-    names = [file.parent.name for file in discover(project_root())]
+    names = project_names()
     typer.echo(json.dumps(names) if as_json else "\n".join(names) or "no project yet: fm init")
 
 
@@ -103,12 +102,11 @@ def status(project: OptionalProject = None, as_json: AsJson = False) -> None:
     """Tell for every artifact: version, fresh or stale and why, champion."""
     from fm_platform.cli.alerts import alert_status
     from fm_platform.lineage.status import status as all_status
-    from fm_platform.spec.load import discover
     from fm_platform.stages.probe import probe
-    from fm_platform.workspace import Workspace, find_project, project_root
+    from fm_platform.workspace import Workspace, find_project, project_names
 
     ws = Workspace.open()
-    names = [project] if project else [f.parent.name for f in discover(project_root())]
+    names = [project] if project else project_names()
     answer: list[dict[str, Any]] = []
     for name in names:
         loaded = find_project(name)
@@ -189,20 +187,16 @@ def demo_drift(
 def results(project: Project, as_json: AsJson = False) -> None:
     """Print the evaluation table of the latest evaluation."""
     from fm_platform.evaluation.table import EvaluationTable
+    from fm_platform.stages.decision import decisions_on
     from fm_platform.workspace import Workspace
 
-    ledger = Workspace.open().ledger
-    version = ledger.latest(project, "evaluation", "evaluation")
+    ws = Workspace.open()
+    version = ws.ledger.latest(project, "evaluation", "evaluation")
     if version is None:
         raise FMError(
             f"project {project!r} has not been evaluated yet", next_step=f"fm run {project}"
         )
-    decisions = [
-        record
-        for record in ledger.decisions(project)
-        if record["numbers"].get("evaluation") == version.content_hash
-    ]
-    decided = decisions[-1] if decisions else None
+    decided = next(reversed(decisions_on(ws, version)), None)
     if version.config.get("task") == "causal":
         typer.echo(render.answers_text(version, decided, as_json=as_json))
         return
@@ -225,12 +219,11 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Classify texts, or answer them, with the champion or with any version."""
-    from fm_platform.spec.load import discover
     from fm_platform.stages.serving import predict as answer
-    from fm_platform.workspace import Workspace, project_root
+    from fm_platform.workspace import Workspace, project_names
 
     if project is None:
-        listed = [file.parent.name for file in discover(project_root())]
+        listed = project_names()
         project = listed[0] if len(listed) == 1 else "sentiment"
     rows = answer(Workspace.open(), project, model, texts)
     if as_json:

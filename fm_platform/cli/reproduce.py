@@ -116,11 +116,9 @@ def _json(done: Reproduction) -> dict[str, object]:
 
 def _today(project: str) -> LoadedProject | None:
     """Return the project as its folder is now; None where there is none any more."""
-    from fm_platform.spec.load import discover
-    from fm_platform.workspace import find_project, project_root
+    from fm_platform.workspace import find_project, project_names
 
-    names = [file.parent.name for file in discover(project_root())]
-    return find_project(project) if project in names else None
+    return find_project(project) if project in project_names() else None
 
 
 class _Echo:

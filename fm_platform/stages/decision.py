@@ -70,11 +70,7 @@ def carry_out(
             one does, it waits.
     """
     name = version.project
-    done = {
-        record["kind"]
-        for record in ws.ledger.decisions(name)
-        if record["numbers"].get("evaluation") == version.content_hash
-    }
+    done = {record["kind"] for record in decisions_on(ws, version)}
     if done - {"waiting"}:
         return
     kind, reason, numbers = outcome(version, canary, _waits_for(ws, merged, canary))
@@ -95,6 +91,15 @@ def carry_out(
     if show is not None:
         show()
     ws.ledger.record_decision(name, kind, merged.id, numbers, reason, run.asked_by)
+
+
+def decisions_on(ws: Workspace, evaluation: ArtifactVersion) -> list[dict[str, Any]]:
+    """Return what was decided on an evaluation, oldest first."""
+    return [
+        record
+        for record in ws.ledger.decisions(evaluation.project)
+        if record["numbers"].get("evaluation") == evaluation.content_hash
+    ]
 
 
 def outcome(

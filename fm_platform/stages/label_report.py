@@ -210,8 +210,7 @@ def _failures(
     ws: Workspace, spec: ProjectSpec, functions: Sequence[str], last: str
 ) -> dict[str, Failures]:
     """Return the functions that failed on rows of the window of the last label model."""
-    width = timedelta(days=spec.labeling.label_model.window_days - 1)
-    first = (date.fromisoformat(last) - width).isoformat()
+    first = _first_day(last, spec.labeling.label_model.window_days)
     found: dict[str, Failures] = {}
     for version in ws.ledger.latest_of_days(spec.name, "votes", None, first, last):
         told, had = version.metrics["failures"], found.get(version.name)
@@ -249,11 +248,15 @@ def _told_model(model: ArtifactVersion | None) -> dict[str, Any] | None:
     }
 
 
+def _first_day(last: str, window_days: int) -> str:
+    return (date.fromisoformat(last) - timedelta(days=window_days - 1)).isoformat()
+
+
 def _readable(
     days: Sequence[tuple[str, DayCounts]], window_days: int
 ) -> list[tuple[str, DayCounts]]:
     """Return the days, those before the window of the last label model without their gold rows."""
-    first = (date.fromisoformat(days[-1][0]) - timedelta(days=window_days - 1)).isoformat()
+    first = _first_day(days[-1][0], window_days)
     return [
         (day, counts if day >= first else _without_gold(counts)) for day, counts in days
     ]  # fmt: skip

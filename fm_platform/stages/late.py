@@ -14,7 +14,7 @@ from fm_platform.hashing import fingerprint
 from fm_platform.monitoring.life import LATE, Life
 from fm_platform.monitoring.records import Alert, Cause, Estimate, Impact, Repair
 from fm_platform.stages.alerts import Desk
-from fm_platform.stages.probe import probe, project_days
+from fm_platform.stages.probe import project_days, source_ids, sources_read
 
 _UNKNOWN = Impact(Estimate(0.0, 0.0, 0.0, "not estimated: the rows are not read yet"))
 _BELOW = ("votes", "label_model", "weak_labels", "shingles", "cleaned")
@@ -33,15 +33,14 @@ class Late:
     def look(self) -> None:
         """Record each day of the window whose sources hold other bytes than were read."""
         desk = self.desk
-        seen = probe(desk.ws, desk.project)
         days = project_days(desk.project)
         for day in days[-desk.policy.late_days :] if desk.policy.late_days else []:
             raw = desk.ws.ledger.latest(self.name, "raw", "raw", day)
             if raw is None:
                 continue  # never built: the schedule's or a person's business
-            read = {i.name: i.content_hash for i in raw.inputs if i.role == "source"}
+            read = sources_read(raw)
             try:
-                now = dict(seen.source_ids(day))
+                now = source_ids(desk.ws, desk.project, day)
             except SourceError:
                 continue  # `monitors` tells of a source that cannot be read
             changed = tuple(sorted(s for s in now if now[s] != read.get(s) and s in read))

@@ -13,7 +13,7 @@ from fm_platform.monitoring.life import LATE, MONITOR
 from fm_platform.monitoring.records import Alert, Cause, Estimate, Impact, Repair
 from fm_platform.spec.alerts import Alerts
 from fm_platform.stages.alerts import Desk
-from fm_platform.stages.probe import project_days
+from fm_platform.stages.probe import project_days, source_ids, sources_read
 from fm_platform.stages.raw import connectors
 
 SILENT_INTERVALS = 2
@@ -123,9 +123,9 @@ def refused_rows(desk: Desk) -> list[Alert]:
         raw = desk.ws.ledger.latest(desk.name, "raw", "raw", day)
         if life.state != "not_repaired" or raw is None:
             continue
-        read = {i.name: i.content_hash for i in raw.inputs if i.role == "source"}
+        read = sources_read(raw)
         try:
-            now = {n: c.content_id(day) for n, c in connectors(desk.ws, desk.project, day).items()}
+            now = source_ids(desk.ws, desk.project, day)
         except SourceError:
             continue  # there is an alert for the source
         if changed := sorted(name for name in now if now[name] != read.get(name)):

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from fm_platform.labeling.functions import LabelingFunction
 from fm_platform.labeling.load import load_functions
+from fm_platform.lineage import ArtifactVersion
 from fm_platform.lineage.choosing_base import measured
 from fm_platform.lineage.environment import last_change
 from fm_platform.lineage.status import Probe
@@ -31,6 +32,20 @@ def project_days(project: LoadedProject, at: datetime | None = None) -> list[str
     last = min(calendar.end or over, over)
     count = (last - calendar.start).days + 1
     return [(calendar.start + timedelta(days=i)).isoformat() for i in range(max(count, 0))]
+
+
+def source_ids(ws: Workspace, project: LoadedProject, day: str) -> dict[str, str]:
+    """Return what each source holds of a day.
+
+    Raises:
+        SourceError: If one cannot be read.
+    """
+    return {name: one.content_id(day) for name, one in connectors(ws, project, day).items()}
+
+
+def sources_read(raw: ArtifactVersion) -> dict[str, str]:
+    """Return what each source held of a day when `raw` was made of it."""
+    return {one.name: one.content_hash for one in raw.inputs if one.role == "source"}
 
 
 def probe(ws: Workspace, project: LoadedProject) -> Probe:
@@ -63,15 +78,13 @@ def probe(ws: Workspace, project: LoadedProject) -> Probe:
 
         return unit_hash(project)
 
-    def source_ids(day: str) -> Mapping[str, str]:
-        return {name: c.content_id(day) for name, c in connectors(ws, project, day).items()}
-
     def where(what: str) -> str:
         folders = {"project": project.directory, "code": Path(__file__).resolve().parents[1]}
         return last_change(folders[what]) if what in folders else ""
 
     return Probe(
-        days=lambda: project_days(project), source_ids=source_ids, functions=functions, base=base,
+        days=lambda: project_days(project), functions=functions, base=base,
+        source_ids=lambda day: source_ids(ws, project, day),
         candidates=candidates, measured=lambda day: measured(ws.ledger, project.spec, day),
         chosen=lambda i: ws.ledger.get(i).location["chosen"], chat=chat, unit=unit,
         where=where,

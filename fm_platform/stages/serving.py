@@ -14,13 +14,12 @@ from fm_platform.hashing import sha256_hex
 from fm_platform.lineage.marks import MODELS, base_of, evaluations_of
 from fm_platform.lineage.records import ArtifactVersion
 from fm_platform.lineage.refs import prediction_id, resolve, version_name
-from fm_platform.spec.load import discover
 from fm_platform.spec.models import BaseModelSpec
 from fm_platform.stages.canary import answers, live
 from fm_platform.stages.definition import read_definition
 from fm_platform.tracking.records import CANARY, CHAMPION
 from fm_platform.training.base_model import BaseModel, resolve_base_model
-from fm_platform.workspace import Workspace, project_root
+from fm_platform.workspace import Workspace, project_names, project_root
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -188,7 +187,7 @@ def _declared(ws: Workspace, version: ArtifactVersion) -> Iterator[tuple[BaseMod
     from fm_platform.workspace import find_project
 
     folder = project_root()
-    if version.project in {file.parent.name for file in discover(project_root())}:
+    if version.project in project_names():
         project = find_project(version.project)
         folder = project.directory
         yield from ((base, folder) for base in project.spec.base_model.bases)
