@@ -43,7 +43,7 @@ def reproducible(threads: int = THREADS) -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let NumPy's products of matrices be made by one thread, in this process, inside this block.
+    """Let NumPy and SciPy multiply matrices by one thread, in this process, inside this block.
 
     A product of a few milliseconds gains little from a second thread. Where other work keeps the
     cores busy, the two wait for each other: a hundred times as long was seen.
@@ -54,7 +54,7 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def _libraries() -> Any:
-    import numpy  # noqa: F401 - its library is to be found
+    import scipy.linalg  # noqa: F401 - its library, which is not NumPy's, is to be found, too
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

@@ -9,12 +9,12 @@ counts are settled with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from fm_platform.numerics import one_thread
 
 Matrix = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -63,7 +63,7 @@ def judge(
     confusion = np.eye(classes)
     heads = _Heads(embeddings, folds, classes, inverse_regularization)
     for nth in range(max(rounds, 1)):
-        with _one_thread():
+        with one_thread():
             predicted = heads.out_of_fold(believed)
         if nth == 0:
             confusion = _confusion(predicted, labels, classes)
@@ -124,19 +124,6 @@ class _Heads:
             predicted[inside] = _softmax(self.rows[inside] @ weights[:-1] + weights[-1])
             self.weights[nth] = weights
         return predicted
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let NumPy and SciPy multiply by one thread: two wait for each other where cores are busy.
-
-    Unlike `numerics.one_thread` it looks for the library of SciPy, too, which is loaded late.
-    """
-    import scipy.optimize  # noqa: F401 - its library is to be found
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"):
-        yield
 
 
 def _fit(rows: Matrix, targets: Matrix, strength: float, begin: Matrix) -> Matrix:

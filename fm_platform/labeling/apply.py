@@ -55,7 +55,7 @@ def apply_function(
 ) -> VoteColumn:
     """Return the votes of `function`, batch by batch.
 
-    An exemplar function gets all rows at once: its context describes them all.
+    A function that learns gets all rows at once: its context describes them all.
 
     Args:
         function: The function.
@@ -67,7 +67,7 @@ def apply_function(
     Raises:
         FunctionFailureError: If it returns an unknown class.
     """
-    if function.needs == "exemplars":
+    if function.needs:
         listed = list(batches)
         if len(listed) > 1:
             listed = pa.Table.from_batches(listed).combine_chunks().to_batches()

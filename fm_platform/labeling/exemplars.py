@@ -67,7 +67,8 @@ def exemplar_function(declared: Any, directory: Path) -> LabelingFunction:
 
     definition = declared.model_dump(mode="json", exclude={"name"})
     return LabelingFunction(
-        declared.name, "exemplars", definition, run, needs="exemplars",
+        declared.name, "exemplars", definition, run,
+        needs=("gold", "votes") if declared.votes_weight else ("gold",),
         source="\n".join(f"{key}: {value}" for key, value in definition.items()),
     )  # fmt: skip
 

@@ -35,7 +35,8 @@ class LabelingFunction:
         kind: `python`, `batch`, or a declared kind such as `keyword` (see `declared.KINDS`).
         definition: JSON of everything that decides its votes; its hash is the fingerprint.
         run: (batch, classes, context) -> Outcome.
-        needs: `rows`, or `exemplars` for functions that see embeddings and exemplars.
+        needs: What it learns from beside the rows of its day and their embeddings: `gold`, the
+            rows that people labeled, `votes`, those of the functions that learn nothing, or both.
         source: Its definition for people to read.
         compiled: Whether it works without Python in between, so that several threads may run it.
     """
@@ -44,7 +45,7 @@ class LabelingFunction:
     kind: str
     definition: Mapping[str, Any]
     run: Callable[[pa.RecordBatch, Sequence[str], LabelingContext], Outcome]
-    needs: Literal["rows", "exemplars"] = "rows"
+    needs: tuple[Literal["gold", "votes"], ...] = ()
     source: str = ""
     compiled: bool = False
 
@@ -54,12 +55,12 @@ class LabelingFunction:
         return fingerprint({"kind": self.kind, "definition": self.definition})
 
 
-def told(function: LabelingFunction) -> dict[str, str]:
+def told(function: LabelingFunction) -> dict[str, Any]:
     """Return what history keeps of a function under its fingerprint."""
     return {
         "name": function.name,
         "kind": function.kind,
-        "needs": function.needs,
+        "needs": list(function.needs),
         "fingerprint": function.fingerprint,
         "source": function.source,
     }

@@ -52,7 +52,7 @@ def propagated_function(declared: Any, directory: Path) -> LabelingFunction:
 
     definition = declared.model_dump(mode="json", exclude={"name"})
     return LabelingFunction(
-        declared.name, "propagated", definition, run, needs="exemplars",
+        declared.name, "propagated", definition, run, needs=("votes",),
         source="\n".join(f"{key}: {value}" for key, value in definition.items()),
     )  # fmt: skip
 

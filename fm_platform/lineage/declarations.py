@@ -177,7 +177,7 @@ class Declarations:
         config = _config(spec, kind, name, day, functions)
         if config is None:
             return None
-        learns = kind == "votes" and self._needs(functions[name]) == "exemplars"
+        learns = kind == "votes" and self._learns(functions[name])
         works_as = "exemplar_votes" if learns else kind
         if (kind, name) == _BASE_CHOICE:
             works_as = "base_choice"
@@ -190,9 +190,9 @@ class Declarations:
             spec.evaluation.seed if kind == "evaluation" else seed,
         )  # fmt: skip
 
-    def _needs(self, fingerprint: str) -> str:
+    def _learns(self, fingerprint: str) -> bool:
         document = self.ledger.document(fingerprint)
-        return str(document.get("needs", "rows")) if isinstance(document, Mapping) else "rows"
+        return isinstance(document, Mapping) and document.get("needs", []) not in ([], "rows")
 
 
 def _bases(declared: Declared, kind: str, name: str) -> tuple[Input, ...]:

@@ -98,13 +98,26 @@ def votes_recipe(
     )
 
 
-def exemplar_inputs(
-    day: str, embeddings: Readable, exemplars_hash: str, votes: Sequence[Readable]
+def learned_inputs(
+    day: str,
+    needs: Sequence[str],
+    embeddings: Readable,
+    seen: str,
+    votes: Sequence[Readable],
 ) -> tuple[Input, ...]:
-    """Return what a function that learns from exemplars reads beside the rows of `day`."""
+    """Return what a function that learns reads beside the rows of `day`.
+
+    Args:
+        day: The day.
+        needs: What the function learns from.
+        embeddings: Of its rows.
+        seen: Hash of the gold rows that it may read, and of votes on them where it needs votes.
+        votes: The votes of the day, where it needs them.
+    """
+    role = "exemplars" if "votes" in needs else "gold"
     return (
         embeddings.as_input("embeddings"),
-        Input("exemplars", "exemplars", day, exemplars_hash),
+        *((Input(role, role, day, seen),) if "gold" in needs else ()),
         *(version.as_input("votes") for version in votes),
     )
 

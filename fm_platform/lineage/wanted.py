@@ -46,8 +46,8 @@ class Wants(ModelWants):
         self.reviews, self.past = reviews or {}, past
         self.days = sorted(probe.days())
         self.functions = tuple(probe.functions())
-        self.plain = [function for function in self.functions if function.needs != "exemplars"]
-        self.learning = [function for function in self.functions if function.needs == "exemplars"]
+        self.plain = [function for function in self.functions if not function.needs]
+        self.learning = [function for function in self.functions if function.needs]
         self.people = recipes.people_asked(spec)
         self.annotations = [head for head in heads.values() if head.kind == "annotations"]
         self._votes_keys: dict[str, str] = {}
@@ -196,31 +196,36 @@ class Wants(ModelWants):
     def _learned_votes(self, day: str, function: Function) -> Wanted:
         days = self._labeling_window(day)
         slot: Slot = ("votes", function.name, day)
+        gold, reads_votes = "gold" in function.needs, "votes" in function.needs
 
         def reads() -> Iterable[Slot]:
             yield from (("raw", "raw", day), ("embeddings", "embeddings", day))
-            yield from (("votes", other.name, day) for other in self.plain)
-            yield from (("raw", "raw", other) for other in days[:-1])
+            if reads_votes:
+                yield from (("votes", other.name, day) for other in self.plain)
+            if gold:
+                yield from (("raw", "raw", other) for other in days[:-1])
 
         raw = self.heads.get(("raw", "raw", day))
         embeddings = self.heads.get(("embeddings", "embeddings", day))
-        votes = self._votes(day, plain=True)
+        votes = self._votes(day, plain=True) if reads_votes else ()
         if raw is None or embeddings is None or votes is None:
             return Wanted(slot, reads)
         head, vectors, plain = raw, embeddings, votes
 
-        def with_exemplars(value: str) -> Recipe:
-            extra = recipes.exemplar_inputs(day, vectors, value, plain)
+        def seeing(value: str) -> Recipe:
+            extra = recipes.learned_inputs(day, function.needs, vectors, value, plain)
             return recipes.votes_recipe(
                 self.spec, day, function.name, function.fingerprint, head, extra
             )
 
-        known = {d: key for d in days if (key := self._votes_key(d)) is not None}
-        key = recipes.exemplars_key(self._gold_key(day), known)
-        return Wanted(
-            slot, reads, None, (key, with_exemplars),
-            "the exemplars or their votes in its window",
-        )  # fmt: skip
+        if not gold:
+            return Wanted(slot, reads, seeing(""))
+        key, what = self._gold_key(day), "the gold rows it may read in its window"
+        if reads_votes:
+            known = {d: own for d in days if (own := self._votes_key(d)) is not None}
+            key = recipes.exemplars_key(key, known)
+            what = "the exemplars or their votes in its window"
+        return Wanted(slot, reads, None, (key, seeing), what)
 
     def _label_model(self, day: str) -> Wanted:
         days = self._labeling_window(day)

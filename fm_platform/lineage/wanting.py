@@ -11,7 +11,7 @@ from fm_platform.lineage.records import Recipe, Slot
 
 
 class Function(Protocol):
-    """What must be known of a labeling function; `needs` is `rows` or `exemplars`."""
+    """What must be known of a labeling function."""
 
     @property
     def name(self) -> str:
@@ -22,8 +22,8 @@ class Function(Protocol):
         """Hash of its source, parameters and resources."""
 
     @property
-    def needs(self) -> str:
-        """What it reads."""
+    def needs(self) -> Sequence[str]:
+        """What it learns from: `gold`, `votes`, both, or nothing."""
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from fm_platform.lineage import ArtifactVersion, Input, Produced, Recipe, RunCon
 from fm_platform.lineage.fingerprints import code_stands_still
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.recipes import (
-    exemplar_inputs,
     exemplars_key,
     label_model_recipe,
+    learned_inputs,
     of_taxonomy,
     people_asked,
     taxonomy_part,
@@ -86,8 +86,8 @@ def build_again(
         one.label_model([one.latest_votes(function, one.day) for function in one.functions])
         return
     function = {f.name: f for f in one.functions}[version.name]
-    learns = function.needs == "exemplars"
-    one.votes_of(function, [one.latest_votes(f, one.day) for f in one.plain_functions if learns])
+    reads = "votes" in function.needs
+    one.votes_of(function, [one.latest_votes(f, one.day) for f in one.plain_functions if reads])
 
 
 class _Day:
@@ -136,9 +136,9 @@ class _Day:
 
     def votes_of(self, function: LabelingFunction, plain: list[ArtifactVersion]) -> ArtifactVersion:
         extra: tuple[Input, ...] = ()
-        if function.needs == "exemplars":
+        if function.needs:
             vectors = self.embeddings.version(self.raw)
-            extra = exemplar_inputs(self.day, vectors, self.exemplar_hash, plain)
+            extra = learned_inputs(self.day, function.needs, vectors, self.seen_by(function), plain)
         elif function.name in self.asked:
             extra = (self.people.input(self.asked[function.name]),)
         recipe = votes_recipe(
@@ -177,15 +177,16 @@ class _Day:
         self, function: LabelingFunction, plain: list[ArtifactVersion]
     ) -> LabelingContext:
         """Return what a function may know besides the rows."""
-        if function.needs == "exemplars":
-            return self.context(plain)
+        if function.needs:
+            return self.context(function, plain)
         if function.name in self.asked:
             return PeopleContext(said=self.people.said(self.asked[function.name]))
         return asking_context(self.ws, function, self.day, self.log)
 
-    def context(self, plain: list[ArtifactVersion]) -> LabelingContext:
-        """Return embeddings and votes of today's rows and of the exemplars."""
-        gold = self.gold
+    def context(self, function: LabelingFunction, plain: list[ArtifactVersion]) -> LabelingContext:
+        """Return embeddings and votes of today's rows and of the exemplars, as far as it reads."""
+        gold = self.gold if "gold" in function.needs else self.gold.slice(0, 0)
+        both = "gold" in function.needs and "votes" in function.needs
         wanted = gold["row_id"].to_pylist()
         vectors: dict[str, npt.NDArray[np.float32]] = {}
         for raw in self.days:
@@ -195,13 +196,13 @@ class _Day:
         classes = list(self.spec.taxonomy.classes)
         return LabelingContext(
             row_embeddings=self.embeddings.matrix(self.raw, self.rows["row_id"].to_pylist()),
-            row_votes=self.matrix(plain)[0],
+            row_votes=self.matrix(plain)[0] if plain else None,
             row_sources=self.rows["source"].to_pylist(),
             row_ids=self.rows["row_id"].to_pylist(),
             exemplar_embeddings=np.stack([vectors[row] for row in wanted])
             if wanted
             else np.zeros((0, 0), np.float32),
-            exemplar_votes=self.exemplar_votes,
+            exemplar_votes=self.exemplar_votes if both else None,
             exemplar_sources=gold["source"].to_pylist(),
             exemplar_ids=wanted,
             exemplar_labels=np.array(
@@ -212,7 +213,7 @@ class _Day:
 
     @cached_property
     def plain_functions(self) -> list[LabelingFunction]:
-        return [function for function in self.functions if function.needs != "exemplars"]
+        return [function for function in self.functions if not function.needs]
 
     @cached_property
     def exemplar_votes(self) -> Votes:
@@ -235,6 +236,12 @@ class _Day:
     @cached_property
     def gold_hash(self) -> str:
         return self.ws.ledger.derive(self.gold_key, lambda: tables.hash_rows(self.gold))
+
+    def seen_by(self, function: LabelingFunction) -> str:
+        """Return the hash of the gold rows, and of votes on them, that a function reads."""
+        if "gold" not in function.needs:
+            return ""
+        return self.exemplar_hash if "votes" in function.needs else self.gold_hash
 
     @cached_property
     def exemplar_hash(self) -> str:
@@ -337,9 +344,10 @@ class _Day:
             made[function.name] = self.votes_of(function, [])
         plain = list(made.values())
         for function in self.functions:
-            if function.needs == "exemplars":
+            if function.needs:
                 self.log.progress(f"votes {self.day}", len(made), total, function.name)
-                made[function.name] = self.votes_of(function, plain)
+                read = plain if "votes" in function.needs else []
+                made[function.name] = self.votes_of(function, read)
         return [made[function.name] for function in self.functions]
 
     def build(self) -> StageResult:

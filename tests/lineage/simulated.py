@@ -28,7 +28,7 @@ DERIVED_KINDS = ("cleaned", "label_model", "votes")
 class Function:
     name: str
     fingerprint: str
-    needs: str = "rows"
+    needs: tuple[str, ...] = ()
 
 
 def make_spec(
@@ -63,7 +63,8 @@ class Simulation:
         }
         self.functions = [Function(f"plain_{n}", f"source of plain_{n}") for n in range(functions)]
         self.functions += [
-            Function(f"learned_{n}", f"source of learned_{n}", "exemplars") for n in range(learning)
+            Function(f"learned_{n}", f"source of learned_{n}", ("gold", "votes"))
+            for n in range(learning)
         ]
         self.base = "base model"
         self.same_content: dict[Slot, str] = {}

@@ -51,7 +51,8 @@ DAYS = [cleaned("2026-01-01", tweets="t1", nyt="n1", dev="d1"), cleaned("2026-01
 def all_recipes(spec: ProjectSpec) -> dict[str, Recipe]:
     adapters = [head("adapter", name, name=name) for name in SOURCES]
     merged = head("merged_model", "dense")
-    extra = recipes.exemplar_inputs("2026-01-01", head("embeddings", "e"), "x", VOTES)
+    needs = ("gold", "votes")
+    extra = recipes.learned_inputs("2026-01-01", needs, head("embeddings", "e"), "x", VOTES)
     return {
         "raw": recipes.raw_recipe(spec, "2026-01-01", {"tweets": "1", "nyt": "2"}),
         "embeddings": recipes.embeddings_recipe(spec, "2026-01-01", RAW, "base"),
@@ -328,6 +329,22 @@ def test_seen_key_follows_today_and_the_days_before() -> None:
 
     assert len(keys) == 4
     assert recipes.seen_key(spec, LABELS, [RAW, replace(RAW, rows=0)]) in keys
+
+
+@pytest.mark.parametrize(
+    ("needs", "roles"),
+    [
+        (("gold",), ["embeddings", "gold"]),
+        (("votes",), ["embeddings", "votes", "votes", "votes"]),
+        (("gold", "votes"), ["embeddings", "exemplars", "votes", "votes", "votes"]),
+    ],
+)
+def test_a_function_reads_what_it_learns_from(needs: tuple[str, ...], roles: list[str]) -> None:
+    votes = VOTES if "votes" in needs else []
+
+    inputs = recipes.learned_inputs("2026-01-01", needs, head("embeddings", "e"), "x", votes)
+
+    assert [item.role for item in inputs] == roles
 
 
 def test_exemplars_key_follows_gold_and_votes() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fm_platform.lineage.ledger import Ledger
@@ -209,6 +211,31 @@ def test_gold_rows_that_may_have_changed_are_checked(built: Simulation) -> None:
     assert row.why == (
         "votes learned_0 is stale: the exemplars or their votes in its window may have changed"
     )
+
+
+@pytest.mark.parametrize(
+    ("needs", "after_edit", "after_gold"),
+    [
+        (("gold",), "fresh", "stale"),
+        (("votes",), "stale", "fresh"),
+        (("gold", "votes"), "stale", "stale"),
+    ],
+)
+def test_a_function_is_stale_for_what_it_learns_from_alone(
+    built: Simulation, needs: tuple[str, ...], after_edit: str, after_gold: str
+) -> None:
+    built.functions[-1] = replace(built.functions[-1], needs=needs)
+    built.run()
+    kept = built.functions[0]
+
+    built.edit("plain_0", "other source")
+    edited = built.row("votes", "learned_0", DAYS[0])
+    built.functions[0] = kept
+    with built.ledger._write() as connection:  # nobody has summed the gold rows up again
+        connection.exec_driver_sql("delete from derived")
+    asked = built.row("votes", "learned_0", DAYS[0])
+
+    assert (edited.state, asked.state) == (after_edit, after_gold)
 
 
 def test_function_that_came_is_built_for_every_day(built: Simulation) -> None:

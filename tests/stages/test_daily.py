@@ -171,6 +171,27 @@ def test_a_later_day_is_built_while_votes_of_a_changed_day_are_not_made_again(
     assert content(ws) == content(other)
 
 
+def test_an_edited_function_leaves_alone_what_does_not_read_its_votes(
+    ws: Workspace, folder: Path
+) -> None:
+    build_tiny_base(folder / "base")
+    learning = "      - {kind: exemplars, name: joint, votes_weight: 0.5}\n"
+    for good in ("great", "superb"):
+        loaded = project(folder, good=good, exemplars=True)
+        text = (folder / "defs.yaml").read_text() + learning
+        (folder / "defs.yaml").write_text(text + "  base_model: {location: base}\n")
+        loaded = load_spec(folder / "defs.yaml")
+        for day in DAYS[:2]:
+            build_day(ws, loaded, day)
+
+    def versions(name: str) -> int:
+        found = ws.ledger.versions(loaded.spec.name, "votes", name)
+        return len({version.recipe_hash for version in found})
+
+    assert versions("near") == 2  # one a day: it learns from gold rows alone
+    assert versions("joint") == 4
+
+
 def test_a_damaged_file_is_found_and_its_artifact_built_again(ws: Workspace, folder: Path) -> None:
     first = build_day(ws, project(folder), DAYS[0])
     ref = ws.table_ref(first[2].version, "cleaned")

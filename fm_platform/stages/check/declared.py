@@ -45,7 +45,7 @@ def function_findings(
     for function in functions:
         found = [*_unknown_answers(function, project.spec)]
         asks = function.kind in ASKS_MODELS  # its files are checked; to load it takes too long
-        if not found and rows is not None and function.needs == "rows" and not asks:
+        if not found and rows is not None and not function.needs and not asks:
             found = [*_tried(function, project.spec, rows, real)]
         wrong += any(finding.failing for finding in found)
         yield from found

@@ -129,13 +129,13 @@ class _Chain:
         asked = people_asked(self.spec)
         told: dict[str, VoteColumn] = {}
         for function in functions:
-            if function.needs != "exemplars":
+            if not function.needs:
                 known = (
                     PeopleContext() if function.name in asked
                     else asking_context(self.ws, function, "unit set", self.log)
                 )  # fmt: skip
                 told[function.name] = self._ask(function, known)
-        learning = [function for function in functions if function.needs == "exemplars"]
+        learning = [function for function in functions if function.needs]
         if learning:
             known = self._exemplars(self._matrix(told.values()))
             told |= {function.name: self._ask(function, known) for function in learning}
