@@ -337,17 +337,11 @@ class _Day:
 
     def votes(self) -> list[ArtifactVersion]:
         """Return the votes of every function on this day, in the order of the functions."""
-        total = len(self.functions)
         made: dict[str, ArtifactVersion] = {}
-        for function in self.plain_functions:
-            self.log.progress(f"votes {self.day}", len(made), total, function.name)
-            made[function.name] = self.votes_of(function, [])
-        plain = list(made.values())
-        for function in self.functions:
-            if function.needs:
-                self.log.progress(f"votes {self.day}", len(made), total, function.name)
-                read = plain if "votes" in function.needs else []
-                made[function.name] = self.votes_of(function, read)
+        for function in sorted(self.functions, key=lambda one: bool(one.needs)):
+            self.log.progress(f"votes {self.day}", len(made), len(self.functions), function.name)
+            reads = self.plain_functions if "votes" in function.needs else []
+            made[function.name] = self.votes_of(function, [made[one.name] for one in reads])
         return [made[function.name] for function in self.functions]
 
     def build(self) -> StageResult:
