@@ -61,6 +61,7 @@ def advise(
     drift: Mapping[str, Sequence[Mapping[str, Any]]],
     copies: Sequence[Sequence[str]],
     failures: Mapping[str, Failures] | None = None,
+    people: Mapping[str, str] | None = None,
 ) -> list[Advice]:
     """Return what to do, the gravest kind first.
 
@@ -71,6 +72,7 @@ def advise(
         drift: Function -> changes found, the surest first.
         copies: Functions that the label model counts as one voice.
         failures: Function -> the rows on which it failed.
+        people: Function -> the person whose answers are its votes.
     """
     whole = {r["function"]: r for r in records if (r["source"], r["slice"]) == (ALL, ALL)}
     found: list[Advice] = []
@@ -81,10 +83,7 @@ def advise(
         found += _fails(name, (failures or {}).get(name))
         if not record["votes"]:
             silent.append(name)
-            found.append(
-                Advice("never_votes", name, f"{name} never votes on {record['rows']} rows: "
-                       "correct it, or remove it")
-            )  # fmt: skip
+            found.append(_silent(name, record["rows"], (people or {}).get(name)))
             continue
         found += _wrong(name, record)
         found += _harms(name, values.get(name))
@@ -96,6 +95,14 @@ def advise(
     order = ("no_coverage", "lost_class", "fails", "never_votes", "below_commonest", "harms",
              "copies", "conflicts", "drifts")  # fmt: skip
     return sorted(found, key=lambda one: order.index(one.kind))
+
+
+def _silent(name: str, rows: int, person: str | None) -> Advice:
+    if person is None:
+        text = f"{name} never votes on {rows} rows: correct it, or remove it"
+    else:
+        text = f"{person} answered none of {rows} rows: fm label queue asks ({name})"
+    return Advice("never_votes", name, text)
 
 
 def _fails(name: str, failed: Failures | None) -> list[Advice]:

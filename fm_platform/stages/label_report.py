@@ -19,6 +19,7 @@ from fm_platform.labeling.report import TOGETHER, add_up, against, records, seri
 from fm_platform.labeling.slices import ALL
 from fm_platform.lineage import ArtifactVersion, RunContext
 from fm_platform.lineage.fingerprints import code_stands_still
+from fm_platform.lineage.recipes import people_asked
 from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages.common import Reporter, SilentReporter
@@ -108,7 +109,9 @@ def label_report(
         "copies": copies,
         "drift": drift,
         "advice": [
-            one.to_json() for one in advise(told, pairs, by_name, drift, copies, failures)
+            one.to_json() for one in advise(
+                told, pairs, by_name, drift, copies, failures, people_asked(spec)
+            )
         ],
     }  # fmt: skip
     if wanted.rows:
@@ -145,7 +148,7 @@ def day_tables(
     by_name = {one["function"]: one for one in values or ()}
     copies = _copies(model, list(totals.functions[:-1]))
     pairs = against(totals)
-    advice = advise(told, pairs, by_name, {}, copies)
+    advice = advise(told, pairs, by_name, {}, copies, people=people_asked(spec))
     found = {
         "labeling functions of the day": [
             flat(record, by_name.get(record["function"]))

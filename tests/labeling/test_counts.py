@@ -150,7 +150,9 @@ def test_what_to_do_names_each_kind_of_trouble() -> None:
     told = {(one.kind, one.function): one.text for one in advice}
     assert advice[0].kind == "no_coverage"
     assert "source new" in advice[0].text
-    assert ("never_votes", "silent") in told
+    assert "correct it, or remove it" in told[("never_votes", "silent")]
+    people = advise(records(totals), against(totals), {}, {}, [], people={"silent": "ann"})
+    assert "ann answered none of 230 rows" in {one.kind: one.text for one in people}["never_votes"]
     assert ("below_commonest", "wrong") in told
     assert ("harms", "wrong") in told
     assert "says the same as one on 100%" in told[("copies", "copy")]
