@@ -13,6 +13,7 @@ from fm_platform.labeling.dependence import Sample, misfit, sample_of
 from fm_platform.labeling.em import Known, Settings, fit_majority, run_em
 from fm_platform.labeling.moments import fit_triplet
 from fm_platform.labeling.parameters import (
+    ANCHORED,
     CONFUSION,
     GROUPED,
     MAJORITY,
@@ -36,7 +37,7 @@ classes are not those that people mean."""
 _START_ROWS = 10.0  # of the model without gold, beside the gold rows, where EM starts
 _FOLDS = 8
 _ROUGHLY = 8.0  # a fold tells what a few gold rows are worth: its model may stop earlier
-_KINDS: dict[str, Kind] = {kind: kind for kind in (ONE_COIN, TIED, CONFUSION, SILENCE)}
+_KINDS: dict[str, Kind] = {kind: kind for kind in (ONE_COIN, TIED, CONFUSION, SILENCE, ANCHORED)}
 METHODS: dict[str, tuple[str, ...]] = {
     "majority_vote": (MAJORITY,),
     "triplet": (TRIPLET,),
@@ -46,6 +47,15 @@ METHODS: dict[str, tuple[str, ...]] = {
     "stacked": (),  # is fitted to gold rows alone: see fm_platform.labeling.stacked
 }
 """What a project file asks for -> the methods."""
+ANCHORED_METHODS: dict[str, tuple[str, ...]] = {
+    "majority_vote": (MAJORITY,),
+    "em": (ANCHORED,),
+    "em_silence": (ANCHORED,),
+    "em_grouped": (ANCHORED + GROUPED,),
+}
+"""The same where hardly a function tells classes apart (`tells_apart`)."""
+_TELLING = 3
+"""Functions that must say several classes each for their agreement to show who is right."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,7 @@ class Part:
         labels: Method -> int64[p], what it says of the sample.
         misfit: Of the reference.
         believed: Posteriors of the sample by the reference.
+        compared: float64[p], the rows of the sample on which models are compared.
     """
 
     name: str
@@ -104,6 +115,14 @@ class Part:
     labels: dict[str, Ints] = field(default_factory=dict)
     misfit: float = 0.0
     believed: Floats | None = None
+    compared: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.compared = self.sample.weights
+
+    def compare_on_votes(self) -> None:
+        """Leave out rows without any vote: nobody labels them, whatever their silence tells."""
+        self.compared = self.sample.weights * (self.sample.patterns != -1).any(axis=1)
 
 
 def part_of(name: str, patterns: Votes, weights: Floats, n_classes: int, sets: ClassSets) -> Part:
@@ -144,8 +163,19 @@ def fit_all(
             part.models[method] = model
             likelihood = log_likelihood(model, packed[used])
             part.fit[method] = (
-                likelihood + (0.0 if kind == SILENCE else coverage) - _price(model, kind, sample)
+                likelihood + (0.0 if model.silence else coverage) - _price(model, kind, sample)
             )
+
+
+def tells_apart(patterns: Votes, n_classes: int, sets: ClassSets = NO_SETS) -> bool:
+    """Whether agreement of functions can show which of them are right, given patterns int8[p, m].
+
+    What a function says, once it votes, tells nothing where it always says the same: one hidden
+    class explains such votes without a mistake. Where it votes is what it has to tell then.
+    """
+    possible = [*range(n_classes), *(-2 - number for number in range(len(sets.sets)))]
+    answers = np.sum([(patterns == answer).any(axis=0) for answer in possible], axis=0)
+    return bool((answers != 1).all() or (answers > 1).sum() >= _TELLING)
 
 
 def without_groups(methods: Sequence[str]) -> list[str]:
@@ -175,7 +205,9 @@ def judge(part: Part, reference: str) -> None:
     part.believed = None
     for method in part.models:
         part.predicted[method] = believed_accuracy(part, reference, method)
-    part.misfit = misfit(part.sample, part.models[reference])
+    # what functions of one class say where they vote fits any model
+    told = not reference.startswith(ANCHORED)
+    part.misfit = misfit(part.sample, part.models[reference]) if told else 0.0
 
 
 def believed_accuracy(part: Part, reference: str, method: str) -> float:
@@ -185,16 +217,16 @@ def believed_accuracy(part: Part, reference: str, method: str) -> float:
         part.believed = part.models[reference].predict(sample.patterns, sample.sets)
     told = part.models[method].predict(sample.patterns, sample.sets).argmax(axis=1)
     part.labels[method] = told
-    return _share(sample, part.believed[np.arange(len(told)), told])
+    return _share(part, part.believed[np.arange(len(told)), told])
 
 
 def differing(part: Part, one: str, other: str) -> float:
     """Return the share of rows to which two models give different classes."""
-    return _share(part.sample, part.labels[one] != part.labels[other])
+    return _share(part, part.labels[one] != part.labels[other])
 
 
-def _share(sample: Sample, of: npt.NDArray[Any]) -> float:
-    return float(sample.weights @ of) / max(float(sample.weights.sum()), 1e-12)
+def _share(part: Part, of: npt.NDArray[Any]) -> float:
+    return float(part.compared @ of) / max(float(part.compared.sum()), 1e-12)
 
 
 def fit_with_gold(

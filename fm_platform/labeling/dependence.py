@@ -13,7 +13,7 @@ there gold rows decide (`choice`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from fm_platform.labeling.em import Settings, run_em
 from fm_platform.labeling.parameters import (
+    ANCHORED,
     CONFUSION,
     ONE_COIN,
     Kind,
@@ -36,6 +37,7 @@ Bools = npt.NDArray[np.bool_]
 # fixed by benchmarks/label_settings.py, whose generators are not those of benchmarks/labeling.py
 _LEAST_AGREEMENT = 0.15
 _LEAST_GAIN = 0.006
+_LEAST_AGREEMENT_OF_ONE_CLASS = 0.6
 NO_MISFIT = 0.002
 _PATIENCE = 12
 SEARCHED = 8_192
@@ -78,34 +80,37 @@ def sample_of(
     return Sample(patterns[chosen], drawn / drawn.min(), n_classes, sets)
 
 
-def find_groups(sample: Sample) -> Groups:
+def find_groups(sample: Sample, kinds: Sequence[Kind] = (ONE_COIN, CONFUSION)) -> Groups:
     """Return the groups of functions that copy one another, sorted; functions alone are in none.
 
     Args:
         sample: Patterns, as of `sample_of`.
+        kinds: Models by which groups must explain the votes better: the first proposes them.
     """
     if sample.patterns.shape[1] < 3 or not len(sample.patterns):
         return ()
     packed = sample.pack(())
     alone = {}
-    for kind in (ONE_COIN, CONFUSION):
+    for kind in kinds:
         model = run_em(packed, kind, _SEARCH)
-        if misfit(sample, model) < NO_MISFIT:
+        if kind != ANCHORED and misfit(sample, model) < NO_MISFIT:
             return ()  # independence explains the votes: there is nothing to look for
         alone[kind] = _worth(sample, (), kind, packed, model)
-    scores: dict[Groups, float] = {(): alone[ONE_COIN]}
+    first, last = kinds[0], kinds[-1]
+    scores: dict[Groups, float] = {(): alone[first]}
     best: Groups = ()
     failed = 0
-    for groups in joined(agreement(sample)):
-        scores[groups] = _score(sample, groups, ONE_COIN)
+    least = _LEAST_AGREEMENT_OF_ONE_CLASS if first == ANCHORED else _LEAST_AGREEMENT
+    for groups in joined(agreement(sample), least):
+        scores[groups] = _score(sample, groups, first)
         if scores[groups] > scores[best]:
             best, failed = groups, 0
         else:
             failed += 1
             if failed == _PATIENCE:
                 break
-    best = _thinned(sample, best, ONE_COIN, scores)
-    return _thinned(sample, best, CONFUSION, {(): alone[CONFUSION]})
+    best = _thinned(sample, best, first, scores)
+    return best if first == last else _thinned(sample, best, last, {(): alone[last]})
 
 
 def agreement(sample: Sample) -> Floats:
@@ -122,14 +127,14 @@ def agreement(sample: Sample) -> Floats:
     return np.maximum(both, every)
 
 
-def joined(alike: Floats) -> Iterator[Groups]:
+def joined(alike: Floats, least: float = _LEAST_AGREEMENT) -> Iterator[Groups]:
     """Yield the groups after each step of average linkage, the most alike first."""
     members: list[tuple[int, ...]] = [(function,) for function in range(len(alike))]
     linkage = alike.copy()
     np.fill_diagonal(linkage, -np.inf)
     while len(members) > 1:
         one, other = sorted(divmod(int(np.argmax(linkage)), len(members)))
-        if linkage[one, other] < _LEAST_AGREEMENT:
+        if linkage[one, other] < least:
             return
         sizes = len(members[one]), len(members[other])
         mean = (sizes[0] * linkage[one] + sizes[1] * linkage[other]) / sum(sizes)

@@ -7,6 +7,8 @@ Algorithm", with a learned class prior, smoothing, votes for sets of classes, an
   -> what each member says. A group whose members are independent after all comes out as such, and
   exact copies count once.
 * With `silence` an abstention is an answer like any other; without it tells nothing.
+* Anchored, votes mean what they say until other votes speak against it (`anchors`): for functions
+  that know one class each, whose votes alone do not tell which class is which.
 
 A vote for a set of classes is what the function would have said, known only to lie in the set.
 An EM step costs as many look-ups a pattern as there are units (`units`), not functions.
@@ -23,7 +25,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fm_platform.labeling.anchors import Anchors, anchors_of
 from fm_platform.labeling.parameters import (
+    ANCHORED,
     GROUPED,
     MAJORITY,
     ONE_COIN,
@@ -130,7 +134,8 @@ def fit_em(
         n_classes: k.
         kind: `em_one_coin` learns one accuracy per function, `em_confusion` what it says of each
             class when it votes, `em_tied` one such matrix for all functions (raters that are not
-            told apart), `em_silence` also how often each votes on each class.
+            told apart), `em_silence` also how often each votes on each class, `em_anchored` the
+            same where votes mean what they say until others speak against it.
         groups: Functions that copy one another.
         sets: What votes below -1 mean.
         settings: How EM runs.
@@ -156,7 +161,8 @@ def run_em(
         start: Where to start: a model of the same functions; majority without it.
         known: Rows of which the class is known.
     """
-    silence = kind == SILENCE
+    silence = kind in (SILENCE, ANCHORED)
+    anchors = anchors_of(packed, unit_majority(packed)) if kind == ANCHORED else None
     begun = None
     if start is not None and start.method != MAJORITY:
         begun = adapted(start, packed, silence)
@@ -174,7 +180,7 @@ def run_em(
         moved = 1.0 if before_that is None else _moved(before_that, posterior, packed.weights)
         if trail and moved < settings.tolerance:
             break
-        found, emissions = _maximize(packed, posterior, at, kind, settings, before)
+        found, emissions = _maximize(packed, posterior, at, kind, settings, before, anchors)
         before_that = posterior
         at, posterior = _expect(found, emissions, packed)
         trail = [*trail, at] if moved < _NEAR else [at]
@@ -182,7 +188,7 @@ def run_em(
             at, posterior = _expect(*_ahead(trail), packed)
             trail = []
     if found is None:  # no iteration asked for
-        return _maximize(packed, posterior, None, kind, settings, None)[0]
+        return _maximize(packed, posterior, None, kind, settings, None, anchors)[0]
     return found
 
 
@@ -259,18 +265,21 @@ def _maximize(
     kind: Kind,
     settings: Settings,
     before: LabelModel | None,
+    anchors: Anchors | None,
 ) -> tuple[LabelModel, list[Floats]]:
     """Return the parameters that make the votes likeliest, given posteriors float64[k, p].
 
     And the emissions once more, by unit.
     """
-    k, silence, smoothing = packed.n_classes, kind == SILENCE, settings.smoothing
+    k, silence, smoothing = packed.n_classes, kind in (SILENCE, ANCHORED), settings.smoothing
     weighted = [posterior[label] * packed.weights for label in range(1, k)]
     rest = np.array([column.sum() for column in weighted])
     rows = float(packed.weights.sum())
     counts = np.concatenate([[rows - rest.sum()], rest])
     if before is not None:
         counts = counts + settings.carry * before.rows * before.prior
+    if anchors is not None:
+        counts = counts + anchors.prior
     prior = _shares(counts + smoothing)
     emissions: list[Floats] = [np.zeros(0)] * packed.n_functions
     seen: list[Floats] = [np.zeros(0)] * packed.n_functions
@@ -286,14 +295,18 @@ def _maximize(
         if unit.joint:
             source = _source(packed, number, at, symbols)
             joint = mass[:, :, None] * source
-            links.append(_emission(joint.sum(axis=0), kind, smoothing))
+            linked = joint.sum(axis=0) + (0.0 if anchors is None else anchors.units[number][0])
+            links.append(_emission(linked, kind, smoothing))
             mass = joint.sum(axis=1)
         cells = _cells(unit, mass, None if at is None else at.emissions[number], symbols)
         if before is not None:
             cells += settings.carry * np.stack(
                 [before.seen[f][:, None] * before.emissions[f] for f in unit.members]
             )
-        found, counted = _emission(cells, kind, smoothing), cells.sum(axis=2)
+        counted = cells.sum(axis=2)
+        if anchors is not None and not unit.joint:
+            cells += anchors.units[number]
+        found = _emission(cells, kind, smoothing)
         units.append(found)
         for position, function in enumerate(unit.members):
             emissions[function], seen[function] = found[position], counted[position]

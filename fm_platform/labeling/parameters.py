@@ -14,13 +14,14 @@ from fm_platform.labeling.partial import NO_SETS, ClassSets, check
 from fm_platform.labeling.patterns import Floats, Votes
 from fm_platform.labeling.units import Groups, Packed, Unit, pack
 
-Kind = Literal["em_one_coin", "em_tied", "em_confusion", "em_silence"]
+Kind = Literal["em_one_coin", "em_tied", "em_confusion", "em_silence", "em_anchored"]
 MAJORITY = "majority_vote"
 TRIPLET = "triplet"
 ONE_COIN: Kind = "em_one_coin"
 TIED: Kind = "em_tied"
 CONFUSION: Kind = "em_confusion"
 SILENCE: Kind = "em_silence"
+ANCHORED: Kind = "em_anchored"
 GROUPED = "_grouped"
 """Ends the name of a method whose copies count once."""
 _LEAST_PROBABILITY = 1e-12

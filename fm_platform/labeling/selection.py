@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fm_platform.labeling.calibration import calibrated, calibration_error
 from fm_platform.labeling.candidates import (
+    ANCHORED_METHODS,
     GOLD_SHARES,
     METHODS,
     Gold,
@@ -23,13 +24,21 @@ from fm_platform.labeling.candidates import (
     kind_of,
     plain_name,
     refined,
+    tells_apart,
     without_groups,
 )
 from fm_platform.labeling.choice import FEW_GOLD_ROWS, Verdict, compare
 from fm_platform.labeling.dependence import NO_MISFIT, find_groups, misfit, sample_of
 from fm_platform.labeling.em import Settings
 from fm_platform.labeling.fitted import POOLED, LabelModelFit, predict_groups
-from fm_platform.labeling.parameters import MAJORITY, SILENCE, LabelModel
+from fm_platform.labeling.parameters import (
+    ANCHORED,
+    CONFUSION,
+    MAJORITY,
+    ONE_COIN,
+    SILENCE,
+    LabelModel,
+)
 from fm_platform.labeling.patterns import Floats, Ints
 from fm_platform.labeling.stacked import (
     STACKED,
@@ -72,10 +81,19 @@ class Selection:
         self.settings = Settings(
             spec.max_iterations, spec.smoothing, spec.tolerance, spec.carry if start else 0.0
         )
-        asked = {method for key in spec.candidates for method in METHODS[key]}
-        self.methods = [m for own in METHODS.values() for m in own if m in asked] or [MAJORITY]
+        pooled = parts[POOLED]
+        self.apart = tells_apart(pooled.patterns, n_classes, pooled.sample.sets)
+        known = METHODS if self.apart else ANCHORED_METHODS
+        asked = {method for key in spec.candidates for method in known.get(key, ())}
+        ordered = dict.fromkeys(method for own in known.values() for method in own)
+        self.methods = [method for method in ordered if method in asked] or [MAJORITY]
         self.judged = [p for n, p in parts.items() if n != POOLED] or [parts[POOLED]]
         single = gold.single
+        if not self.apart:
+            single = single[(gold.votes[single] != -1).any(axis=1)]
+            for part in parts.values():
+                part.compare_on_votes()
+        self.single = single
         self.labels = gold.labels[single].astype(np.int64)
         self.dev = Gold(
             gold.votes[single], gold.labels[single], [gold.groups[i] for i in single], gold.sets
@@ -88,7 +106,8 @@ class Selection:
         self.copies: Groups = ()
         if "em_grouped" in self.spec.candidates:
             smaller = sample_of(pooled.patterns, pooled.weights, self.n_classes, pooled.sample.sets)
-            self.copies = find_groups(smaller)
+            kinds = (ONE_COIN, CONFUSION) if self.apart else (ANCHORED,)
+            self.copies = find_groups(smaller, kinds)
         if not self.copies:
             self.methods = without_groups(self.methods)
         for name, part in self.parts.items():
@@ -158,7 +177,7 @@ class Selection:
         """Fit the likeliest model on gold rows as well; its evidence is from other folds."""
         method = reference + suffix
         told = self.told[reference].copy()
-        single = self.gold.single
+        single = self.single
         for name, part in self.parts.items():
             own = self.gold if name == POOLED else self.gold.inside(name)
             part.models[method] = part.models[reference]
