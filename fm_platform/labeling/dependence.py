@@ -150,7 +150,8 @@ def misfit(sample: Sample, model: LabelModel) -> float:
     """Return by how much two functions agree more or less often than a model says, 0 to 1.
 
     The mean over pairs of the difference in the share of rows, on rows where both vote, weighted
-    by those rows, less what chance alone would give.
+    by those rows, less what chance alone would give. An anchored model is not asked about
+    functions that always say the same: these agree as often as any model says.
     """
     patterns, k = sample.patterns, sample.n_classes
     functions = patterns.shape[1]
@@ -170,6 +171,9 @@ def misfit(sample: Sample, model: LabelModel) -> float:
     for group in model.groups:  # within a group the source explains more than the class does
         common[np.ix_(group, group)] = 0
     np.fill_diagonal(common, 0)
+    if model.method.startswith(ANCHORED):
+        alike = [len(np.unique(column[column >= 0])) < 2 for column in patterns.T]
+        common[alike] = common[:, alike] = 0
     enough = common >= _LEAST_COMMON_ROWS
     if not enough.any():
         return 0.0

@@ -14,17 +14,19 @@ from fm_platform.labeling.candidates import (
     ANCHORED_METHODS,
     GOLD_SHARES,
     METHODS,
+    MOST_CONTRADICTION,
     Gold,
     Part,
     believed_accuracy,
+    contradiction,
     differing,
     fit_all,
     fit_with_gold,
     judge,
     kind_of,
+    of_one_class,
     plain_name,
     refined,
-    tells_apart,
     without_groups,
 )
 from fm_platform.labeling.choice import FEW_GOLD_ROWS, Verdict, compare
@@ -37,6 +39,7 @@ from fm_platform.labeling.parameters import (
     MAJORITY,
     ONE_COIN,
     SILENCE,
+    Kind,
     LabelModel,
 )
 from fm_platform.labeling.patterns import Floats, Ints
@@ -81,38 +84,22 @@ class Selection:
         self.settings = Settings(
             spec.max_iterations, spec.smoothing, spec.tolerance, spec.carry if start else 0.0
         )
-        pooled = parts[POOLED]
-        self.apart = tells_apart(pooled.patterns, n_classes, pooled.sample.sets)
-        known = METHODS if self.apart else ANCHORED_METHODS
-        asked = {method for key in spec.candidates for method in known.get(key, ())}
-        ordered = dict.fromkeys(method for own in known.values() for method in own)
-        self.methods = [method for method in ordered if method in asked] or [MAJORITY]
         self.judged = [p for n, p in parts.items() if n != POOLED] or [parts[POOLED]]
-        single = gold.single
-        if not self.apart:
-            single = single[(gold.votes[single] != -1).any(axis=1)]
-            for part in parts.values():
-                part.compare_on_votes()
-        self.single = single
-        self.labels = gold.labels[single].astype(np.int64)
-        self.dev = Gold(
-            gold.votes[single], gold.labels[single], [gold.groups[i] for i in single], gold.sets
-        )
+        self.copies: Groups = ()
+        self._judge_on(gold.single)
         self.told: dict[str, Floats] = {}
 
     def fit(self) -> LabelModelFit:
         """Fit, choose, and say why."""
-        pooled = self.parts[POOLED]
-        self.copies: Groups = ()
-        if "em_grouped" in self.spec.candidates:
-            smaller = sample_of(pooled.patterns, pooled.weights, self.n_classes, pooled.sample.sets)
-            kinds = (ONE_COIN, CONFUSION) if self.apart else (ANCHORED,)
-            self.copies = find_groups(smaller, kinds)
-        if not self.copies:
-            self.methods = without_groups(self.methods)
-        for name, part in self.parts.items():
-            before = self.start.likeliest.get(name) if self.start else None
-            fit_all(part, self.methods, self.copies, self.settings, before)
+        some, mostly = of_one_class(self.parts[POOLED])
+        if not mostly:
+            self._fit_all(METHODS, (ONE_COIN, CONFUSION))
+        if mostly or (some and not self._believable()):
+            # silence tells something here, but a row without a vote is labeled by nobody
+            self._judge_on(self.single[(self.gold.votes[self.single] != -1).any(axis=1)])
+            for part in self.parts.values():
+                part.compare_on_votes()
+            self._fit_all(ANCHORED_METHODS, (ANCHORED,))
         fits = {
             method: sum(part.fit[method] for part in self.judged) for method in self.judged[0].fit
         }
@@ -140,6 +127,40 @@ class Selection:
         method, rival, verdict = self._overall(reference)
         kept = self._kept(method)
         return self._result(reference, method, rival, verdict, kept)
+
+    def _fit_all(self, known: Mapping[str, Sequence[str]], kinds: Sequence[Kind]) -> None:
+        """Fit the methods that the project asks for, as far as they are `known`."""
+        asked = {method for key in self.spec.candidates for method in known.get(key, ())}
+        ordered = dict.fromkeys(method for own in known.values() for method in own)
+        self.methods = [method for method in ordered if method in asked] or [MAJORITY]
+        pooled = self.parts[POOLED]
+        self.copies = ()
+        if "em_grouped" in self.spec.candidates:
+            smaller = sample_of(pooled.patterns, pooled.weights, self.n_classes, pooled.sample.sets)
+            self.copies = find_groups(smaller, kinds)
+        if not self.copies:
+            self.methods = without_groups(self.methods)
+        for name, part in self.parts.items():
+            part.models, part.fit = {}, {}
+            before = self.start.likeliest.get(name) if self.start else None
+            fit_all(part, self.methods, self.copies, self.settings, before)
+
+    def _believable(self) -> bool:
+        """Drop models that take many votes for other classes than they say; is one left?"""
+        for method in list(self.judged[0].fit):
+            off = self._by_rows([contradiction(part, method) for part in self.judged])
+            if off > MOST_CONTRADICTION:
+                for part in self.parts.values():
+                    del part.models[method], part.fit[method]
+        return bool(self.judged[0].fit)
+
+    def _judge_on(self, single: Ints) -> None:
+        """Let these gold rows show which model is right."""
+        gold, self.single = self.gold, single
+        self.labels = gold.labels[single].astype(np.int64)
+        self.dev = Gold(
+            gold.votes[single], gold.labels[single], [gold.groups[i] for i in single], gold.sets
+        )
 
     def _reference(self, fits: Mapping[str, float]) -> str:
         """Return the likeliest model.
