@@ -2,7 +2,7 @@
 
     python -m benchmarks.labeling [--quick] [--json] [--peers PYTHON] [--million]
 
-Votes are drawn with known truth in seven regimes, at 10 thousand and 100 thousand rows and, with
+Votes are drawn with known truth in eight regimes, at 10 thousand and 100 thousand rows and, with
 `--million`, at 1 million; 10 and 25 functions. All systems get the same votes and the same 100
 gold rows, in the form in which they can use them: ours as dev gold rows, Snorkel as `Y_dev` (class
 balance), Dawid-Skene as `true_labels`. Accuracy is that of the other rows. The ceiling is Bayes'
@@ -44,6 +44,7 @@ PEERS = (
 SLOW = ("crowd-kit DawidSkene", "crowd-kit OneCoinDawidSkene")
 REGIMES = (
     "independent", "duplicated", "correlated", "broad", "adversarial", "imbalanced", "four classes",
+    "one class each",
 )  # fmt: skip
 
 
@@ -69,9 +70,12 @@ def draw(
         copied: `worst`, `median` or `best` function.
     """
     rng = np.random.default_rng([seed, rows, functions, REGIMES.index(regime)])
-    classes = 4 if regime == "four classes" else 2
-    shares = {"imbalanced": [0.92, 0.08], "four classes": [0.4, 0.3, 0.2, 0.1]}
+    classes = 4 if regime in ("four classes", "one class each") else 2
+    shares = {"imbalanced": [0.92, 0.08], "four classes": [0.4, 0.3, 0.2, 0.1],
+              "one class each": [0.5, 0.3, 0.15, 0.05]}  # fmt: skip
     truth = rng.choice(classes, rows, p=shares.get(regime, [0.7, 0.3])).astype(np.int64)
+    if regime == "one class each":
+        return _one_class_each(rng, truth, functions), truth, {}
     accuracy = np.repeat(rng.uniform(0.55, 0.9, functions)[:, None], classes, axis=1)
     coverage = np.full(functions, 0.5)
     some = rng.permutation(functions)[: max(2, round(share * functions))]
@@ -104,6 +108,21 @@ def draw(
                 votes[same, j] = opinion[same]
                 copies[int(j)] = int(part[0])
     return votes, truth, copies
+
+
+def _one_class_each(
+    rng: np.random.Generator, truth: npt.NDArray[np.int64], functions: int
+) -> npt.NDArray[np.int8]:
+    """Return votes of functions that know one class: most of what they say is right."""
+    rows, classes = len(truth), int(truth.max()) + 1
+    votes = np.full((rows, functions), -1, np.int8)
+    for j in range(functions):
+        own = truth == j % classes
+        found = own & (rng.random(rows) < rng.uniform(0.2, 0.8))
+        precision = rng.uniform(0.6, 0.95)
+        mistaken = found.sum() * (1 - precision) / precision / max((~own).sum(), 1)
+        votes[found | (~own & (rng.random(rows) < mistaken)), j] = j % classes
+    return votes
 
 
 def ceiling(drawn: Drawn, rest: npt.NDArray[np.int64]) -> float:

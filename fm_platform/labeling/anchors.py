@@ -17,7 +17,7 @@ from fm_platform.labeling.parameters import symbol_table
 from fm_platform.labeling.patterns import Floats
 from fm_platform.labeling.units import Packed
 
-# fixed by benchmarks/label_settings.py --anchors, whose generators no other benchmark uses
+# fixed by benchmarks/label_anchors.py, whose generators no other benchmark uses
 _WEIGHT = 3.0
 _RIGHT = 0.9
 

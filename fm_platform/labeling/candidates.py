@@ -57,7 +57,8 @@ ANCHORED_METHODS: dict[str, tuple[str, ...]] = {
 _TELLING = 3
 """Functions that must say several classes each for their agreement to show who is right."""
 MOST_CONTRADICTION = 0.1
-"""Votes that a model may take for another class than they say, where functions know one each."""
+"""Votes that a model may take for another class than they say, where functions know one class
+each; fixed by benchmarks/label_anchors.py."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ Bools = npt.NDArray[np.bool_]
 # fixed by benchmarks/label_settings.py, whose generators are not those of benchmarks/labeling.py
 _LEAST_AGREEMENT = 0.15
 _LEAST_GAIN = 0.006
-_LEAST_AGREEMENT_OF_ONE_CLASS = 0.6
+_LEAST_AGREEMENT_OF_ONE_CLASS = 0.6  # by benchmarks/label_anchors.py
 NO_MISFIT = 0.002
 _PATIENCE = 12
 SEARCHED = 8_192
