@@ -310,7 +310,7 @@ def _changed(ws: Workspace, versions: Sequence[ArtifactVersion]) -> Iterator[str
     told: set[str] = set()
     for version in versions:
         kind = works_as(version.kind, (item.role for item in version.inputs))
-        code, environment = code_version(kind, version.config), environment_of(kind)
+        code, environment = code_version(kind, version.config), environment_of(kind, version.config)
         if version.config.get("task") == "causal":
             code = code_fingerprint(*CAUSAL_CODE[version.kind])
         lines: list[str] = []
