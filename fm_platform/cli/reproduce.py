@@ -29,8 +29,9 @@ def reproduce(
 ) -> None:
     """Build a version and everything under it again, elsewhere, and compare every content hash.
 
-    Says before it starts what is not as it was (packages, processor, code, stored bytes). Ends
-    with 0 where every hash is equal, with 1 where one is not; the first of those is named.
+    Says before it starts what is not as it was (packages, processor, code, stored bytes). Rows
+    of a day whose source changed since, or is gone, are those that were kept. Ends with 0 where
+    every hash is equal, with 1 where one is not; the first of those is named.
     """
     from fm_platform.lineage.refs import resolve
     from fm_platform.stages.reproduce import make_plan
@@ -84,7 +85,7 @@ def removed_text(plan: Plan) -> str:
 
 def result_text(done: Reproduction) -> str:
     """Return the verdict."""
-    same = sum(compared.state == "equal" for compared in done.compared)
+    same = sum(compared.state in ("equal", "kept") for compared in done.compared)
     total = len(done.plan.versions)
     first = done.first_difference
     if first is None:
@@ -97,6 +98,13 @@ def result_text(done: Reproduction) -> str:
             f"  why       {plain(first.why, 500)}",
             f"{same} of {total} artifacts are equal; what is built from this one was not compared",
         ]
+    if done.kept:
+        lines.append(
+            f"{len(done.kept)} days of raw: their source is not what it was, so the rows that were "
+            "kept were taken"
+        )
+        lines += [f"  {day.name}: {plain(day.why, 200)}" for day in done.kept[:10]]
+        lines += [f"  and {len(done.kept) - 10} more"] if len(done.kept) > 10 else []
     if done.plan.damaged:
         names = ", ".join(done.plan.damaged)
         lines.append(f"damaged in the store: {names}; fm run {done.plan.target.project} mends it")

@@ -100,6 +100,7 @@ def _plan_json(ws: Workspace, plan: Plan) -> dict[str, Any]:
             "removed": list(files.remove) if files else [],
         },
         "bytes_gone": [version.id for version in plan.gone],
+        "built_first": [version.id for version in plan.first],
     }
 
 
@@ -144,6 +145,10 @@ def _changes(ws: Workspace, plan: Plan) -> list[str]:
     if plan.files:
         lines += [f"  file {plain(name, 200)}: as it was then" for name in sorted(plan.files.write)]
         lines += [f"  file {plain(name, 200)}: removed" for name in plan.files.remove]
+    lines += [
+        f"  {_named(ws, model.id)} was removed by fm gc: it is built again first"
+        for model in plan.first
+    ]
     if plan.gone:
         lines.append(
             f"  {len(plan.gone)} of them have no bytes any more; the next run makes them again"

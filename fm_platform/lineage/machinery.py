@@ -124,7 +124,12 @@ def code_version(kind: str, config: Mapping[str, Any] | None = None) -> str:
     return code_fingerprint(*CODE[kind], *sorted(more))
 
 
-def environment_of(kind: str) -> str:
-    """Return the fingerprint of the packages, and machine type, that matter to a kind."""
-    names, machine = PACKAGES[kind]
+def environment_of(kind: str, config: Mapping[str, Any] | None = None) -> str:
+    """Return the fingerprint of the packages, and machine type, that matter to a kind.
+
+    With the `config` of a recipe that has `rules`, those of rules that learn count as well.
+    """
+    rules = {str(rule["rule"]) for rule in (config or {}).get("rules", ())}
+    learns = kind == "cleaned" and not rules.isdisjoint(PROPOSING_RULES)
+    names, machine = PACKAGES["cleaned_learning" if learns else kind]
     return environment_fingerprint(names, machine)

@@ -294,14 +294,8 @@ def cleaned_recipe(
     verdicts = reviews.hash_of(rules, PROPOSING_RULES) if reviews is not None else None
     if verdicts is not None:
         inputs.append(Input("reviews", "reviews", day, verdicts))
-    environment = environment_of(packages_of_cleaning(spec))
+    environment = environment_of("cleaned", config)
     return recipe_of(spec, "cleaned", "cleaned", day, tuple(inputs), config, environment)
-
-
-def packages_of_cleaning(spec: ProjectSpec) -> str:
-    """Return the key of the packages that matter to the declared rules."""
-    learns = any(rule.rule in PROPOSING_RULES for rule in spec.cleaning)
-    return "cleaned_learning" if learns else "cleaned"
 
 
 def evaluation_recipe(

@@ -37,15 +37,13 @@ def settings_of(spec: ProjectSpec, slot: Slot, functions: Sequence[Function]) ->
     works_as = "exemplar_votes" if learns else kind
     return Recipe(
         spec.name, kind, name, partition, (), recipes.code_version(works_as, config), config,
-        recipes.environment_of(_packages(spec, works_as)),
+        recipes.environment_of(_packages(spec, works_as), config),
         spec.evaluation.seed if kind == "evaluation" else seed,
     )  # fmt: skip
 
 
 def _packages(spec: ProjectSpec, kind: str) -> str:
     """Return the key of the packages that matter, as the recipe of the kind chooses it."""
-    if kind == "cleaned":
-        return recipes.packages_of_cleaning(spec)
     return "routed_evaluation" if kind == "evaluation" and spec.evaluation.router else kind
 
 

@@ -23,6 +23,7 @@ from fm_platform.store.tables import TableRef
 from fm_platform.universe.branches import DEFS, checkout_of, ensure_main
 from fm_platform.universe.files import carry_out, change_to, files_of
 from fm_platform.universe.lake import Heads
+from fm_platform.universe.shown import show_aliases
 from fm_platform.universe.turn import whole_project
 from fm_platform.workspace import Workspace
 
@@ -268,6 +269,10 @@ def _merge_one(
         if (folder / "defs.yaml").is_file() and (merged.decision or merged.files):
             declared = record_definition(ws, load_spec(folder / "defs.yaml"), run)
             ledger.note_merge(branch, declared.id)
+        show_aliases(
+            ws, branch.project, merged.aliases, run, kind="merge",
+            numbers={"branch": branch.name}, told=f"merged branch {branch.name}",
+        )  # fmt: skip
     return merged
 
 

@@ -22,11 +22,13 @@ from fm_platform.lineage.refs import version_name
 from fm_platform.lineage.status import StatusRow, status
 from fm_platform.lineage.universes import AliasTarget, Arrangement
 from fm_platform.spec.load import load_spec
+from fm_platform.stages import SilentReporter
 from fm_platform.stages.definition import read_definition, record_definition
 from fm_platform.stages.probe import probe
-from fm_platform.tracking.records import CANARY, CHAMPION, DecisionRecord
+from fm_platform.stages.reproduce import bring_back
 from fm_platform.universe.files import FileChange, carry_out, change_to
 from fm_platform.universe.lake import Heads
+from fm_platform.universe.shown import show_aliases
 from fm_platform.universe.turn import whole_project
 from fm_platform.workspace import Workspace
 
@@ -46,6 +48,7 @@ class Plan:
         aliases: Alias -> what it named then.
         files: Of the project's folder; None: they stay as they are.
         gone: Versions of that moment whose bytes are no longer there; the next run makes them.
+        first: Models among them that an alias names: they are built again before anything changes.
     """
 
     project: str
@@ -56,6 +59,7 @@ class Plan:
     files: FileChange | None
     target: Mapping[Slot, int]
     gone: tuple[ArtifactVersion, ...] = ()
+    first: tuple[ArtifactVersion, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.uses or self.aliases or self.files)
@@ -115,10 +119,12 @@ def make_plan(
         slot: version_id for slot, version_id in target.items() if expected.get(slot) != version_id
     }
     uses.update({slot: None for slot in expected if slot not in target})
-    return Plan(
-        project, to, expected, uses, ledger.aliases_to_restore(project, to), files, target,
-        _gone(ws, [version_id for version_id in uses.values() if version_id is not None]),
-    )  # fmt: skip
+    aliases = ledger.aliases_to_restore(project, to)
+    named = {alias.version_id for alias in aliases.values()}
+    gone = _gone(ws, sorted({i for i in {*uses.values(), *named} if i is not None}))
+    first = tuple(version for version in gone if version.id in named)
+    rest = tuple(version for version in gone if version.id not in named)
+    return Plan(project, to, expected, uses, aliases, files, target, rest, first)
 
 
 def rollback(
@@ -134,11 +140,17 @@ def rollback(
 ) -> RolledBack:
     """Bring a project back to a moment. Run again after an interruption, it finishes.
 
+    A model that an alias names, and that retention removed, is built again first.
+
     Raises:
         BranchError: If something of the project is being built now.
+        MissingArtifactError: If such a model does not come out as it was.
         FMError: As `make_plan`.
     """
-    make_plan(ws, project, folder, to, keep_files=keep_files)  # refuses before anything changes
+    plan = make_plan(ws, project, folder, to, keep_files=keep_files)  # refuses before it changes
+    for model in plan.first:
+        say(f"{version_name(model)} was removed by fm gc: it is built again first")
+        bring_back(ws, ws.ledger.get(model.id), load_spec(folder / "defs.yaml"), SilentReporter())
     with whole_project(ws.ledger, project, "a rollback") as lease:
         if not keep_files:
             _record_now(ws, folder, run, say)
@@ -152,7 +164,10 @@ def rollback(
                 decision = _arrange(ws, plan, lease, run, reason)
                 if plan.files:
                     carry_out(ws.ledger, folder, plan.files)
-        _show_aliases(ws, plan)
+        show_aliases(
+            ws, project, plan.aliases, run, kind="rollback", numbers={"to": to.isoformat()},
+            told=f"back to {to:%Y-%m-%d %H:%M:%S %Z}",
+        )  # fmt: skip
     try:
         return RolledBack(plan, decision, commits, before, tuple(_stale(ws, folder, plan)))
     except FMError as error:
@@ -236,32 +251,6 @@ def _arrange(ws: Workspace, plan: Plan, lease: Lease, run: RunContext, reason: s
         plan.expected, plan.uses, plan.aliases, "rollback", numbers, told, run.asked_by
     )
     return ws.ledger.arrange(plan.project, change, lease)
-
-
-def _show_aliases(ws: Workspace, plan: Plan) -> None:
-    """Let MLflow name champion and canary of that moment; without a champion it keeps its own."""
-    told = f"back to {plan.to:%Y-%m-%d %H:%M:%S %Z}"
-
-    def tell(model: ArtifactVersion, decision: str, sets: str = "", drops: str = "") -> None:
-        numbers = {"to": plan.to.isoformat()}
-        ws.tracker.log_decision(
-            DecisionRecord(plan.project, model.recipe_hash, decision, told, numbers, sets, drops)
-        )
-
-    champion = ws.ledger.alias(plan.project, CHAMPION)
-    if champion is not None and CHAMPION in plan.aliases:
-        ws.tracker.set_champion(plan.project, champion.recipe_hash, "rollback")
-        tell(champion, "rollback")
-    if CANARY not in plan.aliases:
-        return
-    canary = ws.ledger.alias(plan.project, CANARY)
-    if canary is not None:
-        tell(canary, "rollback", sets=CANARY)
-        return
-    for move in reversed(ws.ledger.alias_history(plan.project, CANARY)):
-        if move.version_id is not None:  # the one that was tried out until now
-            tell(ws.ledger.get(move.version_id), "taken_back", drops=CANARY)
-            return
 
 
 def _stale(ws: Workspace, folder: Path, plan: Plan) -> list[StatusRow]:

@@ -375,8 +375,10 @@ def test_code_and_packages_can_be_told_from_a_record() -> None:
     routed = recipes.evaluation_recipe(
         spec, head("merged_model", "dense"), START, [], None, [LABELS], [RAW], DAYS
     )
-    for recipe in (*all_recipes(make_spec()).values(), routed):
+    learning = all_recipes(make_spec(cleaning=[{"rule": "label_noise"}]))["cleaned"]
+    for recipe in (*all_recipes(make_spec()).values(), routed, learning):
         kind = recipes.works_as(recipe.kind, (item.role for item in recipe.inputs))
         assert recipe.code == recipes.code_version(kind, recipe.config), recipe.kind
-        assert recipe.environment == recipes.environment_of(kind), recipe.kind
+        assert recipe.environment == recipes.environment_of(kind, recipe.config), recipe.kind
+    assert learning.environment != all_recipes(make_spec())["cleaned"].environment
     assert routed.environment != all_recipes(spec)["evaluation"].environment

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fm_platform.cli.reproduce import result_text
 from fm_platform.errors import FMError
 from fm_platform.home import Home
 from fm_platform.lineage import ArtifactVersion, Input, RunContext
@@ -79,17 +80,57 @@ def test_what_was_declared_then_is_built_not_what_is_declared_now(
     assert done.equal, done.first_difference
 
 
-def test_rows_that_changed_since_are_the_first_difference(world: World, tmp_path: Path) -> None:
+def test_rows_of_a_source_that_changed_since_are_those_that_were_kept(
+    world: World, tmp_path: Path
+) -> None:
     ws, loaded = world
     file = loaded.directory / "mail-2026-01-01.jsonl"
     file.write_text(file.read_text().replace("n3", "n3 changed"))
 
-    plan = make_plan(ws, latest(ws, "weak_labels", "weak_labels", "2026-01-02"))
-    first = reproduce(ws, plan, tmp_path / "s", loaded, SilentReporter()).first_difference
+    plan = make_plan(ws, latest(ws, "evaluation", "evaluation"))
+    done = reproduce(ws, plan, tmp_path / "s", loaded, SilentReporter())
 
-    assert first is not None
-    assert (first.name, first.state) == ("raw/2026-01-01#1", "differs")
-    assert "mail" in first.why
+    assert done.equal, done.first_difference
+    assert [(c.name, c.why) for c in done.kept] == [
+        ("raw/2026-01-01#1", "source mail changed since")
+    ]
+    assert "raw/2026-01-01#1: source mail changed since" in result_text(done)
+
+
+def test_rows_of_a_source_that_is_gone_are_those_that_were_kept(
+    world: World, tmp_path: Path
+) -> None:
+    ws, loaded = world
+    for file in loaded.directory.glob("*.jsonl"):
+        file.unlink()
+
+    plan = make_plan(ws, latest(ws, "weak_labels", "weak_labels", "2026-01-02"))
+    done = reproduce(ws, plan, tmp_path / "s", loaded, SilentReporter())
+
+    assert done.equal, done.first_difference
+    assert {c.name for c in done.kept} == {"raw/2026-01-01#1", "raw/2026-01-02#1"}
+    assert all("no file matches" in c.why for c in done.kept)
+
+
+def test_without_source_and_kept_rows_the_day_is_the_first_difference(
+    world: World, tmp_path: Path
+) -> None:
+    ws, loaded = world
+    plan = make_plan(ws, latest(ws, "weak_labels", "weak_labels", "2026-01-02"))
+    (loaded.directory / "mail-2026-01-01.jsonl").write_text('{"text": "another row"}\n')
+    for file in (ws.home.lake / "small" / "raw" / "day=2026-01-01").glob("*.parquet"):
+        file.unlink()
+
+    done = reproduce(ws, plan, tmp_path / "s", loaded, SilentReporter())
+
+    assert done.first_difference is not None
+    assert not done.equal
+    assert (done.first_difference.name, done.first_difference.state) == (
+        "raw/2026-01-01#1", "not built",
+    )  # fmt: skip
+    assert "source mail changed since, and its kept rows cannot be read" in (
+        done.first_difference.why
+    )
 
 
 def test_a_flipped_bit_in_the_store_is_named(world: World, tmp_path: Path) -> None:

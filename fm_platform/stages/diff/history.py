@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fm_platform.lineage.ledger import Ledger
-from fm_platform.lineage.records import ArtifactVersion, Input
+from fm_platform.lineage.records import ArtifactVersion, Input, Slot
 from fm_platform.stages.diff.causes import SUMMARIES, causes_of, stage
 from fm_platform.stages.diff.records import Cause, Change
-from fm_platform.stages.diff.words import Ids, input_told, keyed, own_told
+from fm_platform.stages.diff.words import Ids, Key, input_told, keyed, own_told
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Walk:
     Attributes:
         slid: A day that only one history reads because its window lies elsewhere -> the newest
             version of the same artifact that the other history reads.
+        used: What was in use when each of the two compared versions was made.
     """
 
     ledger: Ledger
@@ -71,9 +72,13 @@ class Walk:
     depth: dict[Ids, int] = field(default_factory=dict)
     slid: dict[Ids, int | None] = field(default_factory=dict)
     functions: tuple[set[str], set[str]] = field(default_factory=lambda: (set(), set()))
+    used: tuple[Mapping[Slot, int], Mapping[Slot, int]] = ({}, {})
 
-    def run(self, top: Ids) -> None:
+    def run(self, before: ArtifactVersion, after: ArtifactVersion) -> None:
         """Follow two versions up, wherever what they are made from differs."""
+        top: Ids = (before.id, after.id)
+        self.versions.update((version.id, version) for version in (before, after))
+        self.used = (self._in_use(before), self._in_use(after))
         self.met.add(top)
         level = [top]
         while level:
@@ -118,14 +123,18 @@ class Walk:
     ) -> tuple[list[Ids], list[str], list[str]]:
         """Return the recorded inputs that differ, and what is to be said of the others."""
         left, right = keyed(before), keyed(after)
-        slots = [{key[:3]: i.version_id for key, i in side.items()} for side in (left, right)]
         children: list[Ids] = []
         told: list[str] = []
         summaries: list[str] = []
-        for key in dict.fromkeys([*left, *right]):
+        differing = [
+            key for key in dict.fromkeys([*left, *right])
+            if key not in left or key not in right
+            or left[key].content_hash != right[key].content_hash
+        ]  # fmt: skip
+        slots = [self._held(n, side, differing) for n, side in enumerate((left, right))]
+        read = [{key[1:3] for key in side} for side in (left, right)]
+        for key in differing:
             old, new = left.get(key), right.get(key)
-            if old is not None and new is not None and old.content_hash == new.content_hash:
-                continue
             either = right.get(key) or left[key]
             if either.version_id is None and either.role in SUMMARIES:
                 summaries.append(f"{SUMMARIES[either.role]} changed")
@@ -133,6 +142,10 @@ class Walk:
                 told.append(input_told(either, old, new))
             else:
                 ids = (slots[0].get(key[:3]), slots[1].get(key[:3]))
+                if None in ids and key[1:3] in read[0] & read[1]:  # in another role it still is
+                    verb = "is read, too" if ids[0] is None else "is no longer read"
+                    told.append(f"{either.name} {verb}, as {either.role}")
+                    continue
                 children.append(ids)
                 if None in ids:
                     other = before if ids[0] is None else after
@@ -141,6 +154,37 @@ class Walk:
                     verb = "is read, too" if old is None else "is no longer read"
                     told.append(f"part {either.part} of {either.name} {verb}")
         return self._differing(children), list(dict.fromkeys(told)), summaries
+
+    def _in_use(self, version: ArtifactVersion) -> Mapping[Slot, int]:
+        return self.ledger.slots_in_use(version.project, at=version.created_at)
+
+    def _held(
+        self, side: int, inputs: Mapping[Key, Input], keys: Iterable[Key]
+    ) -> dict[tuple[str, str, str | None], int | None]:
+        """Return which version holds each input, whatever part of it is read.
+
+        What did not change is recorded as it was when it was first read. Of versions with that
+        content the one in use when the compared version was made tells how it came to be.
+        """
+        wanted = {key[:3] for key in keys}
+        items = {key[:3]: item for key, item in inputs.items() if key[:3] in wanted}
+        self.load((item.version_id, None) for item in items.values())
+        later: dict[tuple[str, str, str | None], int] = {}
+        for key, item in items.items():
+            if item.version_id is not None:
+                slot = self.versions[item.version_id].slot
+                later[key] = self.used[side].get(slot, item.version_id)
+        self.load((version_id, None) for version_id in later.values())
+
+        def holds(key: tuple[str, str, str | None], item: Input) -> bool:
+            version = self.versions[later[key]]
+            content = version.parts.get(item.part) if item.part else version.content_hash
+            return content == item.content_hash
+
+        return {
+            key: later[key] if key in later and holds(key, item) else item.version_id
+            for key, item in items.items()
+        }
 
     def _slide(self, ids: Ids, item: Input, other: ArtifactVersion, anyway: bool) -> None:
         """Note a day that only one history reads because its window lies elsewhere.
@@ -181,8 +225,8 @@ def compare_histories(ledger: Ledger, before: ArtifactVersion, after: ArtifactVe
             memo[hash_] = ledger.document(hash_)
         return memo[hash_]
 
-    walk = Walk(ledger, describe, {before.id: before, after.id: after})
-    walk.run((before.id, after.id))
+    walk = Walk(ledger, describe)
+    walk.run(before, after)
     ordered = sorted(
         walk.changes,
         key=lambda ids: (stage(walk.changes[ids].kind), -walk.depth.get(ids, 0),

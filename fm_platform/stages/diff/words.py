@@ -11,7 +11,7 @@ from fm_platform.stages.diff.settings import Leaf, environment_leaves, leaves
 Ids = tuple[int | None, int | None]
 """Ids of two versions that are compared; None where a history has no such version."""
 
-_Key = tuple[str, str, str | None, str | None]
+Key = tuple[str, str, str | None, str | None]
 _SHOWN = 3
 _VALUE_CHARS = 48
 
@@ -65,7 +65,7 @@ def _some(items: list[str]) -> str:
     return ", ".join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def keyed(version: ArtifactVersion) -> dict[_Key, Input]:
+def keyed(version: ArtifactVersion) -> dict[Key, Input]:
     """Return the inputs by what they are; the own day counts as the same day."""
     return {
         (i.role, i.name, "own" if i.partition == version.partition else i.partition, i.part): i

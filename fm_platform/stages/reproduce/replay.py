@@ -8,7 +8,7 @@ then, and reads what it built itself, never the stored bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,14 @@ from fm_platform.stages.evaluation import build_evaluation
 from fm_platform.stages.merged_model import build_merged_model
 from fm_platform.stages.raw import build_raw
 from fm_platform.stages.reproduce.closure import everything_under
+from fm_platform.stages.reproduce.kept import lost_source, take_kept
 from fm_platform.stages.reproduce.scratch import restore, scratch_workspace
 from fm_platform.stages.unit import build_unit
 from fm_platform.stages.weak_labels import build_again, build_weak_labels
 from fm_platform.stages.window import window
 from fm_platform.workspace import Workspace
 
-EQUAL, DIFFERS, NOT_BUILT = "equal", "differs", "not built"
+EQUAL, KEPT, DIFFERS, NOT_BUILT = "equal", "kept", "differs", "not built"
 _RUN = RunContext(asked_by="reproduce")
 Build = Callable[[Workspace, LoadedProject, ArtifactVersion, Reporter], object]
 _BUILD: Mapping[str, Build] = {
@@ -113,7 +114,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Compared:
-    """One artifact: the recorded content hash and the one that was built again."""
+    """One artifact: the recorded content hash and the one that was built again.
+
+    A day of raw whose source is not what it was is `kept`: its rows, which were kept, were taken
+    instead, and their hash compared.
+    """
 
     name: str
     state: str
@@ -132,7 +137,12 @@ class Reproduction:
     @property
     def first_difference(self) -> Compared | None:
         """The first artifact, in build order, that is not what was recorded."""
-        return next((c for c in self.compared if c.state != EQUAL), None)
+        return next((c for c in self.compared if c.state not in (EQUAL, KEPT)), None)
+
+    @property
+    def kept(self) -> tuple[Compared, ...]:
+        """The days of raw whose rows were taken from the store, and why."""
+        return tuple(c for c in self.compared if c.state == KEPT)
 
     @property
     def equal(self) -> bool:
@@ -174,6 +184,8 @@ def reproduce(
 ) -> Reproduction:
     """Build everything again in `scratch`; stop at the first artifact that differs.
 
+    Rows of a day whose source is not what it was are taken from where they were kept.
+
     Args:
         ws: Where the versions are recorded; only read.
         plan: From `make_plan`.
@@ -195,11 +207,19 @@ def reproduce(
             _put_reviews(ws, again, version)
         elif any(item.role == "annotations" for item in version.inputs):
             _put_annotations(ws, again, version, then)
-        build = _BUILD_CAUSAL if then.spec.task == "causal" else _BUILD
-        build[version.kind](again, then, version, log)
+        lost = lost_source(ws, then, version) if version.kind == "raw" else ""
+        if lost and (gone := take_kept(ws, again, then, version, _RUN)):
+            why = f"{lost}, and its kept rows cannot be read: {gone}"
+            done.append(Compared(version_name(version), NOT_BUILT, version.content_hash, None, why))
+            break
+        if not lost:
+            build = _BUILD_CAUSAL if then.spec.task == "causal" else _BUILD
+            build[version.kind](again, then, version, log)
         compared, built = _compare(again, version)
+        if lost and compared.state == EQUAL:
+            compared = replace(compared, state=KEPT, why=lost)
         done.append(compared)
-        if built is None or compared.state != EQUAL:
+        if built is None or compared.state not in (EQUAL, KEPT):
             break
         twins[version.id] = built
     return Reproduction(plan, tuple(done))
@@ -310,7 +330,7 @@ def _changed(ws: Workspace, versions: Sequence[ArtifactVersion]) -> Iterator[str
     told: set[str] = set()
     for version in versions:
         kind = works_as(version.kind, (item.role for item in version.inputs))
-        code, environment = code_version(kind, version.config), environment_of(kind)
+        code, environment = code_version(kind, version.config), environment_of(kind, version.config)
         if version.config.get("task") == "causal":
             code = code_fingerprint(*CAUSAL_CODE[version.kind])
         lines: list[str] = []

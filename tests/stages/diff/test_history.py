@@ -235,3 +235,48 @@ def test_a_hole_in_the_window_is_no_moved_window(world: Simulation) -> None:
 
     assert not any(c.kind == "days" for c in history.causes)
     assert any("source" in c.what and "is gone" in c.what for c in history.causes)
+
+
+def test_a_change_that_both_have_is_no_cause(world: Simulation) -> None:
+    """Votes that a rebuilt day left as they were are recorded as made from the day of before."""
+    day = world.days[0]
+    raw = version(world, "raw", day=day)
+    world.sources["mail", day] = "mail in another file"
+    world.same_content["raw", "raw", day] = raw.content_hash
+    world.edit("plain_1", "another source")
+    world.run()
+    assert version(world, "raw", day=day).id != raw.id  # some votes read one, others the other
+    world.sources["mail", day] = "mail with other rows"
+    del world.same_content["raw", "raw", day]
+
+    history = after_change(world)
+
+    old, new = (fingerprint_of(world, v) for v in history.pairs("raw")[0])
+    assert [(c.kind, c.what) for c in history.causes] == [
+        ("raw", f"source mail changed ({old} -> {new})")
+    ]
+    assert [c.partition for c in history.changes if c.kind == "raw"] == [day]
+
+
+def fingerprint_of(world: Simulation, raw: ArtifactVersion) -> str:
+    """Return what the raw version recorded of its source `mail`."""
+    recorded = world.ledger.get(raw.id).inputs
+    return next(i.content_hash[:12] for i in recorded if i.name == "mail")
+
+
+def test_rows_that_are_read_for_one_thing_less_are_not_gone(world: Simulation) -> None:
+    before = version(world)
+    one = Simulation(
+        world.ledger,
+        make_spec(days=4, experts=[{"name": "mail", "sources": ["mail"]}]),
+        functions=3,
+    )
+    one.run()
+    model = version(one)
+    assert {i.role for i in before.inputs} - {i.role for i in model.inputs} >= {"dev"}
+
+    history = compare_histories(world.ledger, before, model)
+
+    assert ("adapter", "chat", "is gone", 0) in told(history)
+    assert ("merged_model", "merged_model", "cleaned is no longer read, as dev", 0) in told(history)
+    assert not any(kind == "cleaned" for kind, *_ in told(history))
