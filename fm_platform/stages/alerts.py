@@ -150,7 +150,8 @@ class Desk:
         attempt = life.attempt + 1
         if not work:
             reason = "building it again would change nothing: nothing it is made from is new"
-            self.note(name, "waits", f"nothing:{len(life.events)}", reason=reason)
+            approvals = sum(event.what == "approved" for event in life.events)
+            self.note(name, "waits", f"nothing:{approvals}", reason=reason)  # once, not each tick
             return
         body = {
             "attempt": attempt, "cause": alert.cause.key, "approved": life.state == "approved",
