@@ -12,8 +12,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from assets.alerting import failed_days
 from assets.project import project_definitions
 from assets.resources import WorkspaceResource
+from fm_platform.errors import NonFiniteLossError
 from fm_platform.home import Home
 from fm_platform.lineage import alert_events
 from fm_platform.lineage.database import now
@@ -22,7 +24,7 @@ from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import alerts as module
 from fm_platform.stages.alerts import Desk, Work
 from fm_platform.workspace import Workspace
-from tests.assets.conftest import DAYS
+from tests.assets.conftest import DAYS, FakeStages
 
 
 class Killed(BaseException):
@@ -176,6 +178,34 @@ def test_killed_restarted_and_ticked_twice_it_is_one_backfill(
     assert len(world.instance.get_backfills()) == 1
     (life,) = world.desk.lives().values()
     assert (life.state, life.attempt) == ("running", 1)
+
+
+def test_a_day_that_failed_is_named_until_a_run_of_it_succeeds(
+    world: World, stages: FakeStages
+) -> None:
+    def run(day: str, works: bool) -> str:
+        if not works:
+            stages.failing["raw"] = lambda day: NonFiniteLossError("it broke")
+        job = world.definitions.resolve_job_def("shop_daily")
+        result = job.execute_in_process(
+            instance=world.instance, partition_key=day, raise_on_error=False
+        )
+        stages.failing.clear()
+        assert result.success is works
+        return result.run_id
+
+    (world.desk.project.directory / "labeling_functions.py").write_text("")
+    run(DAYS[0], True)
+    second, third = run(DAYS[1], False), run(DAYS[2], False)
+
+    # the days of the test are of long ago: they are the last ones of the calendar
+    told = failed_days(world.instance, world.desk)
+    assert [(one.day, one.run) for one in told] == [(DAYS[1], second), (DAYS[2], third)]
+    assert all(one.ended_s > 1e9 and one.why == "shop/raw: it broke" for one in told)
+
+    run(DAYS[1], True)
+
+    assert [one.day for one in failed_days(world.instance, world.desk)] == [DAYS[2]]
 
 
 def test_a_project_without_alerts_has_no_such_sensor(project: LoadedProject) -> None:
