@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster._grpc.types import GetCurrentRunsResult
 from dagster._serdes import deserialize_value
 
 from assets.instance import abandoned
@@ -38,10 +39,10 @@ class WatchedRunLauncher(DefaultRunLauncher):
         if client.socket and not _listens(client.socket):
             return _gone("the code server that ran it is gone")
         try:
-            running = deserialize_value(client.get_current_runs()).current_runs  # type: ignore[attr-defined]
+            told = deserialize_value(client.get_current_runs(), GetCurrentRunsResult)
         except DagsterUserCodeUnreachableError:
             return CheckRunHealthResult(WorkerStatus.RUNNING)  # busy, or about to be back
-        if run.run_id not in running:
+        if run.run_id not in told.current_runs:
             return _gone("its code server was started anew")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
