@@ -33,7 +33,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         """Return FAILED where it is sure that no process runs a run any more, else RUNNING."""
         if abandoned(run):
             return _gone("its process ended without finishing it")
-        client: Any = self._get_grpc_client_for_termination(run.run_id)
+        client: Any = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if client is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         if client.socket and not _listens(client.socket):
