@@ -62,20 +62,29 @@ def causes_of(findings: Sequence[Finding], evidence: Evidence) -> list[Group]:
 def _everywhere(cause: Cause, evidence: Evidence) -> Cause:
     """Add the sources in which a column or function that is a cause moved too little to be found.
 
-    That it moved at all is known; so a source in which it probably did is one of them.
+    That it moved at all is known; so a source in which it probably did is one of them. A column
+    did where it shows in the column: what reads it moves for other reasons, too.
     """
-    if cause.kind not in (*COLUMNS, "function"):
+    if cause.kind in COLUMNS:
+        moved = _moved({f"column:{cause.name}"}, evidence, cause.value)
+    elif cause.kind == "function":
+        moved = _moved({f"function:{cause.name}", f"conflict:{cause.name}"}, evidence)
+    else:
         return cause
-    names = {cause.name} if cause.kind == "function" else evidence.readers(cause.name)
-    metrics = {f"{family}:{name}" for name in names for family in ("function", "conflict")}
-    moved = _moved({*metrics, f"column:{cause.name}"}, evidence)
     return replace(cause, slices=tuple(sorted({*cause.slices, *moved})))
 
 
-def _moved(metrics: set[str], evidence: Evidence) -> set[str]:
-    """Return the sources in which one of some metrics moved more than chance would move it."""
+def _moved(metrics: set[str], evidence: Evidence, value: str | None = None) -> set[str]:
+    """Return the sources in which one of some metrics moved more than chance would move it.
+
+    With a value: those in which the share of that value is among what moved.
+    """
     compared = compare(evidence.day, evidence.reference.profile, only=metrics)
-    return {key[1] for key, one in compared.items() if one.surprise >= _MOVED}
+    return {
+        key[1]
+        for key, one in compared.items()
+        if one.surprise >= _MOVED and (value is None or value in {m.value for m in one.moves})
+    }
 
 
 def _strength(findings: Sequence[Finding]) -> float:

@@ -150,6 +150,20 @@ def test_a_column_that_moved_a_little_is_named_before_the_function_that_reads_it
     assert alert.cause.slices == ("books", "films")
 
 
+def test_a_new_value_is_named_in_the_sources_that_have_it_alone() -> None:
+    rows = world.rows_of(DAY)
+    films = np.array(rows["source"].to_pylist()) == "films"
+    rating = rows["rating"].to_pylist()
+    shifted = put(rows, "rating", ["odd" if f else r for r, f in zip(rating, films, strict=True)])
+    votes = np.array(world.labeled(shifted)["votes"].to_pylist(), np.int8)
+    votes[np.flatnonzero(~films)[::2], 2] = -1  # beside it the function that reads it fell there
+
+    (alert,) = alerts(world.with_votes(shifted, votes))
+
+    assert (alert.cause.kind, alert.cause.name, alert.cause.value) == ("value", "rating", "odd")
+    assert alert.cause.slices == ("films",)
+
+
 def test_a_day_without_rows_is_one_alert() -> None:
     (alert,) = alerts(world.rows_of(DAY).slice(0, 0))
 
