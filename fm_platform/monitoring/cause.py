@@ -25,6 +25,8 @@ RANK = {
 """Upstream first. Rows come last: a shift often changes how many there are."""
 _TEXT = ("terms", "embedding", "length", "length_nulls")
 _MODEL = ("label", "confidence", "confidence_nulls", "answer", "agreement", "accuracy")
+_OF_LABEL_MODEL = ("label:weak", "confidence:weak", "accuracy:weak")
+"""What moves, beside conflicts, when votes are weighed otherwise and none of them moved."""
 _MOVED = 9.0
 """Surprise of three standard deviations: enough where something else already told to look."""
 _ENOUGH = 0.5
@@ -206,6 +208,10 @@ def _group(
 
 def _cause(name: str, root: Finding, taken: Sequence[Finding], evidence: Evidence) -> Cause:
     slices = (name,)
+    other = evidence.weighed.get(name)
+    if other is not None and (root.family == "conflict" or root.metric in _OF_LABEL_MODEL):
+        where = sorted(one for one, pair in evidence.weighed.items() if pair == other)
+        return Cause("label_model", other[0], other[1], tuple(where))
     if root.family == "column_nulls" or (root.family == "column" and root.kind == "nulls"):
         return Cause("nulls", root.name, None, slices)
     if root.family == "column":
@@ -330,4 +336,4 @@ def _reaches(cause: Cause, finding: Finding, evidence: Evidence) -> bool:
     if finding.metric != "accuracy:weak":
         return False
     of_column = cause.kind in COLUMNS and cause.name in evidence.reads.values()
-    return of_column or cause.kind == "function"
+    return of_column or cause.kind in ("function", "label_model")

@@ -97,6 +97,26 @@ def test_a_function_that_broke_is_the_cause_not_its_labels() -> None:
     assert "labeling function `good_word`" in alert.title
 
 
+def test_votes_that_are_weighed_otherwise_are_no_function_that_broke() -> None:
+    rows = world.rows_of(DAY)
+    other = {"negative": "positive", "positive": "negative"}
+    labels = [other[v] if v and i % 3 == 0 else v for i, v in enumerate(rows["label"].to_pylist())]
+    rows = put(rows, "label", list(labels))
+    profile, reference = world.profile_of(DAY, rows), world.reference()
+    found = detect(measured(profile, reference), past_of(reference), reference)
+
+    weighed = dict.fromkeys(("books", "films"), ("em", "majority_vote"))
+    (alert,) = alerts_of(found, world.evidence_of(profile, rows, weighed))
+    without = alerts_of(found, world.evidence_of(profile, rows))
+
+    assert alert.title == (
+        f"label model: majority_vote instead of em in books, films since {alert.day}"
+    )
+    assert alert.cause.slices == ("books", "films")
+    assert [repair.kind for repair in alert.repairs] == ["function", "accept"]
+    assert {one.cause.kind for one in without} == {"function"}
+
+
 def test_people_who_judge_otherwise_are_found_where_they_do() -> None:
     rows = world.rows_of(DAY)
     flipped = [
