@@ -157,7 +157,7 @@ def channels(desk: Desk) -> dict[str, Channel]:
 def _address(variable: str) -> str:
     address = os.environ.get(variable, "").strip()
     if not address:
-        raise FMError(f"{variable} is not set where the daemon runs: nobody is told by webhook")
+        raise FMError(f"{variable} is not set where the sensors run: nobody is told by webhook")
     return address
 
 
