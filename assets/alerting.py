@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster._core.scheduler.instigation import InstigatorState, TickStatus
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from assets.backfills import backfill_requests, existing_backfill, how_it_ended, will_retry
@@ -69,7 +70,9 @@ def late_data_sensor(project: LoadedProject) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=f"{spec.name}_late_data",
-        asset_selection=dg.AssetSelection.assets(*keys_of_stages(spec, STAGES)),
+        asset_selection=dg.AssetSelection.assets(
+            *keys_of_stages(spec, STAGES), stage_key(spec, WATCH)
+        ),
         minimum_interval_seconds=_every_s(spec),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Brings in days whose source changed, then what depends on their rows.",
@@ -184,15 +187,28 @@ def follow(instance: dg.DagsterInstance, desk: Desk, lives: Sequence[Life]) -> N
 
 
 def last_ticks(instance: dg.DagsterInstance, names: Sequence[str]) -> dict[str, float | None]:
-    """Return when sensors last ticked, or began to where they did not yet, seconds since 1970."""
+    """Return when sensors last ticked, or began to where they did not yet, seconds since 1970.
+
+    A tick that failed is none.
+    """
     found: dict[str, float | None] = {}
     for state in instance.all_instigator_state():
         if state.instigator_name in names:
             data = state.instigator_data
             ticked = getattr(data, "last_tick_timestamp", None)
             began = getattr(data, "last_sensor_start_timestamp", None)
+            if ticked and getattr(data, "last_tick_success_timestamp", None) is None:
+                ticked = _last_good_tick(instance, state)
             found[state.instigator_name] = ticked or began
     return found
+
+
+def _last_good_tick(instance: dg.DagsterInstance, state: InstigatorState) -> float | None:
+    good = instance.get_ticks(
+        state.instigator_origin_id, state.selector_id, limit=1,
+        statuses=[TickStatus.SUCCESS, TickStatus.SKIPPED],
+    )  # fmt: skip
+    return good[0].timestamp if good else None
 
 
 def failed_days(instance: dg.DagsterInstance, desk: Desk) -> list[FailedDay]:

@@ -103,7 +103,7 @@ def failing_monitors(
                 told = f"has not looked for {(at_s - last_s) / 60:.0f} minutes"
                 silence = f"silent since {datetime.fromtimestamp(last_s, timezone.utc):%FT%TZ}"
             words = f"sensor {name} {told}; it should every {desk.policy.check_every_s} s"
-            repair = "Start the sensor, and its daemon"
+            repair = "Start the sensor, and its daemon; where its ticks fail, Dagster says why"
             found.append(_alert(desk, day, name, words, repair, silence))
     return found
 
