@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster._core.scheduler.instigation import InstigatorState, TickStatus
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 
-from assets.backfills import backfill_requests, existing_backfill, how_it_ended
+from assets.backfills import backfill_requests, existing_backfill, how_it_ended, will_retry
 from assets.keys import MODEL_STAGES, STAGES, WATCH, keys_of_stages, stage_key
 from assets.partitions import complete_days, daily_partitions
 from assets.resources import WorkspaceResource
+from assets.sensors import step_failures
 from fm_platform.display import plain
 from fm_platform.spec import ProjectSpec
 from fm_platform.spec.load import LoadedProject
@@ -24,6 +28,7 @@ from fm_platform.spec.load import LoadedProject
 if TYPE_CHECKING:
     from fm_platform.monitoring.life import Life
     from fm_platform.stages.alerts import Desk
+    from fm_platform.stages.monitors import FailedDay
 
 
 def alert_sensors(project: LoadedProject) -> list[dg.SensorDefinition]:
@@ -65,7 +70,9 @@ def late_data_sensor(project: LoadedProject) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=f"{spec.name}_late_data",
-        asset_selection=dg.AssetSelection.assets(*keys_of_stages(spec, STAGES)),
+        asset_selection=dg.AssetSelection.assets(
+            *keys_of_stages(spec, STAGES), stage_key(spec, WATCH)
+        ),
         minimum_interval_seconds=_every_s(spec),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Brings in days whose source changed, then what depends on their rows.",
@@ -107,7 +114,7 @@ def notices_sensor(project: LoadedProject) -> dg.SensorDefinition:
         ticks = last_ticks(context.instance, [f"{spec.name}_drift", f"{spec.name}_late_data"])
         last_s = context.last_tick_completion_time
         up_s = up_since(context.cursor, last_s, time.time(), desk.policy)
-        watch_monitors(desk, ticks, up_s)
+        watch_monitors(desk, ticks, up_s, failed_days(context.instance, desk))
         done = deliver(desk)
         for problem in done.problems:
             context.log.warning(problem)
@@ -180,14 +187,49 @@ def follow(instance: dg.DagsterInstance, desk: Desk, lives: Sequence[Life]) -> N
 
 
 def last_ticks(instance: dg.DagsterInstance, names: Sequence[str]) -> dict[str, float | None]:
-    """Return when sensors last ticked, or began to where they did not yet, seconds since 1970."""
+    """Return when sensors last ticked, or began to where they did not yet, seconds since 1970.
+
+    A tick that failed is none.
+    """
     found: dict[str, float | None] = {}
     for state in instance.all_instigator_state():
         if state.instigator_name in names:
             data = state.instigator_data
             ticked = getattr(data, "last_tick_timestamp", None)
             began = getattr(data, "last_sensor_start_timestamp", None)
+            if ticked and getattr(data, "last_tick_success_timestamp", None) is None:
+                ticked = _last_good_tick(instance, state)
             found[state.instigator_name] = ticked or began
+    return found
+
+
+def _last_good_tick(instance: dg.DagsterInstance, state: InstigatorState) -> float | None:
+    good = instance.get_ticks(
+        state.instigator_origin_id, state.selector_id, limit=1,
+        statuses=[TickStatus.SUCCESS, TickStatus.SKIPPED],
+    )  # fmt: skip
+    return good[0].timestamp if good else None
+
+
+def failed_days(instance: dg.DagsterInstance, desk: Desk) -> list[FailedDay]:
+    """Return those of the last days whose newest run of the daily job failed."""
+    from fm_platform.stages.monitors import FailedDay
+
+    spec, found = desk.project.spec, []
+    days = complete_days(spec)[-max(desk.policy.late_days, 1) :]
+    runs = dg.RunsFilter(
+        job_name=f"{spec.name}_daily", tags={PARTITION_NAME_TAG: days},
+        created_after=datetime.now(timezone.utc) - timedelta(days=desk.policy.late_days + 1),
+    )  # fmt: skip
+    newest: dict[str, dg.RunRecord] = {}
+    for record in instance.get_run_records(runs):  # newest first
+        newest.setdefault(record.dagster_run.tags[PARTITION_NAME_TAG], record)
+    for day, record in sorted(newest.items()):
+        run = record.dagster_run
+        if run.status != dg.DagsterRunStatus.FAILURE or will_retry(run):
+            continue
+        told = [why for _, why in step_failures(instance, run.run_id)] or ["no step failed"]
+        found.append(FailedDay(day, run.run_id, record.end_time or 0.0, "; ".join(told)))
     return found
 
 

@@ -93,9 +93,14 @@ def how_it_ended(instance: dg.DagsterInstance, run: str, tags: Mapping[str, str]
     last: dict[str, dg.DagsterRun] = {}
     for one in runs:
         last.setdefault(one.root_run_id or one.run_id, one)
-    if any(not one.is_success and one.tags.get(_WILL_RETRY) == "true" for one in last.values()):
+    if any(not one.is_success and will_retry(one) for one in last.values()):
         return None
     return all(one.is_success for one in last.values())
+
+
+def will_retry(run: dg.DagsterRun) -> bool:
+    """Whether a run that failed is about to be tried again."""
+    return run.tags.get(_WILL_RETRY) == "true"
 
 
 def _checked(

@@ -117,14 +117,18 @@ def fail_abandoned_runs(instance: dg.DagsterInstance) -> list[str]:
     nothing would be automated again.
     """
     failed = []
-    host = socket.gethostname()
     running = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
     for run in instance.get_runs(running):
-        place, _, process = run.tags.get(PROCESS_TAG, "").partition("|")
-        if process and place == host and not _alive(process):
+        if abandoned(run):
             instance.report_run_failed(run, "The process of this run ended without finishing it.")
             failed.append(run.run_id)
     return failed
+
+
+def abandoned(run: dg.DagsterRun) -> bool:
+    """Whether a run was started by a command on this machine whose process is gone."""
+    place, _, process = run.tags.get(PROCESS_TAG, "").partition("|")
+    return bool(process) and place == socket.gethostname() and not _alive(process)
 
 
 def _this_process() -> str:

@@ -71,14 +71,21 @@ def failed_runs(context: dg.RunFailureSensorContext) -> None:
 def failure_sentence(context: dg.RunFailureSensorContext) -> str:
     """Return the run, its project and the first line of every failed step's error."""
     run = context.dagster_run
-    reasons = []
-    for event in context.get_step_failure_events():
-        data = event.step_failure_data
-        said = data.user_failure_data.description if data.user_failure_data else None
-        error = data.error.message.strip() if data.error else ""
-        reasons.append(f"{event.step_key}: {(said or error or 'no reason given').splitlines()[0]}")
     keys = sorted(run.asset_selection or [])
     project = run.tags.get("project") or (keys[0].path[0] if keys else "-")
+    told = [f"{step}: {why}" for step, why in step_failures(context.instance, run.run_id)]
     return f"run {run.run_id} of project {project} failed. " + (
-        " ".join(reasons) or context.failure_event.message or "no step failed"
+        " ".join(told) or context.failure_event.message or "no step failed"
     )
+
+
+def step_failures(instance: dg.DagsterInstance, run: str) -> list[tuple[str, str]]:
+    """Return of every step of a run that failed its key and the first line of its error."""
+    found = []
+    for entry in instance.all_logs(run, of_type=dg.DagsterEventType.STEP_FAILURE):
+        data = entry.get_dagster_event().step_failure_data
+        said = data.user_failure_data.description if data.user_failure_data else None
+        error = data.error.message.strip() if data.error else ""
+        words = (said or error or "no reason given").splitlines()[0]
+        found.append((str(entry.step_key), words))
+    return found

@@ -28,7 +28,7 @@ from fm_platform.monitoring.words import evidence_words, impact_words, terms_wor
 
 NOTHING = Estimate(0.0, 0.0, 0.0, "nothing that the model reads moved")
 _OF_TEXT = ("source_came", "language", "text", "labels", "duplicates", "concept", "confidence")
-_OF_LABELS = ("function", "language", "concept", *COLUMNS)
+_OF_LABELS = ("function", "label_model", "language", "concept", *COLUMNS)
 
 
 @dataclass(frozen=True)

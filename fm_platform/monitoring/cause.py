@@ -25,6 +25,8 @@ RANK = {
 """Upstream first. Rows come last: a shift often changes how many there are."""
 _TEXT = ("terms", "embedding", "length", "length_nulls")
 _MODEL = ("label", "confidence", "confidence_nulls", "answer", "agreement", "accuracy")
+_OF_LABEL_MODEL = ("label:weak", "confidence:weak", "accuracy:weak")
+"""What moves, beside conflicts, when votes are weighed otherwise and none of them moved."""
 _MOVED = 9.0
 """Surprise of three standard deviations: enough where something else already told to look."""
 _ENOUGH = 0.5
@@ -62,20 +64,29 @@ def causes_of(findings: Sequence[Finding], evidence: Evidence) -> list[Group]:
 def _everywhere(cause: Cause, evidence: Evidence) -> Cause:
     """Add the sources in which a column or function that is a cause moved too little to be found.
 
-    That it moved at all is known; so a source in which it probably did is one of them.
+    That it moved at all is known; so a source in which it probably did is one of them. A column
+    did where it shows in the column: what reads it moves for other reasons, too.
     """
-    if cause.kind not in (*COLUMNS, "function"):
+    if cause.kind in COLUMNS:
+        moved = _moved({f"column:{cause.name}"}, evidence, cause.value)
+    elif cause.kind == "function":
+        moved = _moved({f"function:{cause.name}", f"conflict:{cause.name}"}, evidence)
+    else:
         return cause
-    names = {cause.name} if cause.kind == "function" else evidence.readers(cause.name)
-    metrics = {f"{family}:{name}" for name in names for family in ("function", "conflict")}
-    moved = _moved({*metrics, f"column:{cause.name}"}, evidence)
     return replace(cause, slices=tuple(sorted({*cause.slices, *moved})))
 
 
-def _moved(metrics: set[str], evidence: Evidence) -> set[str]:
-    """Return the sources in which one of some metrics moved more than chance would move it."""
+def _moved(metrics: set[str], evidence: Evidence, value: str | None = None) -> set[str]:
+    """Return the sources in which one of some metrics moved more than chance would move it.
+
+    With a value: those in which the share of that value is among what moved.
+    """
     compared = compare(evidence.day, evidence.reference.profile, only=metrics)
-    return {key[1] for key, one in compared.items() if one.surprise >= _MOVED}
+    return {
+        key[1]
+        for key, one in compared.items()
+        if one.surprise >= _MOVED and (value is None or value in {m.value for m in one.moves})
+    }
 
 
 def _strength(findings: Sequence[Finding]) -> float:
@@ -197,6 +208,10 @@ def _group(
 
 def _cause(name: str, root: Finding, taken: Sequence[Finding], evidence: Evidence) -> Cause:
     slices = (name,)
+    other = evidence.weighed.get(name)
+    if other is not None and (root.family == "conflict" or root.metric in _OF_LABEL_MODEL):
+        where = sorted(one for one, pair in evidence.weighed.items() if pair == other)
+        return Cause("label_model", other[0], other[1], tuple(where))
     if root.family == "column_nulls" or (root.family == "column" and root.kind == "nulls"):
         return Cause("nulls", root.name, None, slices)
     if root.family == "column":
@@ -321,4 +336,4 @@ def _reaches(cause: Cause, finding: Finding, evidence: Evidence) -> bool:
     if finding.metric != "accuracy:weak":
         return False
     of_column = cause.kind in COLUMNS and cause.name in evidence.reads.values()
-    return of_column or cause.kind == "function"
+    return of_column or cause.kind in ("function", "label_model")

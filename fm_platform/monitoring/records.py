@@ -112,9 +112,10 @@ class Cause:
 
     Attributes:
         kind: `source_came`, `source_gone`, `volume`, `value`, `range`, `nulls`, `language`,
-            `duplicates`, `function`, `labels`, `text`, `concept`, `confidence`.
-        name: Source, column or labeling function.
-        value: The value of the column where it is one value.
+            `duplicates`, `function`, `label_model`, `labels`, `text`, `concept`,
+            `confidence`.
+        name: Source, column, labeling function, or kind of label model that was used before.
+        value: The value of the column where it is one value; the kind of label model used now.
         slices: Sources in which it was seen.
         terms: Terms that came or went in the same rows, most telling first.
         explained: Share of the findings' strength that goes when the segment is put right.

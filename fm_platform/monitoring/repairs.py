@@ -53,6 +53,7 @@ def repairs_of(group: Group, impact: Impact, day: str, costs: Costs) -> tuple[Re
         "range": (made.upstream, made.function),
         "nulls": (made.upstream, made.function),
         "function": (made.function,),
+        "label_model": (made.label_model,),
         "language": (made.function, made.retrain),
         "text": (made.retrain, made.function),
         "labels": (made.retrain,),
@@ -115,6 +116,14 @@ class _Made:
             f"Their votes moved in {self.where}; then {len(self.days)} days are labeled again.",
             self.days, ("weak_labels", "cleaned"), (), self._gain("function"), None, False,
             {"functions": names},
+        )  # fmt: skip
+
+    def label_model(self) -> Repair:
+        return Repair(
+            "function", "See in `fm label report` why, and mend labeling functions it names",
+            f"The votes stayed as they were; {shown(self.cause.value)} weighs them now. Gold rows "
+            "of dev, and functions that agree less by chance, decide which model is used.",
+            self.days, ("weak_labels", "cleaned"), (), self._gain("function"), None, False,
         )  # fmt: skip
 
     def upstream(self) -> Repair:

@@ -7,8 +7,8 @@ the same, the one that explains more is named.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,8 @@ class Evidence:
         rows: Rows of the day as `measure_day` took them, or None: then nothing is put right.
         watch: What is looked at.
         reads: Labeling function -> structured column that it reads.
+        weighed: Source -> label model of most days of the reference, and of the day, where they
+            are of other kinds.
     """
 
     day: Profile
@@ -53,6 +55,7 @@ class Evidence:
     rows: pa.Table | None
     watch: Watch
     reads: dict[str, str]
+    weighed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def readers(self, column: str) -> set[str]:
         """Return the labeling functions that read a column."""

@@ -67,6 +67,8 @@ def _lead(group: Group, share: float) -> str:
         return f"labeling function `{name}`: the live model believes fewer of its votes"
     if cause.kind == "function":
         return f"labeling function `{name}`: {_function(top)}"
+    if cause.kind == "label_model":
+        return f"label model: {shown(cause.value)} instead of {name}"
     if cause.kind == "language":
         return f"`text`: language {shown(cause.value)} {_from_to(top)}"
     if cause.kind == "labels":

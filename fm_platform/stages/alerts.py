@@ -16,7 +16,16 @@ from typing import Any
 from fm_platform.errors import FMError
 from fm_platform.lineage.database import now
 from fm_platform.lineage.status import StatusRow, status
-from fm_platform.monitoring.life import CHANGES, LATE, Life, Rulings, lives, may_act, rulings
+from fm_platform.monitoring.life import (
+    CHANGES,
+    LATE,
+    MONITOR,
+    Life,
+    Rulings,
+    lives,
+    may_act,
+    rulings,
+)
 from fm_platform.monitoring.records import Alert, Repair
 from fm_platform.spec.alerts import Alerts
 from fm_platform.spec.load import LoadedProject
@@ -29,6 +38,10 @@ DAILY = ("raw", "weak_labels", "cleaned")
 MODELS = ("adapters", "merged_model", "evaluation")
 MACHINE = ("backfill", "retrain")
 """Kinds of repairs that a run can do."""
+OVER_AFTER = 3
+"""Days after the last on which a cause was found: so many without it, and its alert is closed."""
+_IDLE = ("open", "waits", "not_repaired", "made_worse")
+"""States in which nobody acts upon an alert."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +104,42 @@ class Desk:
 
     def take_in(self, after: int) -> int:
         """Open or renew alerts of every findings that came since; return where that ends."""
+        came = False
         for number, _day, version_id in self.ws.ledger.used_since(self.name, "findings", after):
             version = self.ws.ledger.get(version_id)
             found = [Alert.from_json(one) for one in version.location.get("alerts", [])]
             self.open(found, number)
             after = number
+            came = True
+        if came:
+            self._close_what_is_over()
         take_back(self)
         return after
+
+    def _close_what_is_over(self) -> None:
+        """Close alerts that stand no more: an open one swallows the next time it happens.
+
+        That is where the last look at its day, or every look at some days after it, finds them no
+        more. What is waited for or runs is judged when it ended.
+        """
+        causes = {
+            str(version.partition): {
+                Alert.from_json(one).cause.key for one in version.location.get("alerts", [])
+            }
+            for version in self.ws.ledger.all_latest(self.name, "findings")
+        }
+        for life in self.lives().values():
+            alert = life.alert
+            if life.state not in _IDLE or alert.cause.kind in (LATE, MONITOR):
+                continue
+            if alert.cause.key in causes.get(alert.day, {alert.cause.key}):
+                later = [day for day in sorted(causes) if day > alert.day]
+                if len(later) < OVER_AFTER or any(alert.cause.key in causes[d] for d in later):
+                    continue
+                words = f"it is over: not found on {', '.join(later[:OVER_AFTER])}"
+            else:
+                words = f"{alert.day} was looked at again: it is not found any more"
+            self.note(alert.id, "repaired", f"over:{len(life.events)}", reason=words)
 
     def open(self, found: Iterable[Alert], number: int) -> list[str]:
         """Record alerts, one for each cause that is not yet open; return the ids of new ones."""
@@ -150,7 +192,8 @@ class Desk:
         attempt = life.attempt + 1
         if not work:
             reason = "building it again would change nothing: nothing it is made from is new"
-            self.note(name, "waits", f"nothing:{len(life.events)}", reason=reason)
+            approvals = sum(event.what == "approved" for event in life.events)
+            self.note(name, "waits", f"nothing:{approvals}", reason=reason)  # once, not each tick
             return
         body = {
             "attempt": attempt, "cause": alert.cause.key, "approved": life.state == "approved",

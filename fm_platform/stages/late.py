@@ -1,7 +1,7 @@
 """Rows that came late or were corrected: their day is brought in again, then what depends on it.
 
 First `raw` of that day alone. Only where its rows came out different are other tables built again,
-on exactly the days that read them; otherwise nothing is.
+on exactly the days that read them, and the day is watched once more; otherwise nothing is.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class Late:
         raw = self.desk.ws.ledger.latest(self.name, "raw", "raw", alert.day)
         if asked is None or raw is None:
             return
-        if life.attempt == 2:
-            self._close(life, "its day and all that reads it are built again")
+        if life.attempt > 1:
+            self._look_again(life, raw.content_hash)
             return
         if raw.content_hash == asked.body["raw"]:
             self._close(life, "its rows change nothing")
@@ -102,6 +102,17 @@ class Late:
             stages, automatic=True,
         )  # fmt: skip
         self._ask(alert, 2, again, raw.content_hash, f"rows of {alert.day} changed")
+
+    def _look_again(self, life: Life, raw: str) -> None:
+        """Have the day watched once more, where it was: its alerts may be over. Then close."""
+        day, stages = life.alert.day, life.repair.stages if life.repair else ()
+        watched = self.desk.ws.ledger.latest(self.name, "findings", "findings", day) is not None
+        if watched and "watch" not in stages:
+            look = Repair("backfill", f"Look at {day} again", "Its rows changed.", (day,),
+                          ("watch",), automatic=True)  # fmt: skip
+            self._ask(life.alert, 3, look, raw, f"rows of {day} changed")
+            return
+        self._close(life, "its day and all that reads it are built again")
 
     def concerned(self, day: str) -> tuple[str, ...]:
         """Return the days that are made from another content of `raw` of a day, and that day.

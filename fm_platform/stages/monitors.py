@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from fm_platform.errors import SourceError
@@ -19,7 +20,25 @@ from fm_platform.stages.raw import connectors
 SILENT_INTERVALS = 2
 LEAST_INTERVAL_S = 30
 """A daemon goes round its sensors about so often: shorter intervals than that are not kept."""
+_DAILY = ("raw", "cleaned", "profile", "findings")
 _NOTHING = Impact(Estimate(0.0, 0.0, 0.0, "what is not watched costs nothing that is known"))
+
+
+@dataclass(frozen=True)
+class FailedDay:
+    """A day whose newest run failed.
+
+    Attributes:
+        day: The day.
+        run: Id of the run.
+        ended_s: When it ended, seconds since 1970.
+        why: In words.
+    """
+
+    day: str
+    run: str
+    ended_s: float
+    why: str
 
 
 def up_since(before: str | None, last_s: float | None, at_s: float, policy: Alerts) -> float:
@@ -36,8 +55,15 @@ def up_since(before: str | None, last_s: float | None, at_s: float, policy: Aler
     return float(before)
 
 
-def watch_monitors(desk: Desk, last_ticks: Mapping[str, float | None], up_s: float) -> None:
+def watch_monitors(
+    desk: Desk,
+    last_ticks: Mapping[str, float | None],
+    up_s: float,
+    failed: Iterable[FailedDay] = (),
+) -> None:
     """Open an alert for each monitor that does not do its work; close those that do it again.
+
+    A day that could not be built is one that nobody watches.
 
     A daemon that was stopped has its sensors tick again in turn: a sensor is silent only when it
     has not ticked since the daemon went round long enough.
@@ -46,10 +72,11 @@ def watch_monitors(desk: Desk, last_ticks: Mapping[str, float | None], up_s: flo
         desk: The alerts of the project.
         last_ticks: Sensor -> when it last ticked, seconds since 1970; None: never.
         up_s: Since when the daemon goes round, see `up_since`.
+        failed: Days whose newest run failed.
     """
     found = [
         *failing_monitors(desk, last_ticks, up_s, time.time()), *blind_checks(desk),
-        *unreadable_sources(desk), *refused_rows(desk),
+        *unreadable_sources(desk), *refused_rows(desk), *unbuilt_days(desk, failed),
     ]  # fmt: skip
     desk.open(found, 0)
     standing = {alert.cause.key for alert in found}
@@ -57,7 +84,7 @@ def watch_monitors(desk: Desk, last_ticks: Mapping[str, float | None], up_s: flo
         cause = life.alert.cause
         if life.is_open and cause.kind == MONITOR and cause.key not in standing:
             once = f"outcome:{len(life.events)}"
-            desk.note(life.alert.id, "repaired", once, None, "the monitor does its work again")
+            desk.note(life.alert.id, "repaired", once, None, "it is so no longer")
 
 
 def failing_monitors(
@@ -76,7 +103,7 @@ def failing_monitors(
                 told = f"has not looked for {(at_s - last_s) / 60:.0f} minutes"
                 silence = f"silent since {datetime.fromtimestamp(last_s, timezone.utc):%FT%TZ}"
             words = f"sensor {name} {told}; it should every {desk.policy.check_every_s} s"
-            repair = "Start the sensor, and its daemon"
+            repair = "Start the sensor, and its daemon; where its ticks fail, Dagster says why"
             found.append(_alert(desk, day, name, words, repair, silence))
     return found
 
@@ -133,6 +160,21 @@ def refused_rows(desk: Desk) -> list[Alert]:
             words = f"{names}: rows of {day} came late or were corrected, and were not taken"
             repair = f"See why in run {life.run} in Dagster, and have {names} delivered again"
             found.append(_alert(desk, day, f"rows of {day}", words, repair))
+    return found
+
+
+def unbuilt_days(desk: Desk, failed: Iterable[FailedDay]) -> list[Alert]:
+    """Return an alert for each day whose run failed, unless something of it was made since."""
+    found = []
+    for one in failed:
+        made = (desk.ws.ledger.latest(desk.name, kind, kind, one.day) for kind in _DAILY)
+        if not any(v is not None and v.created_at.timestamp() > one.ended_s for v in made):
+            repair = (
+                f"See run {one.run} in Dagster, mend the cause, then"
+                f" `fm run {desk.name} --from {one.day} --to {one.day}`"
+            )
+            words = f"the run of {one.day} failed: {one.why}"
+            found.append(_alert(desk, one.day, f"run of {one.day}", words, repair))
     return found
 
 

@@ -55,7 +55,7 @@ from fm_platform.stages.canary import compare
 from fm_platform.stages.common import Reporter, StageResult, stage_result, summary
 from fm_platform.stages.embeddings import Embeddings
 from fm_platform.stages.versus import build_versus, predecessor
-from fm_platform.stages.watch_model import asked, asked_rows, day_of, told_to
+from fm_platform.stages.watch_model import asked, asked_rows, day_of, told_to, weighed
 from fm_platform.stages.watch_words import facts, told_findings, told_profile
 from fm_platform.stages.window import window
 from fm_platform.workspace import Workspace
@@ -327,7 +327,10 @@ class Watcher:
             earlier = sorted([*past, *later], key=lambda one: one.day)
             compared = measured(today, known)
             found = detect(compared, earlier, known, Settings(history_days=HISTORY_DAYS))
-            evidence = Evidence(today, known, self.rows(raw, weak), self.watch(weak), self._reads())
+            other = weighed(self.ws, self.spec.name, today.sources, known.profile.days, day)
+            evidence = Evidence(
+                today, known, self.rows(raw, weak), self.watch(weak), self._reads(), other
+            )
             labeler = LabelModelFit.from_json(model.location["label_model"]) if model else None
             judging = Judging(
                 labeler=None if labeler is None else labeler.predict,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -16,6 +17,34 @@ from fm_platform.lineage import ArtifactVersion
 from fm_platform.monitoring import Profile
 from fm_platform.spec.load import LoadedProject
 from fm_platform.workspace import Workspace
+
+
+def weighed(
+    ws: Workspace, project: str, sources: Sequence[str], days: Sequence[str], day: str
+) -> dict[str, tuple[str, str]]:
+    """Return source -> kind of label model before and now, where they differ.
+
+    Args:
+        ws: The workspace.
+        project: Whose.
+        sources: Those of the day.
+        days: What the champion was trained on; the kind of most of them counts.
+        day: The day.
+    """
+    models = {str(v.partition): v for v in ws.ledger.all_latest(project, "label_model")}
+    found = {}
+    for source in sources if day in models else ():
+        known = Counter(_kind(models[one], source) for one in sorted(days) if one in models)
+        now = _kind(models[day], source)
+        if known and (before := known.most_common(1)[0][0]) != now:
+            found[source] = (before, now)
+    return found
+
+
+def _kind(model: ArtifactVersion, source: str) -> str:
+    """Return the kind of label model that weighs the votes of a source."""
+    chosen = {str(e["group"]): str(e["method"]) for e in model.metrics["evidence"] if e["chosen"]}
+    return chosen.get(source) or chosen.get("all", "")
 
 
 def asked(ws: Workspace, project: LoadedProject, champion: ArtifactVersion) -> Any:

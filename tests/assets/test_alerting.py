@@ -11,18 +11,38 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    SensorInstigatorData,
+    TickData,
+    TickStatus,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._utils.error import SerializableErrorInfo
 
+from assets.alerting import failed_days, last_ticks
 from assets.project import project_definitions
 from assets.resources import WorkspaceResource
+from fm_platform.errors import NonFiniteLossError
 from fm_platform.home import Home
 from fm_platform.lineage import alert_events
 from fm_platform.lineage.database import now
+from fm_platform.monitoring.life import LATE
 from fm_platform.monitoring.records import Alert, Cause, Estimate, Impact, Repair
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import alerts as module
 from fm_platform.stages.alerts import Desk, Work
+from fm_platform.stages.late import Late
+from fm_platform.stages.monitors import FailedDay
 from fm_platform.workspace import Workspace
-from tests.assets.conftest import DAYS
+from tests.assets.conftest import DAYS, FakeStages
 
 
 class Killed(BaseException):
@@ -176,6 +196,82 @@ def test_killed_restarted_and_ticked_twice_it_is_one_backfill(
     assert len(world.instance.get_backfills()) == 1
     (life,) = world.desk.lives().values()
     assert (life.state, life.attempt) == ("running", 1)
+
+
+def test_a_late_day_may_have_its_day_watched(world: World) -> None:
+    look = Repair("backfill", "Look", "its rows changed", (DAYS[1],), ("watch",), automatic=True)
+    late = Alert(
+        "shop", DAYS[1], DAYS[1], Cause(LATE, "mail", "x", ("mail",)), "late", (), (),
+        Impact(Estimate(0, 0, 0, "none")), "record", (look,),
+    )  # fmt: skip
+    world.desk.note(late.id, "opened", "opened", {"alert": late.to_json()})
+    Late(world.desk)._ask(late, 3, look, "h", "late")
+    context = dg.build_sensor_context(
+        instance=world.instance, definitions=world.definitions,
+        resources={"workspace": WorkspaceResource(home=str(world.desk.ws.home.root))},
+    )  # fmt: skip
+
+    found = world.definitions.resolve_sensor_def("shop_late_data").evaluate_tick(context)
+
+    (request,) = found.run_requests or []
+    assert request.asset_selection == [dg.AssetKey(["shop", "watch"])]
+
+
+def test_a_sensor_whose_ticks_fail_does_not_look(world: World) -> None:
+    sensor = "shop_drift"
+    origin = RemoteInstigatorOrigin(
+        RemoteRepositoryOrigin(
+            ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name="m")), "r"
+        ),
+        sensor,
+    )
+    state = InstigatorState(
+        origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING,
+        SensorInstigatorData(last_tick_timestamp=900.0, last_tick_success_timestamp=None),
+    )  # fmt: skip
+    world.instance.add_instigator_state(state)
+    assert last_ticks(world.instance, [sensor]) == {sensor: None}
+
+    broke = SerializableErrorInfo("it broke", [], None)
+    for at_s, status, error in (
+        (500.0, TickStatus.SKIPPED, None), (900.0, TickStatus.FAILURE, broke),
+    ):  # fmt: skip
+        world.instance.create_tick(
+            TickData(
+                state.instigator_origin_id, sensor, InstigatorType.SENSOR, status, at_s,
+                selector_id=state.selector_id, error=error,
+            )
+        )  # fmt: skip
+
+    assert last_ticks(world.instance, [sensor]) == {sensor: 500.0}
+
+
+def test_a_day_that_failed_is_named_until_a_run_of_it_succeeds(
+    world: World, stages: FakeStages
+) -> None:
+    def run(day: str, works: bool) -> str:
+        if not works:
+            stages.failing["raw"] = lambda day: NonFiniteLossError("it broke")
+        job = world.definitions.resolve_job_def("shop_daily")
+        result = job.execute_in_process(
+            instance=world.instance, partition_key=day, raise_on_error=False
+        )
+        stages.failing.clear()
+        assert result.success is works
+        return result.run_id
+
+    (world.desk.project.directory / "labeling_functions.py").write_text("")
+    run(DAYS[0], True)
+    second, third = run(DAYS[1], False), run(DAYS[2], False)
+
+    # the days of the test are of long ago: they are the last ones of the calendar
+    told: list[FailedDay] = failed_days(world.instance, world.desk)
+    assert [(one.day, one.run) for one in told] == [(DAYS[1], second), (DAYS[2], third)]
+    assert all(one.ended_s > 1e9 and one.why == "shop/raw: it broke" for one in told)
+
+    run(DAYS[1], True)
+
+    assert [one.day for one in failed_days(world.instance, world.desk)] == [DAYS[2]]
 
 
 def test_a_project_without_alerts_has_no_such_sensor(project: LoadedProject) -> None:

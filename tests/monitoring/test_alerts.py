@@ -97,6 +97,26 @@ def test_a_function_that_broke_is_the_cause_not_its_labels() -> None:
     assert "labeling function `good_word`" in alert.title
 
 
+def test_votes_that_are_weighed_otherwise_are_no_function_that_broke() -> None:
+    rows = world.rows_of(DAY)
+    other = {"negative": "positive", "positive": "negative"}
+    labels = [other[v] if v and i % 3 == 0 else v for i, v in enumerate(rows["label"].to_pylist())]
+    rows = put(rows, "label", list(labels))
+    profile, reference = world.profile_of(DAY, rows), world.reference()
+    found = detect(measured(profile, reference), past_of(reference), reference)
+
+    weighed = dict.fromkeys(("books", "films"), ("em", "majority_vote"))
+    (alert,) = alerts_of(found, world.evidence_of(profile, rows, weighed))
+    without = alerts_of(found, world.evidence_of(profile, rows))
+
+    assert alert.title == (
+        f"label model: majority_vote instead of em in books, films since {alert.day}"
+    )
+    assert alert.cause.slices == ("books", "films")
+    assert [repair.kind for repair in alert.repairs] == ["function", "accept"]
+    assert {one.cause.kind for one in without} == {"function"}
+
+
 def test_people_who_judge_otherwise_are_found_where_they_do() -> None:
     rows = world.rows_of(DAY)
     flipped = [
@@ -148,6 +168,20 @@ def test_a_column_that_moved_a_little_is_named_before_the_function_that_reads_it
 
     assert (alert.cause.kind, alert.cause.name) == ("value", "rating")
     assert alert.cause.slices == ("books", "films")
+
+
+def test_a_new_value_is_named_in_the_sources_that_have_it_alone() -> None:
+    rows = world.rows_of(DAY)
+    films = np.array(rows["source"].to_pylist()) == "films"
+    rating = rows["rating"].to_pylist()
+    shifted = put(rows, "rating", ["odd" if f else r for r, f in zip(rating, films, strict=True)])
+    votes = np.array(world.labeled(shifted)["votes"].to_pylist(), np.int8)
+    votes[np.flatnonzero(~films)[::2], 2] = -1  # beside it the function that reads it fell there
+
+    (alert,) = alerts(world.with_votes(shifted, votes))
+
+    assert (alert.cause.kind, alert.cause.name, alert.cause.value) == ("value", "rating", "odd")
+    assert alert.cause.slices == ("films",)
 
 
 def test_a_day_without_rows_is_one_alert() -> None:

@@ -118,5 +118,7 @@ def reference() -> Reference:
     return reference_of("m" * 64, "champion m", [profile_of(i, rows_of(i)) for i in range(8)])
 
 
-def evidence_of(profile: Profile, rows: pa.Table) -> Evidence:
-    return Evidence(profile, reference(), rows, WATCH, dict(READS))
+def evidence_of(
+    profile: Profile, rows: pa.Table, weighed: dict[str, tuple[str, str]] | None = None
+) -> Evidence:
+    return Evidence(profile, reference(), rows, WATCH, dict(READS), weighed or {})

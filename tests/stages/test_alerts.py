@@ -80,12 +80,62 @@ def repaired(desk: Desk) -> Life:
     return desk.find(asked.alert.id)
 
 
-def findings(desk: Desk, monkeypatch: pytest.MonkeyPatch, again: list[Alert]) -> None:
+def findings(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, again: list[Alert], day: str = "2026-01-03"
+) -> None:
     """Let the ledger hold these alerts of the day, as another look at it would find them."""
     told = {"alerts": [one.to_json() for one in again]}
-    recipe = Recipe("shop", "findings", "findings", "2026-01-03", (), "c", {"again": told}, "e", 0)
+    recipe = Recipe("shop", "findings", "findings", day, (), "c", {"again": told}, "e", 0)
     made = Produced("h", told)
     desk.ws.ledger.record(recipe, made, RunContext(), now(), now())
+
+
+def test_what_is_over_is_closed_and_is_another_alert_when_it_comes_back(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = desk_of(ws, runs_per_day=0)
+    findings(desk, monkeypatch, [alert()])
+    after = desk.take_in(0)
+    desk.due()
+    for day in ("2026-01-04", "2026-01-05"):
+        findings(desk, monkeypatch, [], day)
+        after = desk.take_in(after)
+    (first,) = desk.lives().values()
+    assert first.state == "waits"
+
+    findings(desk, monkeypatch, [], "2026-01-06")
+    after = desk.take_in(after)
+
+    assert desk.find(first.alert.id).state == "repaired"
+    assert desk.find(first.alert.id).events[-1].reason.startswith("it is over: not found on 2026-")
+    findings(desk, monkeypatch, [alert("2026-01-07", since="2026-01-07")], "2026-01-07")
+    desk.take_in(after)
+    assert [life.state for life in desk.lives().values()] == ["repaired", "open"]
+
+
+def test_an_alert_ends_when_its_day_is_looked_at_again_and_it_is_gone(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = desk_of(ws, runs_per_day=0)
+    findings(desk, monkeypatch, [alert()])
+    after = desk.take_in(0)
+
+    findings(desk, monkeypatch, [])
+    desk.take_in(after)
+
+    (life,) = desk.lives().values()
+    assert life.state == "repaired"
+    assert "looked at again" in life.events[-1].reason
+
+
+def test_what_runs_is_judged_when_it_ended(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = desk_of(ws)
+    life = repaired(desk)
+
+    findings(desk, monkeypatch, [])
+    desk.take_in(0)
+
+    assert desk.find(life.alert.id).state == "finished"
 
 
 def test_a_repair_is_asked_for_once_and_looked_at_again_once(ws: Workspace) -> None:
@@ -239,6 +289,10 @@ def test_a_repair_that_would_change_nothing_is_not_run(
     desk = desk_of(ws)
     desk.open([alert()], 1)
 
-    assert desk.due() == []
+    assert [desk.due() for _tick in range(3)] == [[], [], []]
     (life,) = desk.lives().values()
-    assert life.state == "waits"
+    assert [event.what for event in life.events] == ["opened", "waits"]  # said once
+
+    desk.approve(life, 2, "please", "ann")
+    assert [desk.due() for _tick in range(2)] == [[], []]
+    assert [e.what for e in desk.find(life.alert.id).events][2:] == ["approved", "waits"]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fm_platform.home import Home
-from fm_platform.lineage import RunContext
+from fm_platform.lineage import Produced, Recipe, RunContext
+from fm_platform.lineage.database import now
 from fm_platform.monitoring.life import Life
 from fm_platform.spec.load import load_spec
 from fm_platform.stages import SilentReporter
@@ -66,6 +67,26 @@ def test_a_late_file_rebuilds_its_day_and_what_reads_its_rows(desk: Desk) -> Non
     assert again.repair.stages == ("weak_labels", "cleaned")
     assert again.repair.days == (DAYS[1],)  # no earlier day reads a later one
     done(desk, again)
+    assert go_on(desk) == []
+    assert desk.find(life.alert.id).state == "repaired"
+
+
+def test_a_day_that_was_watched_is_watched_again(desk: Desk) -> None:
+    recipe = Recipe("small", "findings", "findings", DAYS[1], (), "c", {}, "e", 0)
+    desk.ws.ledger.record(recipe, Produced("h", {"alerts": []}), RunContext(), now(), now())
+    with (desk.project.directory / f"mail-{DAYS[1]}.jsonl").open("a") as file:
+        file.write('{"text": "it came late and is fine", "label": "positive"}\n')
+    (life,) = go_on(desk)
+    build_raw(desk.ws, desk.project, DAYS[1], RunContext(), SilentReporter())
+    done(desk, life)
+    (again,) = go_on(desk)
+    done(desk, again)
+
+    (look,) = go_on(desk)
+
+    assert look.repair is not None
+    assert (look.repair.days, look.repair.stages) == ((DAYS[1],), ("watch",))
+    done(desk, look)
     assert go_on(desk) == []
     assert desk.find(life.alert.id).state == "repaired"
 

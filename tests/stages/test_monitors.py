@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from fm_platform.home import Home
+from fm_platform.lineage import Produced, Recipe, RunContext
+from fm_platform.lineage.database import now
 from fm_platform.spec.alerts import Alerts
 from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import monitors
 from fm_platform.stages.alerts import Desk
-from fm_platform.stages.monitors import up_since, watch_monitors
+from fm_platform.stages.monitors import FailedDay, up_since, watch_monitors
 from fm_platform.workspace import Workspace
 
 NOW_S = 1_800_000_000.0
@@ -59,6 +61,24 @@ def test_a_sensor_that_never_looked_is_an_alert(desk: Desk) -> None:
     watch_monitors(desk, {"shop_drift": None}, NOW_S - 100)
 
     assert states(desk) == [("sensor shop_drift never looked; it should every 30 s", "open")]
+
+
+def test_a_day_whose_run_failed_is_an_alert_until_it_is_built(desk: Desk) -> None:
+    failed = [FailedDay("2026-01-05", "r1", now().timestamp() - 9, "shop/raw: no column text")]
+    words = "the run of 2026-01-05 failed: shop/raw: no column text"
+
+    watch_monitors(desk, {}, NOW_S, failed)
+    watch_monitors(desk, {}, NOW_S, failed)
+
+    assert states(desk) == [(words, "open")]
+    (life,) = desk.lives().values()
+    assert "fm run shop --from 2026-01-05 --to 2026-01-05" in life.alert.repairs[0].title
+
+    recipe = Recipe("shop", "cleaned", "cleaned", "2026-01-05", (), "c", {}, "e", 0)
+    desk.ws.ledger.record(recipe, Produced("h", {}), RunContext(), now(), now())
+    watch_monitors(desk, {}, NOW_S, failed)
+
+    assert states(desk) == [(words, "repaired")]
 
 
 def test_after_a_stop_of_the_daemon_sensors_have_their_turn_first(desk: Desk) -> None:
