@@ -13,7 +13,6 @@ from fm_platform.sources.ingest import Ingest
 from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.models import ProjectSpec, Source
 from fm_platform.stages.check.findings import NOTE, OK, WRONG, Finding, failing, of_error
-from fm_platform.stages.probe import project_days
 from fm_platform.workspace import Workspace
 
 ROWS = 1000
@@ -24,9 +23,11 @@ _PART = "sources"
 
 def source_findings(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
     """Yield what is wrong with the sources, by the first rows of each of their newest files."""
+    from fm_platform.stages.probe import project_days  # a run needs less of this package
+
     spec, days = project.spec, project_days(project)
     found: list[Finding] = []
-    silent = 0
+    silent: set[str] = set()
     for source in spec.sources:
         begun = [day for day in days if source.starts is None or day >= source.starts.isoformat()]
         if not begun:
@@ -36,15 +37,19 @@ def source_findings(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
             connector = connect(source, spec, project.directory, ws.home.cache)
             held = connector.days()
             chosen = [day for day in held if begun[0] <= day <= begun[-1]]
-            silent += not chosen
+            silent |= set() if chosen else {source.name}
             found += _outside(source, held, begun)
             found += _rows(spec, source, connector, _of_new_files(connector, chosen))
         except FMError as error:
             found.append(of_error(_PART, error))
-    if silent == len(spec.sources):
+    if len(silent) == len(spec.sources):
         told = f"no source has a row from {days[0]} to {days[-1]}"
         found.append(Finding(_PART, WRONG, told, "mend the calendar, or the days of the rows"))
     yield from found
+    for expert in spec.experts:
+        if set(expert.sources) <= silent and len(silent) < len(spec.sources):
+            told = f"expert {expert.name} has no rows yet: the others are merged without it"
+            yield Finding(_PART, NOTE, told)
     if not failing(found):
         yield Finding(_PART, OK, f"{', '.join(source.name for source in spec.sources)}: readable")
 
@@ -54,9 +59,13 @@ def _outside(source: Source, held: Sequence[str], begun: Sequence[str]) -> Itera
     inside = [day for day in held if begun[0] <= day <= begun[-1]]
     if inside and len(inside) == len(held):
         return
-    span = f"has rows of {held[0]} to {held[-1]}" if held else "has no row"
-    taken = f"those of {begun[0]} to {begun[-1]} are taken"
-    yield Finding(_PART, NOTE, f"{source.name} {span}, {taken}" + ("" if inside else ": none"))
+    taken = f"{begun[0]} to {begun[-1]}"
+    told = f"{source.name} has no row of {taken}"
+    if inside:
+        told = f"{source.name} has rows of {held[0]} to {held[-1]}; those of {taken} are taken"
+    elif held:
+        told += f", its rows are of {held[0]} to {held[-1]}"
+    yield Finding(_PART, NOTE, told)
 
 
 def _of_new_files(connector: Connector, days: Sequence[str]) -> Iterator[tuple[str, bool]]:

@@ -69,13 +69,16 @@ def test_what_would_stop_a_build_is_told(tmp_path: Path, edit: Edit, told: str) 
 
 
 def test_rows_of_other_days_are_told_and_stop_nothing_while_there_are_some(tmp_path: Path) -> None:
-    (note, ready) = found(tmp_path, write("chat.csv", "2026-01", "2026-02"))
+    spec = SPEC + "  experts: [{name: written, sources: [mail]}, {name: talk, sources: [chat]}]\n"
 
-    assert (note.state, ready.state) == ("note", "ok")
-    assert note.what == (
-        "chat has rows of 2026-02-01 to 2026-02-03, those of 2026-01-01 to 2026-01-03 are taken: "
-        "none"
-    )
+    told = found(tmp_path, write("chat.csv", "2026-01", "2026-02"), spec)
+
+    assert [(finding.state, finding.what) for finding in told] == [
+        ("note", "chat has no row of 2026-01-01 to 2026-01-03, its rows are of 2026-02-01 to "
+                 "2026-02-03"),
+        ("note", "expert talk has no rows yet: the others are merged without it"),
+        ("ok", "mail, chat: readable"),
+    ]  # fmt: skip
 
 
 def test_a_calendar_without_a_row_is_wrong(tmp_path: Path) -> None:
