@@ -28,6 +28,7 @@ def source_findings(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
     spec, days = project.spec, project_days(project)
     found: list[Finding] = []
     silent: set[str] = set()
+    gold = 0
     for source in spec.sources:
         begun = [day for day in days if source.starts is None or day >= source.starts.isoformat()]
         if not begun:
@@ -39,7 +40,9 @@ def source_findings(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
             chosen = [day for day in held if begun[0] <= day <= begun[-1]]
             silent |= set() if chosen else {source.name}
             found += _outside(source, held, begun)
-            found += _rows(spec, source, connector, _of_new_files(connector, chosen))
+            refused, labeled = _rows(spec, source, connector, _of_new_files(connector, chosen))
+            found += refused
+            gold += labeled
         except FMError as error:
             found.append(of_error(_PART, error))
     if len(silent) == len(spec.sources):
@@ -50,6 +53,9 @@ def source_findings(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
         if set(expert.sources) <= silent and len(silent) < len(spec.sources):
             told = f"expert {expert.name} has no rows yet: the others are merged without it"
             yield Finding(_PART, NOTE, told)
+    if not failing(found) and not gold and spec.task == "classification":
+        told = "no row looked at has a label of people: without any, models are made, not evaluated"
+        yield Finding(_PART, NOTE, told, "name their column under gold.column, or fm label open")
     if not failing(found):
         yield Finding(_PART, OK, f"{', '.join(source.name for source in spec.sources)}: readable")
 
@@ -80,12 +86,15 @@ def _of_new_files(connector: Connector, days: Sequence[str]) -> Iterator[tuple[s
 
 def _rows(
     spec: ProjectSpec, source: Source, connector: Connector, days: Iterator[tuple[str, bool]]
-) -> Iterator[Finding]:
-    """Yield what the contract refuses of the first rows of each day."""
+) -> tuple[list[Finding], int]:
+    """Return what the contract refuses of the first rows of each day, and how many are gold."""
+    found: list[Finding] = []
+    gold = 0
     for day, several in days:
         read = (batch.slice(0, ROWS) for batch in connector.read(day))
         first = read if several else islice(read, 1)
         parts = [*Ingest(spec, day, check_batch).source(source.name, first)]
+        gold += sum(len(part.gold) for part in parts)
         refused = [row for part in parts for row in part.quarantine]
         rows = sum(len(part.rows) for part in parts) + len(refused)
         if not refused:
@@ -95,12 +104,14 @@ def _rows(
         shown = next(row["before"] for row in refused if row["reason"] == reason)
         limit = spec.contract.max_quarantined_share
         wrong = len(refused) / rows > limit
-        yield Finding(
+        told = Finding(
             _PART, WRONG if wrong else NOTE,
             f"{source.name}: {len(refused)} of the first {rows} rows of {day} break the contract, "
-            f"most by {column}: {reason}; found {str(shown)[:60]!r}",
+            f"most by {column}: {reason}" + (f"; found {str(shown)[:60]!r}" if shown else ""),
             f"mend the rows, the options of the source or the contract; {limit:.0%} may break it"
             if wrong else "",
         )  # fmt: skip
+        found.append(told)
         if wrong:
-            return  # the same is to be expected of the others
+            break  # the same is to be expected of the others
+    return found, gold

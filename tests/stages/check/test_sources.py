@@ -81,6 +81,13 @@ def test_rows_of_other_days_are_told_and_stop_nothing_while_there_are_some(tmp_p
     ]  # fmt: skip
 
 
+def test_rows_without_a_label_of_people_are_told(tmp_path: Path) -> None:
+    (note, ready) = found(tmp_path, spec=SPEC.replace("  gold: {column: label}\n", ""))
+
+    assert (note.state, ready.state) == ("note", "ok")
+    assert note.what.startswith("no row looked at has a label of people")
+
+
 def test_a_calendar_without_a_row_is_wrong(tmp_path: Path) -> None:
     spec = SPEC.replace("2026-01-0", "2025-01-0")
 
