@@ -184,6 +184,7 @@ def record_text(record: Mapping[str, Any]) -> str:
     numbers = record["metrics"].get("numbers", {})
     if numbers:
         blocks.append("numbers\n" + "\n".join(_pairs(sorted(numbers.items()))))
+    blocks += render.tables(record["metrics"].get("tables", {}))
     read_by = [reader["reference"] for reader in record["read_by"]]
     more = f" and {len(read_by) - 12} more" if len(read_by) > 12 else ""
     blocks.append("read by: " + (plain(", ".join(read_by[:12]), 1_000) + more or "nothing yet"))
