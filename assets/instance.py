@@ -147,6 +147,9 @@ def _alive(process: str) -> bool:
 _NEXT = {
     ("raw", "non_empty"): "bring the rows; where none are to come, run the days before and after"
     " with --to and --from; ",
+    ("raw", "contract"): "fm show raw/DAY tells by which rule and column; ",
+    ("weak_labels", "label_coverage"): "fm label report shows what each function votes on; write"
+    " more of them, or lower labeling.minimum_coverage; ",
 }
 """(Stage, check) -> what to do where it failed, beside looking at the days."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from assets.checks import check_results
+from assets.checks import CHECKS, check_results
 from assets.keys import stage_of
 from assets.metadata import artifact_metadata, data_version, run_metadata
 from assets.reporting import StepReporter
@@ -89,18 +89,39 @@ def build_one(
     resource: WorkspaceResource,
     project: LoadedProject,
     build: BuildOne,
+    why_left_out: Callable[[Workspace], str | None] = lambda workspace: None,
 ) -> Materialized:
-    """Build an artifact that has no day."""
+    """Build an artifact that has no day, or say why there is none to be built."""
     stage = stage_of(context.asset_key)
     reporter = StepReporter(context.log, context.asset_key)
     with only_retryable_errors_are_retried(context):
         workspace = resource.open()
+        run = begin(context, workspace, project)
+        why = why_left_out(workspace)
+        if why is not None:
+            reporter.info(why)
+            return _left_out(context, stage, why)
         reporter.started(None, 1)
-        result = build(workspace, begin(context, workspace, project), reporter)
+        result = build(workspace, run, reporter)
         reporter.finished(None, result)
     results: dict[str | None, StageResult] = {None: result}
     metadata = artifact_metadata(project.spec, stage, result, workspace.home)
     return _materialized(context, stage, results, metadata | run_metadata(results))
+
+
+def _left_out(context: dg.AssetExecutionContext, stage: str, why: str) -> Materialized:
+    """Return a result without an artifact, so that what lies below is built without it."""
+    return dg.MaterializeResult(
+        asset_key=context.asset_key,
+        metadata={"left_out": dg.MetadataValue.text(why)},
+        data_version=dg.DataVersion("left out"),
+        check_results=[
+            dg.AssetCheckResult(
+                passed=True, asset_key=context.asset_key, check_name=name, description=why
+            )
+            for name in CHECKS.get(stage, {})
+        ],
+    )
 
 
 def _materialized(

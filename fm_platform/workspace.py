@@ -303,3 +303,37 @@ def find_project(name: str, root: Path | None = None) -> LoadedProject:
     from fm_platform.spec.load import load_spec
 
     return load_spec(files[name], [options_problems])
+
+
+def find_classifier(name: str) -> LoadedProject:
+    """Load the project called `name`, for what only a project that labels its rows has.
+
+    Raises:
+        FMError: If there is none, or it is a causal one.
+        SpecError: If its file has mistakes.
+    """
+    project = find_project(name)
+    if project.spec.task == "causal":
+        raise FMError(
+            f"{name} is a causal project: its rows are neither labeled nor cleaned",
+            next_step=f"fm results {name} shows what is measured, fm predict asks the model",
+        )
+    return project
+
+
+def project_or_only(name: str | None) -> str:
+    """Return the project that is meant where none may be named: the only one, or sentiment.
+
+    Raises:
+        FMError: If there are several, none of them sentiment, or none at all.
+    """
+    listed = project_names()
+    if name is not None:
+        return name
+    if len(listed) == 1 or "sentiment" in listed:
+        return listed[0] if len(listed) == 1 else "sentiment"
+    raise FMError(
+        "there are several projects" if listed else "there is no project yet",
+        found=", ".join(listed) or None,
+        next_step="name one with --project" if listed else "fm init NAME --from data.csv makes one",
+    )

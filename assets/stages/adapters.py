@@ -47,20 +47,22 @@ def adapter_asset(project: LoadedProject, expert: str) -> dg.AssetsDefinition:
         deps=[stage_key(spec, "cleaned"), start_key(spec)],
         automation_condition=retrain_condition(daily_selection(spec)),
         description=(
-            f"LoRA adapter trained on the cleaned rows of {', '.join(sources)}, with the weak"
-            " labels' probabilities as targets.\n\nA folder with `adapter_model.safetensors`,"
-            " `adapter_config.json` and a signed manifest. Read by merging, and by evaluation as"
-            " a comparison."
+            f"Expert trained ({spec.training.method}) on the cleaned rows of"
+            f" {', '.join(sources)}, with the weak labels' probabilities as targets.\n\nA folder"
+            " of safetensors with a signed manifest. Read by merging, and by evaluation as a"
+            " comparison. While its sources have no rows it is left out."
         ),
     )
     def adapter(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> Materialized:
         from fm_platform.stages.adapters import build_adapter
+        from fm_platform.stages.silent import why_left_out
 
         return build_one(
             context,
             workspace,
             project,
             lambda ws, run, log: build_adapter(ws, project, expert, run, log),
+            lambda ws: why_left_out(ws, project, expert),
         )
 
     return adapter

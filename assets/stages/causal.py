@@ -38,12 +38,14 @@ def _adapter(project: LoadedProject, expert: str) -> dg.AssetsDefinition:
     )
     def adapter(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> Materialized:
         from fm_platform.stages.causal import build_causal_adapter
+        from fm_platform.stages.silent import why_left_out
 
         return build_one(
             context,
             workspace,
             project,
             lambda ws, run, log: build_causal_adapter(ws, project, expert, run, log),
+            lambda ws: why_left_out(ws, project, expert),
         )
 
     return adapter
@@ -67,12 +69,13 @@ def _merged_model(project: LoadedProject) -> dg.AssetsDefinition:
         until evaluation decides. Read by evaluation and by whoever serves the model.
         """
         from fm_platform.stages.causal_model import build_causal_model
+        from fm_platform.stages.silent import with_rows
 
         return build_one(
             context,
             workspace,
             project,
-            lambda ws, run, log: build_causal_model(ws, project, run, log),
+            lambda ws, run, log: build_causal_model(ws, with_rows(ws, project), run, log),
         )
 
     return merged_model
@@ -94,12 +97,13 @@ def _evaluation(project: LoadedProject) -> dg.AssetsDefinition:
         and on no source; the decision and its numbers are recorded.
         """
         from fm_platform.stages.causal_evaluation import build_causal_evaluation
+        from fm_platform.stages.silent import with_rows
 
         return build_one(
             context,
             workspace,
             project,
-            lambda ws, run, log: build_causal_evaluation(ws, project, run, log),
+            lambda ws, run, log: build_causal_evaluation(ws, with_rows(ws, project), run, log),
         )
 
     return evaluation

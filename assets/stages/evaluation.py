@@ -32,12 +32,15 @@ def evaluation_asset(project: LoadedProject) -> dg.AssetsDefinition:
         """
         from fm_platform.stages.base_choice import as_made
         from fm_platform.stages.evaluation import build_evaluation
+        from fm_platform.stages.silent import with_rows
 
         return build_one(
             context,
             workspace,
             project,
-            lambda ws, run, log: build_evaluation(ws, as_made(ws, project), run, log),
+            lambda ws, run, log: build_evaluation(
+                ws, with_rows(ws, as_made(ws, project)), run, log
+            ),
         )
 
     return evaluation

@@ -29,12 +29,15 @@ def merged_model_asset(project: LoadedProject) -> dg.AssetsDefinition:
         """
         from fm_platform.stages.choice import settled
         from fm_platform.stages.merged_model import build_merged_model
+        from fm_platform.stages.silent import with_rows
 
         return build_one(
             context,
             workspace,
             project,
-            lambda ws, run, log: build_merged_model(ws, settled(ws, project), run, log),
+            lambda ws, run, log: build_merged_model(
+                ws, with_rows(ws, settled(ws, project)), run, log
+            ),
         )
 
     return merged_model

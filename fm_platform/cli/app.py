@@ -220,12 +220,9 @@ def predict(
 ) -> None:
     """Classify texts, or answer them, with the champion or with any version."""
     from fm_platform.stages.serving import predict as answer
-    from fm_platform.workspace import Workspace, project_names
+    from fm_platform.workspace import Workspace, project_or_only
 
-    if project is None:
-        listed = project_names()
-        project = listed[0] if len(listed) == 1 else "sentiment"
-    rows = answer(Workspace.open(), project, model, texts)
+    rows = answer(Workspace.open(), project_or_only(project), model, texts)
     if as_json:
         typer.echo(json.dumps(rows))
     else:

@@ -45,8 +45,9 @@ def review(
     """
     from fm_platform.stages.review import deeds, precision
     from fm_platform.stages.review_effect import by_effect
-    from fm_platform.workspace import Workspace
+    from fm_platform.workspace import Workspace, find_classifier
 
+    find_classifier(project)
     ws = Workspace.open()
     everything = by_effect(ws, project, deeds(ws, project, day, rule))
     listed = [deed for deed in everything if decided or deed.verdict is None]
@@ -107,8 +108,9 @@ def _decide(
     verdict: Verdict,
 ) -> None:  # fmt: skip
     from fm_platform.stages.review import chosen, decide, deeds, precision
-    from fm_platform.workspace import Workspace
+    from fm_platform.workspace import Workspace, find_classifier
 
+    find_classifier(project)
     ws = Workspace.open()
     listed = [*deeds(ws, project, day, rule)]
     known = list(dict.fromkeys(chosen(listed, row, rule) for row in rows))

@@ -29,9 +29,9 @@ def value(
     from fm_platform.lineage import RunContext
     from fm_platform.stages.common import SilentReporter
     from fm_platform.stages.row_value import row_values
-    from fm_platform.workspace import Workspace, find_project
+    from fm_platform.workspace import Workspace, find_classifier
 
-    ws, loaded = Workspace.open(), find_project(project)
+    ws, loaded = Workspace.open(), find_classifier(project)
     told = row_values(ws, loaded, RunContext(), SilentReporter(), max_rows)
     typer.echo(json.dumps(render.plain(told)) if as_json else value_text(told, lowest))
 

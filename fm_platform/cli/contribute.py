@@ -16,7 +16,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 def contribute(
     model: Annotated[str, typer.Argument(help="An adapter or a merged model, as in fm lineage.")],
     to: Annotated[Path, typer.Option("--to", help="File to write.")],
-    project: Annotated[str, typer.Option("--project", "-p")] = "sentiment",
+    project: Annotated[
+        str | None, typer.Option("--project", "-p", help="Default: the only one, or sentiment.")
+    ] = None,
     share: Annotated[
         float, typer.Option(help="Of all parameters, at most; fewer where fewer changed.")
     ] = 0.01,
@@ -27,10 +29,10 @@ def contribute(
 ) -> None:
     """Write the most important entries that a model changed of its shared start as one file."""
     from fm_platform.stages import contributions
-    from fm_platform.workspace import Workspace, find_project
+    from fm_platform.workspace import Workspace, find_project, project_or_only
 
     chosen = _importance(importance)
-    ws, declared = Workspace.open(), find_project(project)
+    ws, declared = Workspace.open(), find_project(project_or_only(project))
     told = contributions.contribute(ws, declared, model, share, chosen, to)
     told = {"file": str(to), **told}
     typer.echo(json.dumps(told, indent=1) if as_json else _written(told))

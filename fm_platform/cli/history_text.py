@@ -184,6 +184,7 @@ def record_text(record: Mapping[str, Any]) -> str:
     numbers = record["metrics"].get("numbers", {})
     if numbers:
         blocks.append("numbers\n" + "\n".join(_pairs(sorted(numbers.items()))))
+    blocks += render.tables(record["metrics"].get("tables", {}))
     read_by = [reader["reference"] for reader in record["read_by"]]
     more = f" and {len(read_by) - 12} more" if len(read_by) > 12 else ""
     blocks.append("read by: " + (plain(", ".join(read_by[:12]), 1_000) + more or "nothing yet"))
@@ -254,7 +255,10 @@ def _inputs_text(inputs: Sequence[Mapping[str, Any]]) -> str:
 def examples_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows to choose from."""
     if not rows:
-        return "no model has been evaluated yet, so there is no prediction to trace: fm run PROJECT"
+        return (
+            "no evaluation tells the predictions of single rows, so there is none to trace: "
+            "fm run PROJECT evaluates a project that classifies"
+        )
     listed = [
         (
             row["row_id"], row["source"], row["gold"], row["label"],
@@ -279,7 +283,7 @@ def trace_text(told: Mapping[str, Any]) -> str:
             )
         ),
         *_prediction_blocks(told),
-        *_label_blocks(told),
+        *(_label_blocks(told) if told["trained_on"] == "cleaned" else ()),
         *_origin_blocks(told),
     ]
     return "\n\n".join(blocks)
@@ -300,7 +304,9 @@ def _prediction_blocks(told: Mapping[str, Any]) -> list[str]:
     if prediction is None:
         split = plain(told["row"].get("split"))
         why = "this row is in no evaluation of this model"
-        if split and split != "test":
+        if told["trained_on"] == "raw":
+            why = "the answers of a causal model are measured together, not row by row"
+        elif split and split != "test":
             why = f"this is a {split} row, and evaluations ask about test rows only"
         first = f"prediction  none recorded: {why}"
     else:
@@ -326,7 +332,8 @@ def _prediction_blocks(told: Mapping[str, Any]) -> list[str]:
         span = f"{days[0]}..{days[-1]}, {len(days)} days" if days else "no day"
         blocks.append(
             f"adapter  {_at(adapter)}{weight}{mine}\n"
-            f"  trained on cleaned rows of {plain(', '.join(adapter['sources']))}: {plain(span)}"
+            f"  trained on {told['trained_on']} rows of {plain(', '.join(adapter['sources']))}: "
+            f"{plain(span)}"
         )
     return blocks
 

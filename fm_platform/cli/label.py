@@ -45,9 +45,9 @@ def queue(
     from fm_platform.stages.annotations import require_annotator
     from fm_platform.stages.common import SilentReporter
     from fm_platform.stages.review_queue import review_queue
-    from fm_platform.workspace import Workspace, find_project
+    from fm_platform.workspace import Workspace, find_classifier
 
-    ws, loaded = Workspace.open(), find_project(project)
+    ws, loaded = Workspace.open(), find_classifier(project)
     rows = review_queue(
         ws, loaded, require_annotator(annotator), size, RunContext(), SilentReporter(),
         wanted or (),
@@ -73,9 +73,9 @@ def queue(
 def status(project: Project, as_json: AsJson = False) -> None:
     """Tell who answered how much, how far people agree, and how many gold rows that gives."""
     from fm_platform.stages.answered import people
-    from fm_platform.workspace import Workspace, find_project
+    from fm_platform.workspace import Workspace, find_classifier
 
-    told = people(Workspace.open(), find_project(project).spec)
+    told = people(Workspace.open(), find_classifier(project).spec)
     if as_json:
         typer.echo(json.dumps(render.plain(told)))
     elif not told.people:
@@ -98,9 +98,9 @@ def open_(project: Project, annotator: Annotator) -> None:
     from fm_platform.stages.annotations import require_annotator
     from fm_platform.stages.review_queue import days_of
     from fm_platform.web.labeling.server import open_page
-    from fm_platform.workspace import Workspace, find_project
+    from fm_platform.workspace import Workspace, find_classifier
 
-    ws, loaded = Workspace.open(), find_project(project)
+    ws, loaded = Workspace.open(), find_classifier(project)
     days_of(ws, loaded)  # nothing to label is said here, not on the page
     open_page(ws, project, require_annotator(annotator), typer.echo)
 
@@ -119,9 +119,9 @@ def import_(
     from fm_platform.labeling.annotations import answered, parse
     from fm_platform.lineage import RunContext
     from fm_platform.stages.annotations import save
-    from fm_platform.workspace import Workspace, find_project
+    from fm_platform.workspace import Workspace, find_classifier
 
-    ws, loaded = Workspace.open(), find_project(project)
+    ws, loaded = Workspace.open(), find_classifier(project)
     missing: dict[str, Any] = {"origin": origin}
     if annotator is not None:
         missing["annotator"] = annotator
@@ -145,9 +145,9 @@ def export_(
     """Write every answer that is kept, with the versions under which it was given."""
     from fm_platform.labeling.annotations import render as write
     from fm_platform.stages.annotations import answers
-    from fm_platform.workspace import Workspace, find_project
+    from fm_platform.workspace import Workspace, find_classifier
 
-    ws, loaded = Workspace.open(), find_project(project)
+    ws, loaded = Workspace.open(), find_classifier(project)
     rows = answers(ws, loaded.spec).to_pylist()
     text = write(rows, _form(form), loaded.spec.taxonomy.classes)
     if to is None:

@@ -35,9 +35,9 @@ def report(
     """
     from fm_platform.lineage import RunContext
     from fm_platform.stages.label_report import Wanted, label_report
-    from fm_platform.workspace import Workspace, find_project
+    from fm_platform.workspace import Workspace, find_classifier
 
-    ws, loaded = Workspace.open(), find_project(project)
+    ws, loaded = Workspace.open(), find_classifier(project)
     told = label_report(ws, loaded, Wanted(source, since), RunContext())
     if function is not None and function not in told["functions"]:
         raise FMError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +14,9 @@ from fm_platform.spec.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     from fm_platform.lineage import ArtifactVersion
+    from fm_platform.lineage.status import StatusRow
     from fm_platform.spec.load import LoadedProject
+    from fm_platform.spec.models import ProjectSpec
     from fm_platform.spec.training import Training
     from fm_platform.workspace import Workspace
 
@@ -36,6 +39,7 @@ def plan(
             "spec": loaded.spec.model_dump(mode="json"),
             "plan": render.plain(planned),
             "forecast": counted.to_json(),
+            "unit_fails": unit_fails(ws, loaded.spec, planned),
         }
         typer.echo(json.dumps(told))
         return
@@ -49,6 +53,20 @@ def plan(
         typer.echo(f"\n{changes}")
     if planned:
         typer.echo(f"\n{forecast_text(counted)}")
+    if fails := unit_fails(ws, loaded.spec, planned):
+        typer.echo(
+            f"\nthe unit set does not hold ({', '.join(fails)}), and nothing is trained before it "
+            f"does: fm check {project} tells why"
+        )
+
+
+def unit_fails(ws: Workspace, spec: ProjectSpec, planned: Sequence[StatusRow]) -> list[str]:
+    """Return the checks of the hand-made set that failed; none where it is yet to be tried."""
+    if spec.unit is None or any(row.kind == "unit" for row in planned):
+        return []
+    tried = ws.ledger.latest(spec.name, "unit", "unit")
+    checks = tried.metrics["checks"] if tried is not None else ()
+    return [str(check["name"]) for check in checks if not check["passed"]]
 
 
 def rows_text(training: Training) -> str:

@@ -15,6 +15,8 @@ from fm_platform.spec.evaluation import Gate
 from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.training import Training
 
+_TABLE_ROWS = 12
+
 
 def plain(value: Any) -> Any:
     """Return a value as JSON types."""
@@ -35,6 +37,22 @@ def table(rows: Sequence[Sequence[object]], head: Sequence[str]) -> str:
     widths = [max(len(row[i]) for row in texts) for i in range(len(head))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in texts]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def tables(named: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Return small tables with their titles, the first rows of each; empty ones are left out."""
+    shown = []
+    for title, rows in sorted(named.items()):
+        if not rows:
+            continue
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        cells = [
+            ["" if row.get(n) is None else row[n] for n in names] for row in rows[:_TABLE_ROWS]
+        ]
+        more = len(rows) - len(cells)
+        text = f"{display.plain(title)}\n{table(cells, [display.plain(name) for name in names])}"
+        shown.append(text + (f"\n... {more} more (--json)" if more else ""))
+    return shown
 
 
 def plan_text(project: LoadedProject, planned: Any) -> str:

@@ -43,9 +43,9 @@ def suggest(
 ) -> None:
     """Suggest labeling functions, judged on held-out rows; test rows are never read."""
     from fm_platform.stages import suggest as stage
-    from fm_platform.workspace import Workspace, find_project
+    from fm_platform.workspace import Workspace, find_classifier
 
-    ws, loaded = Workspace.open(), find_project(project)
+    ws, loaded = Workspace.open(), find_classifier(project)
     classes = loaded.spec.taxonomy.classes
     given = stage.read_examples(examples.read_bytes(), str(examples), classes)
     wanted = _intention(intention, model, answer or [], classes)

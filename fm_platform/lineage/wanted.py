@@ -15,6 +15,7 @@ from fm_platform.lineage.choosing import choice_of, searched_days, settled
 from fm_platform.lineage.continuing import Past, no_past
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
 from fm_platform.lineage.reviews import Standing
+from fm_platform.lineage.silent import with_rows
 from fm_platform.lineage.unit_recipes import unit_of
 from fm_platform.lineage.wanted_causal import wanted_of_causal
 from fm_platform.lineage.wanted_models import ModelWants
@@ -62,6 +63,8 @@ class Wants(ModelWants):
         self.choice = choice_of(self)
         if self.choice is not None and (head := heads.get(self.choice.slot)) is not None:
             self.spec = settled(self.spec, probe.chosen(head.id))
+        if self.spec.task == "classification":
+            self.spec = with_rows(self.spec, self._training_days()[0])
 
     def __iter__(self) -> Iterator[Wanted]:
         if self.spec.task == "causal":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fm_platform.lineage import causal_recipes as recipes
 from fm_platform.lineage.records import Head, Slot
+from fm_platform.lineage.silent import with_rows
 from fm_platform.lineage.wanting import Wanted
 
 if TYPE_CHECKING:
@@ -17,9 +18,9 @@ _MERGED: Slot = ("merged_model", "merged_model", None)
 
 def wanted_of_causal(wants: ModelWants) -> Iterator[Wanted]:
     """Yield the adapters, the merged model and the evaluation of a causal project."""
-    spec, width = wants.spec, wants.spec.training.window_days
-    last = wants._last("raw")
+    width, last = wants.spec.training.window_days, wants._last("raw")
     raw = wants._have("raw", "raw", wants._window(last, width)) if last else []
+    wants.spec = spec = with_rows(wants.spec, raw)
     target: tuple[Slot, ...] = tuple(
         ("raw", "raw", day) for day in (wants._window(wants.days[-1], width) if wants.days else ())
     )

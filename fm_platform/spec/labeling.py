@@ -18,7 +18,7 @@ class KeywordFunction(Part):
 
     kind: Literal["keyword"]
     name: Name
-    words: tuple[str, ...] = Field(min_length=1)
+    words: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
     label: Labels
     column: Name = "text"
     whole_words: bool = True
@@ -30,7 +30,7 @@ class RegexFunction(Part):
 
     kind: Literal["regex"]
     name: Name
-    pattern: str
+    pattern: str = Field(min_length=1)
     label: Labels
     column: Name = "text"
     case_sensitive: bool = False

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from fm_platform.errors import SpecError, SpecProblem
 from fm_platform.spec.base_model import BaseModelSpec
 from fm_platform.spec.checks import Location, Problem, cross_problems, suggest
+from fm_platform.spec.mistakes import of_pydantic
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.spec.tree import Tree, dotted
 
 COMPONENT = "assets.project.ContinuousTraining"
-_QUOTED = re.compile(r"'([^']*)'")
 
 Check = Callable[[ProjectSpec], Iterable[Problem]]
 """A look at a spec by a layer above, which knows more: the options of a connector."""
@@ -83,7 +82,7 @@ def _spec_of(tree: Tree, checks: Sequence[Check]) -> ProjectSpec:
     try:
         spec = ProjectSpec.model_validate(attributes)
     except ValidationError as error:
-        found += [_of_pydantic(tree, item) for item in error.errors()]
+        found += of_pydantic(tree, error.errors(), [place for place, _ in below])
     else:
         below = spec.cross_problems()
     for check in checks:
@@ -116,72 +115,3 @@ def _problem(tree: Tree, location: Location, message: str) -> SpecProblem:
 def _sorted(problems: Iterable[SpecProblem]) -> list[SpecProblem]:
     unique = {(p.line or 0, p.path, p.message): p for p in problems}
     return [unique[key] for key in sorted(unique)]
-
-
-def _of_pydantic(tree: Tree, item: Any) -> tuple[Location, str]:
-    """Return one pydantic error with its place, the value and the allowed words."""
-    raw: Location = ("attributes", *item["loc"])
-    message = str(item["msg"]).removeprefix("Value error, ")
-    kind, value = item["type"], item.get("input")
-    location = tree.in_document(raw)
-    if kind == "extra_forbidden":
-        return location, "unknown field" + suggest(str(raw[-1]), _fields_at(item["loc"][:-1]))
-    if kind == "missing":
-        return location, "is required"
-    context = item.get("ctx") or {}
-    if kind == "union_tag_invalid":
-        field = str(context.get("discriminator", "")).strip("'")
-        allowed = _QUOTED.findall(str(context.get("expected_tags", "")))
-        return (*location, field), f"unknown {field} {context.get('tag')!r}" + suggest(
-            str(context.get("tag")), allowed
-        )
-    if kind == "union_tag_not_found":
-        return location, f"{str(context.get('discriminator')).strip(chr(39))} is required"
-    if kind == "literal_error" and isinstance(value, str):
-        allowed = _QUOTED.findall(str(context.get("expected", "")))
-        return location, f"{value!r} is not allowed" + suggest(value, allowed)
-    if isinstance(value, (str, int, float, bool)) and repr(value) not in message:
-        message += f" (found {str(value)[:80]!r})"
-    return location, message
-
-
-def _fields_at(location: Iterable[str | int]) -> list[str]:
-    """Return the field names of the part at a location, following the declared types."""
-    annotation: Any = ProjectSpec
-    for part in location:
-        annotation = _inside(annotation, part)
-    return sorted(annotation.model_fields) if _is_model(annotation) else []
-
-
-def _inside(annotation: Any, part: str | int) -> Any:
-    """Return the type of an item, a value or a field of a type; None where there is none."""
-    if _is_model(annotation):
-        field = annotation.model_fields.get(part)
-        return field.annotation if field is not None else None
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _inside(arguments[0], part)
-    if origin is tuple:
-        return arguments[0]
-    if origin is dict:
-        return arguments[1]
-    for member in arguments:  # of a union
-        if _is_model(member):
-            if part in _tags(member):
-                return member
-        elif get_origin(member) in (tuple, dict):
-            return _inside(member, part)
-    return None
-
-
-def _tags(model: Any) -> set[Any]:
-    """Return the words by which a member of a union is chosen."""
-    tags: set[Any] = set()
-    for field in model.model_fields.values():
-        if get_origin(field.annotation) is Literal:
-            tags.update(get_args(field.annotation))
-    return tags
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

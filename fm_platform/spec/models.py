@@ -39,14 +39,17 @@ from fm_platform.spec.labeling import PromptFunction as PromptFunction
 from fm_platform.spec.labeling import PropagatedFunction as PropagatedFunction
 from fm_platform.spec.labeling import RegexFunction as RegexFunction
 from fm_platform.spec.labeling import RuleFunction as RuleFunction
+from fm_platform.spec.part import NAME_PATTERN, compiled
 from fm_platform.spec.part import Name as Name
 from fm_platform.spec.part import Part as Part
-from fm_platform.spec.part import compiled
 from fm_platform.spec.slices import Slice as Slice
 from fm_platform.spec.taxonomy import Taxonomy as Taxonomy
 from fm_platform.spec.training import Training as Training
 from fm_platform.spec.unit import Unit as Unit
 
+_CRON = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
+_CRON_ITEM = r"(\*|\?|[Ll]|(\d+|[A-Za-z]{3})(-(\d+|[A-Za-z]{3}))?)(/[1-9]\d*)?"
+_CRON_FIELD = re.compile(rf"{_CRON_ITEM}(,{_CRON_ITEM})*")
 SCALAR_TYPES = ("string", "integer", "number", "boolean", "date", "timestamp")
 
 
@@ -170,6 +173,13 @@ class Expert(Part):
     name: Name
     sources: tuple[Name, ...] = Field(min_length=1)
 
+    @field_validator("sources")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a source is named more than once")
+        return value
+
 
 MergeMethodName = Literal[
     "linear", "ties", "dare", "dare_ties", "slerp", "svd", "fisher", "regmean"
@@ -245,8 +255,13 @@ class Schedule(Part):
     @field_validator("cron")
     @classmethod
     def _five_fields(cls, value: str) -> str:
-        if len(value.split()) != 5:
+        words = value.split()
+        if len(words) != len(_CRON):
             raise ValueError("a cron expression has five fields: minute hour day month weekday")
+        for word, (field, low, high) in zip(words, _CRON, strict=True):
+            numbers = re.findall(r"(?<![/\d])\d+", word)
+            if not _CRON_FIELD.fullmatch(word) or not all(low <= int(n) <= high for n in numbers):
+                raise ValueError(f"{word} is no {field} of a cron expression: * or {low} to {high}")
         return value
 
 
@@ -292,8 +307,9 @@ class ProjectSpec(Part):
         if isinstance(data, dict) and not data.get("experts"):
             sources = data.get("sources")
             if isinstance(sources, (list, tuple)):
-                names = [s.get("name") if isinstance(s, dict) else s.name for s in sources]
-                if all(isinstance(name, str) for name in names):
+                names = [s.get("name") if isinstance(s, dict) else getattr(s, "name", None)
+                         for s in sources]  # fmt: skip
+                if all(isinstance(name, str) and re.match(NAME_PATTERN, name) for name in names):
                     return {**data, "experts": [{"name": "all", "sources": names}]}
         return data
 

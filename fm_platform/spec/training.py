@@ -111,7 +111,7 @@ class Training(Part):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    method: MethodName | Literal["auto"] = Field(
+    method: Literal[MethodName, "auto"] = Field(
         default="lora", description="what of the base model is trained; auto: what trials say"
     )
     auto: Auto = Auto()

@@ -47,7 +47,8 @@ class Tree:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             reason = getattr(error, "problem", None) or getattr(error, "reason", None) or error
-            self._refuse(mark.line + 1 if mark else None, (), f"not YAML: {reason}")
+            before = text[: getattr(error, "position", 0)].count("\n")
+            self._refuse((mark.line if mark else before) + 1, (), f"not YAML: {reason}")
             return
         if node is not None:
             self.value = self._build(node, ())
@@ -79,19 +80,18 @@ class Tree:
     def in_document(self, location: Location) -> Location:
         """Return a location as the document has it, without what pydantic adds.
 
-        Pydantic names the member of a union between an item and its field.
+        Pydantic names the member of a union between an item and its field, and says behind a key
+        that it is the key.
         """
         value: Any = self.value
         kept: list[str | int] = []
-        for i, part in enumerate(location):
+        for part in location:
             inside = (isinstance(value, dict) and part in value) or (
                 isinstance(value, list) and isinstance(part, int) and part < len(value)
             )
             if inside:
                 value = value[part]
-            elif i < len(location) - 1:
-                continue
-            kept.append(part)
+                kept.append(part)
         return tuple(kept)
 
     def _refuse_events(self, text: str) -> None:

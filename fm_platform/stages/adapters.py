@@ -147,8 +147,8 @@ def _refuse_empty(rows: int, name: str, sources: list[str]) -> None:
     if rows == 0:
         raise TrainingError(
             f"{name} has no training rows",
-            expected=f"cleaned rows of {', '.join(sources)} in the training window",
-            next_step="look at the quarantine table: which rule removed them?",
+            expected=f"train rows of {', '.join(sources)} in the training window, after cleaning",
+            next_step="fm check tells whether rows come, fm clean review which rule removes them",
         )
 
 

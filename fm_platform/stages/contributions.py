@@ -114,6 +114,9 @@ def apply(
         told = applied(state, found)
         model.load_state_dict(told.state)
         write_dense(model, base, folder)
+    mode = (folder / "config.json").stat().st_mode & 0o777
+    for weights in folder.glob("*.safetensors"):  # safetensors lets nobody else read them
+        weights.chmod(mode)
     return {
         "folder": str(folder), "base": tensors_hash(state),
         "content_hash": tensors_hash(told.state),

@@ -22,7 +22,14 @@ from fm_platform.lineage.refs import (
     projects,
 )
 from fm_platform.stages import tables
-from fm_platform.stages.trace_row import RowTrace, evaluation_of, holds, model_of, row_of
+from fm_platform.stages.trace_row import (
+    RowTrace,
+    evaluation_of,
+    holds,
+    keeps_predictions,
+    model_of,
+    row_of,
+)
 from fm_platform.workspace import Workspace
 
 _ROW = re.compile(r"[0-9a-f]{32}")
@@ -35,7 +42,7 @@ def row_finder(ws: Workspace) -> FindRow:
 
     def find(project: str, row_id: str, at: datetime | None) -> ArtifactVersion | None:
         evaluation = ws.ledger.latest(project, "evaluation", "evaluation", at=at)
-        if evaluation is not None:
+        if evaluation is not None and keeps_predictions(evaluation):
             seen = tables.read(ws, evaluation, "predictions", ["row_id", "day"])
             days = seen.filter(pc.equal(seen["row_id"], row_id))["day"]
             if len(days):

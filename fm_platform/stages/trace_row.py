@@ -28,7 +28,7 @@ def evaluation_of(
     if model is None:
         version = ledger.alias(project, "champion", at=at)
         if version is None:
-            return ledger.latest(project, "evaluation", "evaluation", at=at), "merged_model"
+            return next(_evaluations(ledger, project, at), None), "merged_model"
     else:
         version = resolve(ledger, project, model, at)
     role = "adapter" if version.kind == "adapter" else "merged_model"
@@ -37,7 +37,7 @@ def evaluation_of(
         for item in candidate.inputs:
             if item.role == role and item.content_hash == version.content_hash:
                 return candidate, system
-    if model is not None:
+    if model is not None and keeps_predictions(version):
         raise FMError(
             f"{version_name(version)} was never evaluated",
             next_step=f"fm run {project}, or name another model",
@@ -45,13 +45,18 @@ def evaluation_of(
     return None, system
 
 
+def keeps_predictions(version: ArtifactVersion) -> bool:
+    """Whether evaluations of its project tell the prediction of each row: not of causal models."""
+    return version.config.get("task") != "causal"
+
+
 def _evaluations(ledger: Ledger, project: str, at: datetime | None) -> Iterator[ArtifactVersion]:
     """Yield the evaluation in use, then all made by then, newest first."""
     used = ledger.latest(project, "evaluation", "evaluation", at=at)
-    if used is not None:
+    if used is not None and keeps_predictions(used):
         yield used
     for made in reversed(ledger.versions(project, "evaluation")):
-        if at is None or made.created_at <= at:
+        if keeps_predictions(made) and (at is None or made.created_at <= at):
             yield ledger.get(made.id)
 
 
@@ -175,6 +180,7 @@ class RowTrace:
         return {
             "project": self.project,
             "at": self.at.isoformat() if self.at else None,
+            "trained_on": self._trained_on,
             "row": self._told_row(),
             "prediction": self._told_prediction(),
             "model": self._told_model(),
@@ -210,6 +216,11 @@ class RowTrace:
             "evaluation": _named(evaluation),
         }
 
+    @property
+    def _trained_on(self) -> str:
+        """The table that adapters read: a causal project labels and cleans nothing."""
+        return "raw" if self.models and not keeps_predictions(self.models[0]) else "cleaned"
+
     def _told_model(self) -> dict[str, Any] | None:
         if not self.models:
             return None
@@ -229,7 +240,7 @@ class RowTrace:
         weights = model.metrics.get("weights", {})
         told = []
         for adapter in adapters:
-            days = [i for i in adapter.inputs if i.role == "cleaned"]
+            days = [i for i in adapter.inputs if i.role == self._trained_on]
             mine = [i for i in days if i.part == self._raw_row.get("source")]
             told.append(
                 {

@@ -110,6 +110,7 @@ class FakeStages:
         self.failed_checks: set[str] = set()
         self.blocking = True
         self.reused = False
+        self.left_out: dict[str, str] = {}
         self.asked_by: set[str] = set()
 
     def result(self, name: str, day: str | None, run: Any, log: Any) -> StageResult:
@@ -158,6 +159,9 @@ class FakeStages:
                 lambda ws, project, run, log, name=name: self.result(name, None, run, log),
             )  # fmt: skip
             found[name] = module
+        found["silent"] = ModuleType("silent")
+        found["silent"].with_rows = lambda ws, project: project
+        found["silent"].why_left_out = lambda ws, project, expert: self.left_out.get(expert)
         return {f"fm_platform.stages.{name}": module for name, module in found.items()}
 
 

@@ -175,6 +175,7 @@ def test_a_failed_check_is_told_once(
 
     (error,) = failures(result)
     assert str(error).startswith("check contract of shop/raw failed: contract does not hold")
+    assert "fm show raw/DAY tells by which rule" in str(error)
 
 
 def test_a_day_without_rows_says_how_to_go_on(

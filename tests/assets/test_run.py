@@ -117,6 +117,20 @@ def test_a_failing_expert_does_not_stop_the_others(
     assert sorted(names) == ["chat", "mail", "shared_start"]
 
 
+def test_an_expert_without_rows_is_left_out_and_the_run_goes_on(
+    stages: FakeStages, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stages.left_out["chat"] = "left out: no row of chat came through"
+
+    assert main(["shop"]) == 0
+
+    shown = capfd.readouterr()
+    assert "shop/adapters/chat: left out: no row of chat came through" in shown.err
+    assert "16 artifacts built" in shown.out
+    names = [name for name, _ in stages.calls if name not in DAILY_STAGES]
+    assert sorted(names) == ["evaluation", "mail", "merged_model", "shared_start"]
+
+
 def test_a_warning_is_shown_and_the_run_goes_on(
     stages: FakeStages, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,6 +32,7 @@ def shop(projects: Path) -> Path:
     folder = projects / "assets" / "defs" / "shop"
     folder.mkdir()
     (folder / "defs.yaml").write_text(SPEC)
+    (folder / "mail.csv").write_text("text\nthanks for all\n")
     build_tiny_base(folder / "base")
     return folder
 

@@ -177,7 +177,7 @@ def test_unknown_projects_and_rules_are_errors(fm: CliRunner, ws: Workspace) -> 
     rule = fm.invoke(app, ["clean", "review", "small", "--rule", "lenght"])
 
     assert isinstance(project.exception, FMError)
-    assert "smal has no cleaned rows" in str(project.exception)
+    assert "there is no project 'smal'" in str(project.exception)
     assert isinstance(rule.exception, FMError)
     assert "no cleaning rule 'lenght' ran here" in str(rule.exception)
     assert "length, normalize_text" in str(rule.exception)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fm_platform.cli.plan import forecast_text
-from fm_platform.cli.render import plan_text
+from fm_platform.cli.render import plan_text, tables
 from fm_platform.lineage.forecast import Forecast, StageForecast
 from fm_platform.spec.load import LoadedProject, load_spec
 
@@ -39,6 +39,18 @@ CONSTRAINED = """\
 def project(folder: Path, text: str) -> LoadedProject:
     (folder / "defs.yaml").write_text(text)
     return load_spec(folder / "defs.yaml")
+
+
+def test_small_tables_are_shown_inert_and_cut() -> None:
+    rows = [{"rule": f"r{i}", "rows": i} for i in range(14)] + [
+        {"rule": "r", "column": "\x1b[31mred"}
+    ]
+
+    (shown,) = tables({"quarantined by rule": rows, "nothing": []})
+
+    assert shown.splitlines()[:3] == ["quarantined by rule", "rule  rows  column", "r0    0"]
+    assert shown.endswith("... 3 more (--json)")
+    assert tables({"t": rows[-1:]}) == ["t\nrule  column\nr     red"]
 
 
 def test_constraints_and_what_training_does_for_them_are_told(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ attributes:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (3, "name: String should match pattern"),
+        (3, "name: a name is a small letter, then small letters, digits and _, 64 at most"),
         (5, "calendar.timezone: no time zone of this name"),
         (6, "'bob' is neither team:NAME nor a mail address"),
         (8, "unknown source connector 'fils'; did you mean 'files'? (allowed: delta, files, "),
@@ -247,6 +247,49 @@ def test_checks_of_other_layers_see_sources_beside_other_mistakes() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("{name: main, connector: files, options: {path: rows.csv}}", "main", [
+            "defs.yaml:7: sources[0]: settings are expected, e.g. {name: value} (found 'main')"]),
+        ("name: main", "name: Main", [
+            "sources[0].name: a name is a small letter, then small letters, digits and _, 64 at "
+            "most (found 'Main')"]),
+        ("[bad, good]", "[yes, no]", [
+            "classes[0]: text is expected: yes, no, on, off, true and false are not text in YAML",
+            "classes[1]: text is expected: yes, no, on, off, true and false are not text in YAML"]),
+        ("[bad, good]", "bad", ["taxonomy.classes: a list is expected, e.g. [a, b] (found 'bad')"]),
+        ("[bad, good]", "[bad]", ["taxonomy.classes: 2 at least are expected, not 1"]),
+        ("start: 2026-01-01", "start: 01.02.2026", [
+            "calendar.start: a day is expected, e.g. 2026-01-31 (found '01.02.2026')"]),
+        ("name: small", "name:", ["defs.yaml:3: name: text is expected; nothing stands there"]),
+        ("name: small", "name: small\n  base_model: bert", [
+            "base_model: settings are expected, e.g. {name: value} (found 'bert')"]),
+        ("name: small", "name: small\n  training: {method: Lora}", [
+            "training.method: 'Lora' is not allowed; did you mean 'lora'? (allowed: lora, rslora"]),
+        ("name: small", "name: small\n  training: {continu: {}}", [
+            "training.continu: unknown field; did you mean 'continue'?"]),
+        ("name: small", "name: small\n  labeling: {functions: [{kind: keyword, name: one, "
+         "words: [a], label: Bad}]}", [
+            "functions[0].label: unknown class 'Bad'; did you mean 'bad'? (allowed: bad, good)"]),
+        ("name: small", "name: small\n  contract: {columns: {text: {}, Ticket Id: {}}}", [
+            "contract.columns.Ticket Id: a name is a small letter, then small letters,"]),
+        ("name: small", "name: small\n  description: \a", [
+            "defs.yaml:4: not YAML: control characters are not allowed"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_once_in_words_of_the_file(
+    before: str, after: str, told: list[str]
+) -> None:
+    assert before in GOOD
+
+    found = problems(GOOD.replace(before, after))
+
+    assert len(found) == len(told), found
+    for line, expected in zip(found, told, strict=True):
+        assert expected in line
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.text(alphabet="ab:-[]{}&*!|>'\"#\n %,?01.", max_size=60))
 def test_no_text_does_more_than_raise_a_spec_error(text: str) -> None:
@@ -263,10 +306,26 @@ def test_no_text_does_more_than_raise_a_spec_error(text: str) -> None:
         ("merge: {search: similar, similarity: 2}", "less than or equal to 1"),
         ("training: {method: fish, continue: {}}", "fish trains one mask"),
         ("training: {method: fish, mask_share: 0}", "greater than 0"),
+        ("cleaning: [{rule: length, min_chars: 9, max_chars: 5}]", "no text is 9 characters long"),
+        ("cleaning: [{rule: language, allowed: [english]}]", "'^[a-z]{2,3}$' (found 'english')"),
+        ("cleaning: [{rule: language, allowed: []}]", "1 at least are expected, not 0"),
+        ("base_model: {location: ''}", "at least 1 character"),
+        ("experts: [{name: a, sources: [main, main]}]", "a source is named more than once"),
+        ("schedule: {cron: '61 2 * * *'}", "61 is no minute of a cron expression: * or 0 to 59"),
+        ("schedule: {cron: '0 2 * * someday'}", "someday is no weekday of a cron expression"),
+        ("labeling: {functions: [{kind: regex, name: a, pattern: '', label: bad}]}",
+         "at least 1 character"),
+        ("labeling: {functions: [{kind: keyword, name: a, words: [''], label: bad}]}",
+         "at least 1 character"),
     ],
-)
+)  # fmt: skip
 def test_what_would_have_no_meaning_is_refused(declared: str, says: str) -> None:
     assert says in problems(f"{GOOD}  {declared}\n")[0]
+
+
+@pytest.mark.parametrize("cron", ["*/5 1,13 * JAN-mar mon-fri", "0 2 ? * 7", "5-50/15 0 L * *"])
+def test_a_schedule_may_be_any_cron_expression(cron: str) -> None:
+    assert parse_spec(f"{GOOD}  schedule: {{cron: '{cron}'}}\n", "defs.yaml").schedule.cron == cron
 
 
 def test_a_merge_may_forget_and_may_go_by_similarity(tmp_path: Path) -> None:

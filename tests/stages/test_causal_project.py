@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
+from typer.testing import CliRunner, Result
 
-from fm_platform.errors import SpecError
+from fm_platform.cli.app import app
+from fm_platform.errors import FMError, SpecError
 from fm_platform.home import Home
 from fm_platform.lineage import RunContext
 from fm_platform.lineage.status import status
@@ -21,6 +23,7 @@ from fm_platform.stages.causal_evaluation import build_causal_evaluation, held_p
 from fm_platform.stages.causal_model import build_causal_model
 from fm_platform.stages.common import StageResult
 from fm_platform.stages.definition import record_definition
+from fm_platform.stages.diff import diff
 from fm_platform.stages.probe import probe
 from fm_platform.stages.raw import build_raw
 from fm_platform.stages.serving import predict
@@ -173,3 +176,77 @@ def test_test_pairs_whose_prompt_was_trained_on_are_counted_or_set_aside(built: 
     assert counted.rows.num_rows == tested.num_rows
     assert aside.numbers["leaked"] == aside.aside.num_rows
     assert aside.rows.num_rows + aside.aside.num_rows == tested.num_rows
+
+
+@pytest.fixture
+def fm(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`fm` on the home and the folder of the built project."""
+    ws, loaded, _ = built
+    (tmp_path / "assets" / "defs").mkdir(parents=True)
+    (tmp_path / "assets" / "defs" / "answers").symlink_to(loaded.directory)
+    monkeypatch.setenv("FM_PROJECTS", str(tmp_path))
+    monkeypatch.setenv("FM_HOME", str(ws.home.root))
+    return lambda *words: CliRunner().invoke(app, list(words))
+
+
+def test_two_models_are_compared_and_their_answers_as_a_whole(
+    built: Built, fm: Callable[..., Result]
+) -> None:
+    told = fm("diff", "adapter/mail", "adapter/chat")
+    assert told.exit_code == 0, told.exception
+    assert "answers of causal models are measured together" in told.output
+
+    ws, _, results = built
+    made = results["evaluation"].version
+    said = diff(ws, made, ws.ledger.get(made.id))
+    assert (said.same_content, said.values, said.answers) == (True, (), ())
+
+
+def test_a_row_is_traced_to_the_experts_that_read_it(
+    built: Built, fm: Callable[..., Result]
+) -> None:
+    ws, _, results = built
+    raw = ws.ledger.latest("answers", "raw", "raw", DAYS[1])
+    assert raw is not None
+    rows = tables.read(ws, raw, "raw")
+    row = str(rows.filter(pc.equal(rows["source"], "mail"))["row_id"][0])
+
+    told = fm("trace", row)
+    asked = fm("trace", f"pred-{results['merged'].version.content_hash[:12]}-{row}")
+
+    assert told.exit_code == asked.exit_code == 0, told.exception or asked.exception
+    assert "trained on raw rows of mail: 2026-01-01..2026-01-02, 2 days" in told.output
+    assert "measured together, not row by row" in asked.output
+    assert "cleaned" not in told.output
+    assert fm("trace").output.startswith("no evaluation tells the predictions of single rows")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("label", "report", "answers"), ("label", "queue", "answers", "-a", "me"),
+        ("label", "open", "answers", "-a", "me"), ("label", "status", "answers"),
+        ("clean", "review", "answers"), ("clean", "value", "answers"),
+        ("clean", "accept", "answers", "0" * 32),
+    ],
+)  # fmt: skip
+def test_commands_on_labels_say_that_there_are_none(
+    fm: Callable[..., Result], words: tuple[str, ...]
+) -> None:
+    told = fm(*words)
+
+    assert isinstance(told.exception, FMError)
+    assert "is a causal project: its rows are neither labeled nor cleaned" in str(told.exception)
+
+
+def test_events_are_exported_and_a_card_is_refused(
+    fm: Callable[..., Result], tmp_path: Path
+) -> None:
+    refused = fm("ledger", "export", "answers", "--to", str(tmp_path / "out"))
+    told = fm(
+        "ledger", "export", "answers", "--to", str(tmp_path / "out"), "--format", "openlineage"
+    )
+
+    assert isinstance(refused.exception, FMError)
+    assert "--format openlineage" in str(refused.exception)
+    assert told.exit_code == 0, told.exception

@@ -40,6 +40,8 @@ def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
 def test_all_of_an_expert_is_the_expert(ws: Workspace, built: Built, tmp_path: Path) -> None:
     told = contribute(ws, built[1], "adapter/mail", 1.0, "change", tmp_path / "mail")
     apply(ws, None, [tmp_path / "mail"], None, tmp_path / "whole")
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "whole").iterdir()}
+    assert len(modes) == 1  # whoever reads the settings reads the weights
     model = load_classifier(tmp_path / "whole").model
     base = load_classifier(tmp_path / "whole").model.state_dict()
     adapter = read_adapter("mail", ws.model_path(built[2]["mail"].version))
@@ -96,6 +98,8 @@ def test_the_wrong_base_the_wrong_model_and_a_damaged_file_are_refused(
         apply(ws, None, [tmp_path / "mail"], str(tmp_path / "one"), tmp_path / "two")
     with pytest.raises(FMError, match="there already"):
         apply(ws, None, [tmp_path / "mail"], None, tmp_path / "one")
+    with pytest.raises(FMError, match="there is no such file"):
+        apply(ws, None, [tmp_path / "none"], None, tmp_path / "two")
     with pytest.raises(FMError, match="on nothing"):
         apply(ws, None, [], None, tmp_path / "two")
     with pytest.raises(FMError, match="on a shared start"):
@@ -114,7 +118,7 @@ def test_at_the_command_line(
 ) -> None:
     monkeypatch.setenv("FM_HOME", str(ws.home.root))
     fm, file, folder = CliRunner(), str(tmp_path / "mail"), str(tmp_path / "one")
-    words = ["models", "contribute", "adapter/mail", "-p", "small", "--to", file]
+    words = ["models", "contribute", "adapter/mail", "--to", file]  # of the only project
     told = fm.invoke(app, [*words, "--share", "0.02"])
     assert told.exit_code == 0, told.output
     assert "changed entries of adapter/mail#1, by fisher_change" in told.output

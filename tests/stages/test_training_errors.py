@@ -20,11 +20,13 @@ from fm_platform.errors import (
 )
 from fm_platform.lineage import RunContext
 from fm_platform.spec.load import LoadedProject
+from fm_platform.spec.models import Expert
 from fm_platform.stages import SilentReporter
 from fm_platform.stages.adapters import build_adapter, build_start
 from fm_platform.stages.common import StageResult
 from fm_platform.stages.merged_model import build_merged_model
 from fm_platform.stages.predict import classifier
+from fm_platform.stages.silent import why_left_out, with_rows
 from fm_platform.training.loop import TrainingLoop
 from fm_platform.training.predict import predict_probabilities
 from fm_platform.workspace import Workspace
@@ -134,6 +136,20 @@ def test_an_adapter_of_another_base(built: Built, other: Change) -> None:
 
     with pytest.raises(TrainingError, match="another base model"):
         train(built[0], project)
+
+
+def test_an_expert_whose_sources_are_silent_changes_nothing(built: Built) -> None:
+    ws, loaded, results = built
+    phone = Expert(name="phone", sources=("phone",))
+    spec = loaded.spec.model_copy(update={"experts": (*loaded.spec.experts, phone)})
+    declared = replace(loaded, spec=spec)
+
+    known = with_rows(ws, declared)
+
+    assert why_left_out(ws, declared, "mail") is None
+    assert "no row of phone came through" in str(why_left_out(ws, declared, "phone"))
+    merged = build_merged_model(ws, known, RunContext(), SilentReporter())
+    assert (merged.reused, merged.version.id) == (True, results["merged"].version.id)
 
 
 def test_an_adapter_file_that_was_tampered_with(built: Built, other: Change) -> None:

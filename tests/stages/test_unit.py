@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from fm_platform.cli.plan import unit_fails
 from fm_platform.errors import SpecError, UnitSetError
 from fm_platform.home import Home
 from fm_platform.lineage import RunContext
-from fm_platform.lineage.status import status
+from fm_platform.lineage.status import plan, status
 from fm_platform.spec.load import LoadedProject, load_spec
 from fm_platform.stages import SilentReporter
 from fm_platform.stages.check.unit import unit_findings
@@ -86,6 +87,10 @@ def test_a_row_that_comes_out_otherwise_is_named(ws: Workspace, folder: Path) ->
     assert refused.value.next_step is not None
     assert "fm check shop" in refused.value.next_step
     assert [(f.state, f.part) for f in unit_findings(ws, project)] == [("wrong", "unit set")]
+    planned = plan(ws.ledger, project.spec, probe(ws, project))
+    assert unit_fails(ws, project.spec, planned) == ["labels"]
+    write_project(folder)
+    assert unit_fails(ws, project.spec, plan(ws.ledger, project.spec, probe(ws, project))) == []
 
 
 def test_a_class_that_no_function_reaches_is_named(ws: Workspace, folder: Path) -> None:

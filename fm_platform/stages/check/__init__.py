@@ -25,6 +25,7 @@ from fm_platform.stages.check.packages import (
     requirement_findings,
     serving_packages,
 )
+from fm_platform.stages.check.sources import source_findings
 from fm_platform.stages.check.unit import unit_findings
 from fm_platform.workspace import Workspace
 
@@ -49,6 +50,7 @@ def examine(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
     missing = [*requirement_findings(ws.home.ledger_url)]
     yield from missing
     yield from environment_findings(ws, spec)
+    yield from source_findings(ws, project)
     rows, real = some_rows(ws, spec)
     yield from function_findings(project, rows, real)
     if spec.base_model.candidates:
@@ -88,6 +90,7 @@ def _examine_causal(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
     missing = [*requirement_findings(ws.home.ledger_url)]
     yield from missing
     yield from environment_findings(ws, spec)
+    yield from source_findings(ws, project)
     declared = ws.ledger.latest(spec.name, "spec", "spec")
     base, found = base_findings(project, ws.ledger.get(declared.id) if declared else None)
     yield from found

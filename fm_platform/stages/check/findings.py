@@ -16,8 +16,8 @@ class Finding:
     """One item that was looked at.
 
     Attributes:
-        part: `project file`, `taxonomy`, `labeling functions`, `base model`, `tokenizer`,
-            `training`, `unit set`, `serving` or `packages`.
+        part: `project file`, `taxonomy`, `sources`, `labeling functions`, `base model`,
+            `tokenizer`, `training`, `unit set`, `serving` or `packages`.
         state: `ok`; `note`: different on purpose or of no effect; `differs`: not as it was when
             the project was last built; `missing` or `wrong`: a build would fail.
         what: The item and what is the matter.

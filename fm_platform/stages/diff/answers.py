@@ -13,6 +13,7 @@ from fm_platform.evaluation.metrics import ALL, METRICS
 from fm_platform.lineage.records import ArtifactVersion
 from fm_platform.stages import tables
 from fm_platform.stages.diff.records import Answers, Flip, FlipCounts, MetricChange
+from fm_platform.stages.trace_row import keeps_predictions
 from fm_platform.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def judged(evaluations: Iterable[ArtifactVersion], model: ArtifactVersion) -> li
         model: A merged model, an adapter or a start; one with equal content is the same model.
     """
     found = []
+    evaluations = [version for version in evaluations if keeps_predictions(version)]
     for version in sorted(evaluations, key=lambda v: v.id, reverse=True):
         for item in version.inputs:
             if item.content_hash != model.content_hash or item.part is not None:

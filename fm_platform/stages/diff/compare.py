@@ -30,6 +30,7 @@ from fm_platform.stages.diff.settings import (
     package_changes,
     setting_changes,
 )
+from fm_platform.stages.trace_row import keeps_predictions
 from fm_platform.workspace import Workspace
 
 _MODELS = ("start", "adapter", "merged_model")
@@ -217,6 +218,12 @@ class _Comparison:
         )
 
     def _judged(self) -> list[tuple[Judged, Judged]]:
+        if not keeps_predictions(self.after):
+            if self.after.kind in _MODELS:
+                self.notes.append(
+                    "answers of causal models are measured together: fm diff evaluation"
+                )
+            return []
         if self.after.kind == "evaluation":
             systems = [
                 list(dict.fromkeys(r["system"] for r in v.metrics["evaluation"]["rows"]))
@@ -247,8 +254,17 @@ def _said(version: ArtifactVersion) -> dict[str, Any]:
         method = version.location["label_model"]["method"]
         return {"method": method, "functions": _by_group(version.metrics.get("functions", []))}
     if version.kind == "evaluation":
-        return {"gate": _verdict(version.metrics["gate"])}
+        return {"gate": _verdict(version.metrics["gate"]), **_of_answers(version)}
     return {}
+
+
+def _of_answers(version: ArtifactVersion) -> dict[str, Any]:
+    """Return system -> source -> what a causal project measured of its answers; else nothing."""
+    found: dict[str, Any] = {}
+    for row in () if keeps_predictions(version) else version.metrics["rows"]:
+        numbers = {name: row[name] for name in ("answer_loss", "exact_match", "n")}
+        found.setdefault(str(row["system"]), {})[str(row["source"])] = numbers
+    return found
 
 
 def _verdict(gate: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,6 +55,11 @@ def model_card(
             "only a merged model has a card", found=f"{model.kind} {version_name(model)}",
             next_step="name a merged model, e.g. champion",
         )  # fmt: skip
+    if model.config.get("task") == "causal":
+        raise FMError(
+            "a causal model has no card: it tells of classes and labels, and there are none",
+            found=version_name(model), next_step="leave it out with --format openlineage",
+        )  # fmt: skip
     known = _Known(ws, model, project_dir or Path(), at)
     fields = known.fields()
     if known.missing:

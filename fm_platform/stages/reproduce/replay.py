@@ -42,6 +42,7 @@ from fm_platform.stages.raw import build_raw
 from fm_platform.stages.reproduce.closure import everything_under
 from fm_platform.stages.reproduce.kept import lost_source, take_kept
 from fm_platform.stages.reproduce.scratch import restore, scratch_workspace
+from fm_platform.stages.silent import with_rows
 from fm_platform.stages.unit import build_unit
 from fm_platform.stages.weak_labels import build_again, build_weak_labels
 from fm_platform.stages.window import window
@@ -62,14 +63,18 @@ _BUILD: Mapping[str, Build] = {
     "choice": lambda ws, p, v, log: _choose(ws, p, v, log),
     "start": lambda ws, p, v, log: build_start(ws, p, _RUN, log),
     "adapter": lambda ws, p, v, log: build_adapter(ws, p, v.name, _RUN, log),
-    "merged_model": lambda ws, p, v, log: build_merged_model(ws, settled(ws, p), _RUN, log),
-    "evaluation": lambda ws, p, v, log: build_evaluation(ws, as_made(ws, p), _RUN, log, twin=v),
+    "merged_model": lambda ws, p, v, log: build_merged_model(
+        ws, with_rows(ws, settled(ws, p)), _RUN, log
+    ),
+    "evaluation": lambda ws, p, v, log: build_evaluation(
+        ws, with_rows(ws, as_made(ws, p)), _RUN, log, twin=v
+    ),
 }
 _BUILD_CAUSAL: Mapping[str, Build] = {
     **_BUILD,
     "adapter": lambda ws, p, v, log: build_causal_adapter(ws, p, v.name, _RUN, log),
-    "merged_model": lambda ws, p, v, log: build_causal_model(ws, p, _RUN, log),
-    "evaluation": lambda ws, p, v, log: build_causal_evaluation(ws, p, _RUN, log),
+    "merged_model": lambda ws, p, v, log: build_causal_model(ws, with_rows(ws, p), _RUN, log),
+    "evaluation": lambda ws, p, v, log: build_causal_evaluation(ws, with_rows(ws, p), _RUN, log),
 }
 
 

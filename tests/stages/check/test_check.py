@@ -57,8 +57,8 @@ def test_a_built_project_is_ready(built: Built) -> None:
 
     assert named(found) == []
     assert {finding.part for finding in found} == {
-        "project file", "taxonomy", "packages", "labeling functions", "base model", "tokenizer",
-        "training", "serving",
+        "project file", "taxonomy", "packages", "sources", "labeling functions", "base model",
+        "tokenizer", "training", "serving",
     }  # fmt: skip
     assert "tried on 20 rows" in next(f for f in found if f.part == "labeling functions").what
 
