@@ -9,11 +9,17 @@ import argparse
 import secrets
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fm_platform.errors import FMError
 from fm_platform.home import Home
 from fm_platform.web.guard import Guard, loopback_hosts
 
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S = 15_000, 3_600
+"""What Dagster's own command gives a database server; SQLite has neither."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -24,6 +30,11 @@ def report_token(home: Home) -> str:
         path.touch(mode=0o600)
         path.write_text(secrets.token_urlsafe(32), "utf-8")
     return path.read_text("utf-8").strip()
+
+
+def for_pages(instance: DagsterInstance) -> None:
+    """Give the storage of an instance the limits of a web server."""
+    instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, max_overflow=20)
 
 
 def serve(
@@ -50,7 +61,7 @@ def serve(
 
     home = Home.from_environment().ensure()
     with open_instance(home) as instance:
-        instance.optimize_for_webserver(statement_timeout=-1, pool_recycle=-1, max_overflow=20)
+        for_pages(instance)
         with WorkspaceProcessContext(
             instance, WorkspaceFileTarget([str(workspace or WORKSPACE)]), version=__version__
         ) as context:

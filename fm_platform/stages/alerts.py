@@ -170,38 +170,40 @@ class Desk:
         The wish is recorded before anything runs. Whoever launches looks first whether a run of
         this alert and attempt exists (`running`): that makes one of it, never two and never none.
         """
-        known = self.lives()
+        known, said = self.lives(), self.rulings()
         for life in known.values():
-            if life.state in ("open", "waits", "approved") and life.alert.cause.kind != LATE:
-                self._consider(life, list(known.values()))
-                known = self.lives()
+            if life.state not in ("open", "waits", "approved") or life.alert.cause.kind == LATE:
+                continue
+            if self._consider(life, list(known.values()), said):
+                known = self.lives()  # they share the budget
         return [
             life
             for life in known.values()
             if life.state == "asked" and life.alert.cause.kind != LATE
         ]
 
-    def _consider(self, life: Life, everything: Sequence[Life]) -> None:
-        verdict = may_act(life, self.policy, everything, self.rulings(), now())
+    def _consider(self, life: Life, everything: Sequence[Life], said: Rulings) -> bool:
+        """Return whether a repair of an alert is asked for now."""
+        verdict = may_act(life, self.policy, everything, said, now())
         name, alert = life.alert.id, life.alert
         if verdict.repair is None:
-            if life.state == "open" and self.rulings().severity(alert) != "record":
+            if life.state == "open" and said.severity(alert) != "record":
                 self.note(name, "waits", f"waits:{life.attempt}", reason=verdict.why)
-            return
+            return False
         work = self.work(verdict.repair)
         attempt = life.attempt + 1
         if not work:
             reason = "building it again would change nothing: nothing it is made from is new"
             approvals = sum(event.what == "approved" for event in life.events)
             self.note(name, "waits", f"nothing:{approvals}", reason=reason)  # once, not each tick
-            return
+            return False
         body = {
             "attempt": attempt, "cause": alert.cause.key, "approved": life.state == "approved",
             "repair": dataclasses.asdict(verdict.repair), "days": list(work.days),
             "stages": list(work.stages), "models": work.models, "evaluation": self._evaluation(),
             "champion": self._champion(),
         }  # fmt: skip
-        self.note(name, "asked", f"asked:{attempt}", body, verdict.why)
+        return self.note(name, "asked", f"asked:{attempt}", body, verdict.why)
 
     def work(self, repair: Repair) -> Work:
         """Return what a repair would build: the days whose content would change, and no others."""

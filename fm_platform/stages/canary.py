@@ -136,8 +136,13 @@ def _verdict(
 
 
 def _recorded(ws: Workspace, canary: ArtifactVersion) -> tuple[str, str, dict[str, Any]] | None:
-    """Return the decision that ended this trial, where it stands in the ledger already."""
+    """Return the decision that ended this trial, where it stands in the ledger already.
+
+    A rollback into a trial goes on with it, whatever came of it the first time.
+    """
     for record in reversed(ws.ledger.decisions(canary.project)):
+        if record["numbers"].get("aliases", {}).get(CANARY) == canary.id:
+            return None
         if record["version_id"] != canary.id:
             continue
         if record["kind"] == CANARY:

@@ -230,6 +230,25 @@ def test_what_the_budget_does_not_allow_waits_and_says_why(
     assert why in waiting[-1].events[-1].reason
 
 
+def test_a_tick_reads_the_alerts_once_however_many_wait(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = desk_of(ws, runs_per_day=0)
+    desk.open([alert(name=f"source{i}") for i in range(12)], 1)
+    desk.due()
+    reads: list[str] = []
+    read = type(ws.ledger).alert_events
+
+    def counted(self: object, project: str, *rest: object, **more: object) -> object:
+        reads.append(project)
+        return read(self, project, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(ws.ledger), "alert_events", counted)
+
+    assert desk.due() == []
+    assert len(reads) <= 2
+
+
 def test_a_clock_that_is_set_back_gives_no_second_budget(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,3 +76,25 @@ def test_a_canary_is_compared_on_the_gold_of_a_day_and_goes_where_it_lost(built:
     assert decision["numbers"]["high"] < 0
     assert ws.ledger.alias("small", "canary") is None
     assert ws.ledger.alias("small", "champion") == champion
+
+
+def test_a_trial_that_a_rollback_brought_back_is_decided_anew(built: Built) -> None:
+    ws, project, results = built
+    ledger, tried = ws.ledger, results["mail"].version
+    champion = ledger.alias("small", "champion")
+    assert champion is not None
+    numbers = {"canary": {"share": 0.5, "days": 30, "points": 100}}
+    ledger.record_decision("small", "canary", tried.id, numbers, "passed the gate", "test")
+    ended = {"tried": "canary"}
+    ledger.record_decision("small", "promotion", tried.id, ended, "its days are over", "test")
+    ledger.set_alias("small", "canary", tried.id, expected=None, reason="back", actor="test")
+    back = {"aliases": {"canary": tried.id, "champion": champion.id}}
+    ledger.record_decision("small", "rollback", tried.id, back, "back into the trial", "test")
+
+    build_watch(ws, project, DAYS[1], RunContext(), SilentReporter())
+
+    named = ledger.alias("small", "canary")
+    assert named is not None  # and not ended as it was then
+    assert named.id == tried.id
+    assert ledger.alias("small", "champion") == champion
+    assert ledger.decisions("small")[-1]["kind"] == "rollback"
