@@ -170,6 +170,7 @@ def begin(
         stages = {stage_of(key) for key in keys if key.path[0] == project.spec.name}
         require_ready(project, stages)
         record_definition(workspace, project, run)
+        workspace.tracker.publish_spool(again=False)  # also of a run that builds nothing
         if project.spec.unit is not None and stages & _TRAINED:
             from fm_platform.stages.unit import require_unit
 

@@ -73,7 +73,7 @@ def trace(
         at: The moment to look at; None: now.
 
     Raises:
-        RefError: If there is no such row, or it is neither of both ids.
+        RefError: If there is no such row, it broke the contract, or it is neither of both ids.
     """
     ref = parse(text)
     at = ref.at or at
@@ -92,12 +92,32 @@ def trace(
         raw = find(candidate, body, at)
         if raw is not None:
             return RowTrace(ws, raw, body, model, at).told()
+    for candidate in [name] if name else projects(ws.ledger):
+        _tell_if_refused(ws, candidate, body, at)
     raise RefError(
         f"no row {body} came in" + (f" by {at:%Y-%m-%d %H:%M:%S %Z}" if at else ""),
         where=name or "any project",
         next_step="fm trace without an id shows some rows to choose from"
         + (f"; of a text asked by hand: fm lineage {ref.body}" if match else ""),
     )
+
+
+def _tell_if_refused(ws: Workspace, project: str, row_id: str, at: datetime | None) -> None:
+    """Raise RefError with the reasons where a row came in and broke the contract."""
+    for raw in reversed(ws.ledger.all_latest(project, "raw", at=at)):
+        if not raw.metrics.get("numbers", {}).get("quarantined_rows"):
+            continue
+        rows = tables.read(ws, raw, "quarantine")
+        refused = rows.filter(pc.equal(rows["row_id"], row_id)).to_pylist()
+        if refused:
+            raise RefError(
+                f"row {row_id} came in on {raw.partition} and is in quarantine: "
+                + "; ".join(f"{row['column']}: {row['reason']} ({row['rule']})" for row in refused),
+                where=f"{project}, source {refused[0]['source']}",
+                found=", ".join(repr(str(row["before"])[:200]) for row in refused),
+                next_step="nothing is made from it; once the source or the contract is mended, "
+                f"fm run {project} brings it in",
+            )
 
 
 def examples(

@@ -36,6 +36,7 @@ from fm_platform.tracking.entities import (
     tags,
 )
 from fm_platform.tracking.logged_model import write_model_folder
+from fm_platform.tracking.moved import follow
 from fm_platform.tracking.records import (
     CHALLENGER,
     AnyRecord,
@@ -147,6 +148,7 @@ class Publisher:
                 found = self._call("get_experiment_by_name", project)
                 if found is None:
                     raise
+        follow(self._connection.uri, self._artifact_root, str(found.artifact_location), project)
         if found.lifecycle_stage == "deleted":
             self._call("restore_experiment", found.experiment_id)
         return str(found.experiment_id)

@@ -148,13 +148,18 @@ class Tracker:
         with self.spool.lock(self.timeout_s):
             return compact(Path(self.uri.removeprefix("sqlite:///")))
 
-    def publish_spool(self) -> SpoolReport:
+    def publish_spool(self, *, again: bool = True) -> SpoolReport:
         """Publish what waits, oldest first, each exactly once.
 
         Returns at once where nothing waits, without importing MLflow.
+
+        Args:
+            again: Whether a server that was away a moment ago is asked again.
         """
-        if not self.spool.entries():
-            return SpoolReport({}, 0, {})
+        waiting = self.spool.entries()
+        away = None if again or not waiting else self._breaker.reason(self.uri)
+        if not waiting or away is not None:
+            return SpoolReport({}, len(waiting), {}, away or "")
         published: dict[str, Published] = {}
         refused: dict[str, str] = {}
         reason = ""

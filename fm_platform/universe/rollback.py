@@ -26,6 +26,7 @@ from fm_platform.stages import SilentReporter
 from fm_platform.stages.definition import read_definition, record_definition
 from fm_platform.stages.probe import probe
 from fm_platform.stages.reproduce import bring_back
+from fm_platform.tracking.records import CANARY, CHAMPION
 from fm_platform.universe.files import FileChange, carry_out, change_to
 from fm_platform.universe.lake import Heads
 from fm_platform.universe.shown import show_aliases
@@ -34,6 +35,7 @@ from fm_platform.workspace import Workspace
 
 # These are made from nothing that the ledger holds: once gone, they are gone.
 SOURCES = ("raw", "spec")
+_ANSWERING = (CHAMPION, CANARY)
 Say = Callable[[str], None]
 
 
@@ -48,7 +50,7 @@ class Plan:
         aliases: Alias -> what it named then.
         files: Of the project's folder; None: they stay as they are.
         gone: Versions of that moment whose bytes are no longer there; the next run makes them.
-        first: Models among them that an alias names: they are built again before anything changes.
+        first: Champion and canary of then where theirs are: built again before anything changes.
     """
 
     project: str
@@ -120,7 +122,7 @@ def make_plan(
     }
     uses.update({slot: None for slot in expected if slot not in target})
     aliases = ledger.aliases_to_restore(project, to)
-    named = {alias.version_id for alias in aliases.values()}
+    named = {aliases[alias].version_id for alias in _ANSWERING if alias in aliases}
     gone = _gone(ws, sorted({i for i in {*uses.values(), *named} if i is not None}))
     first = tuple(version for version in gone if version.id in named)
     rest = tuple(version for version in gone if version.id not in named)
@@ -140,7 +142,7 @@ def rollback(
 ) -> RolledBack:
     """Bring a project back to a moment. Run again after an interruption, it finishes.
 
-    A model that an alias names, and that retention removed, is built again first.
+    A champion or canary that retention removed is built again first.
 
     Raises:
         BranchError: If something of the project is being built now.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 import pytest
 
@@ -7,7 +9,10 @@ from assets import steps
 from assets.keys import DAILY_STAGES, WATCH, keys_of_stages
 from assets.steps import asked_by
 from fm_platform.errors import NonFiniteLossError, SourceUnavailableError
+from fm_platform.home import Home
 from fm_platform.spec.load import LoadedProject
+from fm_platform.tracking.records import TrainingRecord
+from fm_platform.workspace import Workspace
 from tests.assets.conftest import DAYS, FakeStages
 
 RANGE = {
@@ -53,6 +58,18 @@ def test_a_range_is_one_run_in_order_of_stage_and_day(
     assert stages.asked_by == {"person"}
     for stage in DAILY_STAGES:
         assert instance.get_materialized_partitions(key(stage)) == set(DAYS)
+
+
+def test_what_waits_for_mlflow_is_published_by_a_run_that_builds_nothing(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, stages: FakeStages, tmp_path: Path
+) -> None:
+    stages.reused = True
+    tracker = Workspace.open(Home(tmp_path / "home")).tracker
+    tracker.spool.add(TrainingRecord("shop", "a" * 64, "b" * 64, 0, 1, name="mail"))
+
+    assert run_days(definitions, instance).success
+
+    assert tracker.spool.entries() == []
 
 
 def test_each_day_of_a_range_has_its_own_metadata(

@@ -16,7 +16,9 @@ from fm_platform.home import Home
 from fm_platform.lineage import RunContext
 from fm_platform.lineage.refs import resolve, version_name
 from fm_platform.spec.evaluation import Leaks
+from fm_platform.spec.load import load_spec
 from fm_platform.stages import SilentReporter, tables
+from fm_platform.stages.raw import build_raw
 from fm_platform.stages.trace import examples, row_finder, trace
 from fm_platform.workspace import Workspace
 from tests.stages.small import DAYS, Built
@@ -83,6 +85,26 @@ def test_a_test_row_is_told_from_prediction_to_source_file(built: Built) -> None
     for part in ("model", "weak_labels", "label_model", "raw", "cleaned"):
         found = resolve(ws.ledger, "small", told[part]["content_hash"])
         assert version_name(found) == told[part]["reference"]
+
+
+def test_a_row_that_broke_the_contract_is_told_with_rule_and_reason(
+    built: Built, tmp_path: Path
+) -> None:
+    ws, loaded = Workspace.open(Home(tmp_path / "home")), built[1]
+    folder = tmp_path / "small"
+    shutil.copytree(loaded.directory, folder)
+    with (folder / f"mail-{DAYS[0]}.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "x" * 20_001, "label": "neutral"}) + "\n")
+    raw = build_raw(
+        ws, load_spec(folder / "defs.yaml"), DAYS[0], RunContext(), SilentReporter()
+    ).version
+    (refused,) = tables.read(ws, raw, "quarantine").to_pylist()
+
+    with pytest.raises(RefError, match=f"came in on {DAYS[0]} and is in quarantine") as error:
+        trace(ws, None, refused["row_id"])
+
+    assert str(refused["reason"]) in str(error.value)
+    assert "source mail" in str(error.value)
 
 
 def test_a_training_row_has_no_prediction_and_is_in_the_training_table(built: Built) -> None:
