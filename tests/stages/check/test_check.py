@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,13 +78,18 @@ def test_a_project_that_was_never_built_is_checked_too(built: Built, tmp_path: P
         ('return "ne" + "ver" if "n" in row.text else None', "unknown class"),
         ("return row.absent", "fails on 20 of 20 rows (AttributeError)"),
         ("return None\n  oh", "do not import"),
+        ("raise SystemExit", "shouting ends the whole process (SystemExit)"),
+        ("while True: pass", "shouting takes longer than labeling.timeout_s, 0.3 s, for a row"),
     ],
-    ids=["answer in the text", "answer of a row", "fails everywhere", "syntax"],
+    ids=["answer in the text", "answer of a row", "fails everywhere", "syntax", "exit", "endless"],
 )
 def test_a_function_that_cannot_work_is_named(
     built: Built, copy: LoadedProject, body: str, told: str
 ) -> None:
     (copy.directory / "labeling_functions.py").write_text(MODULE.format(body=body))
+
+    quick = copy.spec.labeling.model_copy(update={"timeout_s": 0.3})
+    copy = replace(copy, spec=copy.spec.model_copy(update={"labeling": quick}))
 
     bad = failing(examine(built[0], copy))
 
