@@ -15,6 +15,7 @@ from fm_platform.labeling.functions import LabelingFunction
 from fm_platform.labeling.load import load_functions
 from fm_platform.labeling.python import TIMED_OUT
 from fm_platform.labeling.vocabulary import Vocabulary
+from fm_platform.spec.checks import unknown
 from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
@@ -43,6 +44,11 @@ def function_findings(
     except FMError as error:
         yield of_error(_PART, error)
         return
+    names = [function.name for function in functions]
+    for system, name in sorted(project.spec.evaluation.baselines.items()):
+        if name not in names:
+            told = f"evaluation.baselines.{system}: {unknown('labeling function', name, names)}"
+            yield Finding(_PART, WRONG, told, "name a function that is there")
     wrong = 0
     for function in functions:
         found = [*_unknown_answers(function, project.spec)]

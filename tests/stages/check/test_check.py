@@ -98,6 +98,21 @@ def test_a_function_that_cannot_work_is_named(
     assert bad[0].next_step
 
 
+def test_a_baseline_that_is_no_function_is_named_before_anything_is_trained(
+    built: Built, copy: LoadedProject
+) -> None:
+    copy.file.write_text(copy.file.read_text().replace("words: good_words", "words: goodwords"))
+    loaded = load_spec(copy.file)
+
+    (bad,) = [f for f in failing(examine(built[0], loaded)) if f.part == "labeling functions"]
+
+    assert "baselines.words: unknown labeling function 'goodwords'; did you mean 'good_words'?" in (
+        bad.what
+    )
+    with pytest.raises(FMError, match="not ready to be built"):
+        require_ready(loaded, {"weak_labels"})
+
+
 @pytest.mark.parametrize(
     ("classes", "change"),
     [
