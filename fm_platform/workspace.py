@@ -300,9 +300,9 @@ def find_project(name: str, root: Path | None = None) -> LoadedProject:
             next_step=f"fm init {name} --from data.csv makes one",
         )
     from fm_platform.sources.connectors import options_problems
-    from fm_platform.spec.load import load_spec
+    from fm_platform.spec.load import load_spec, named_as_folder
 
-    return load_spec(files[name], [options_problems])
+    return load_spec(files[name], [options_problems, named_as_folder(files[name])])
 
 
 def find_classifier(name: str) -> LoadedProject:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fm_platform import workspace
-from fm_platform.errors import FMError
+from fm_platform.errors import FMError, SpecError
 from fm_platform.home import Home
 from fm_platform.tracking.records import TrainingRecord
 from fm_platform.workspace import Workspace, find_project, object_store_options
@@ -81,3 +81,19 @@ def test_a_run_that_mlflow_shows_later_is_noted_in_the_ledger(tmp_path: Path) ->
     (published,) = report.published.values()
     assert published.run_id is not None
     assert ws.ledger.get(version.id).mlflow_run_id == published.run_id
+
+
+def test_a_project_is_called_as_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "assets" / "defs" / "copied"
+    folder.mkdir(parents=True)
+    (folder / "defs.yaml").write_text(
+        "type: assets.project.ContinuousTraining\n"
+        "attributes:\n"
+        "  name: first\n"
+        "  taxonomy: {classes: [a, b]}\n"
+        "  calendar: {start: 2026-01-01}\n"
+        "  sources: [{name: main, options: {path: rows.csv}}]\n"
+    )
+
+    with pytest.raises(SpecError, match=r"defs.yaml:3: name: must be that of its folder, copied"):
+        find_project("copied", tmp_path)

@@ -16,7 +16,7 @@ import yaml
 
 from fm_platform.errors import SourceFormatError
 from fm_platform.sources.ingest import row_id, split_of
-from fm_platform.sources.sample import Row, Sample, as_text, sample_file
+from fm_platform.sources.sample import TEXT_TABLES, Row, Sample, as_text, is_nested, sample_file
 from fm_platform.spec.checks import COLUMN_WORDS
 from fm_platform.spec.models import Split
 
@@ -121,7 +121,8 @@ def infer_project(
         "defs.yaml": _yaml(name, classes, calendar, settings, found, sample),
         "labeling_functions.py": FUNCTIONS.format(name=name, label=classes[0]),
     }
-    return Inferred(files, _told(found, classes, calendar))
+    taken = {found.text, found.key, found.label, found.day, *found.rename, *found.contract}
+    return Inferred(files, (*_told(found, classes, calendar), *sample.left(taken)))
 
 
 def _told(found: _Found, classes: Sequence[str], calendar: Mapping[str, str]) -> tuple[str, ...]:
@@ -129,7 +130,10 @@ def _told(found: _Found, classes: Sequence[str], calendar: Mapping[str, str]) ->
     first, last = calendar["start"], calendar["end"]
     days = f"column {found.day}, {first} to {last}"
     if found.day is None:
-        days = f"no column holds dates, so all rows are of {first}; name one with --date"
+        days = (
+            f"no column holds dates such as 2026-01-31, so all rows are of {first}; one written "
+            "otherwise is declared as date_column with date_format, e.g. '%d.%m.%Y'"
+        )
     labels = f"column {found.label}, {', '.join(classes)}"
     if found.label is None:
         labels = (
@@ -183,6 +187,8 @@ def _require_there(sample: Sample, file: Path, named: Columns) -> None:
             "the column named with --date does not hold dates", where=file.name,
             expected=f"a date in {_READABLE_SHARE:.0%} of the rows, such as 2026-01-31",
             found=f"{named.day}: {sum(sample.days(named.day).values())} of {sample.count} rows",
+            next_step="leave --date out, then declare date_column and date_format, e.g. "
+            "'%d.%m.%Y', under options, and the calendar",
         )  # fmt: skip
     if named.label is not None:
         values = sample.distinct(named.label)
@@ -211,6 +217,8 @@ def _settings(sample: Sample, found: _Found, file: Path, folder: Path | None) ->
             settings[setting] = column
     if found.rename:
         settings["rename"] = found.rename
+    if file.suffix.lower() in TEXT_TABLES:
+        settings["format"] = "csv"
     if sample.delimiter != ",":
         settings["delimiter"] = sample.delimiter
     return settings
@@ -290,6 +298,8 @@ def _text_column(columns: Sequence[str], rows: Sequence[Row], file: Path) -> str
     lengths = {
         column: sum(len(row[column]) for row in rows if isinstance(row.get(column), str))
         for column in columns
+        if column.strip().casefold() not in _KEY_NAMES
+        and not all(is_nested(row.get(column)) for row in rows)
     }
     best = max(sorted(lengths), key=lambda c: lengths[c], default="")
     if not best or lengths[best] < 3 * len(rows):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -16,6 +17,12 @@ class BaseModelSpec(Part):
     revision: str | None = None
     weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     license: str | None = Field(default=None, description="where the model's own card names none")
+
+    @property
+    def public(self) -> str:
+        """Its location as others may read it: of a folder on this machine the name alone."""
+        location = self.location
+        return Path(location).name if location.startswith(("/", "~")) else location
 
     @property
     def label(self) -> str:

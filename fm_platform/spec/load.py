@@ -55,6 +55,19 @@ def load_spec(path: Path, checks: Sequence[Check] = ()) -> LoadedProject:
     return LoadedProject(spec, path.parent, path)
 
 
+def named_as_folder(path: Path) -> Check:
+    """Return a check that a project is called as its folder: commands find it by that name.
+
+    Two folders of one name would write into each other's tables.
+    """
+
+    def check(spec: ProjectSpec) -> Iterable[Problem]:
+        if spec.name != path.parent.name:
+            yield ("name",), f"must be that of its folder, {path.parent.name} (found {spec.name!r})"
+
+    return check
+
+
 def parse_spec(text: str, file: str, checks: Sequence[Check] = ()) -> ProjectSpec:
     """Return the spec that a project file's text declares; `file` is its name for messages.
 

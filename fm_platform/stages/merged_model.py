@@ -183,7 +183,7 @@ def model_card(
             description=spec.description or spec.name,
             classes=spec.taxonomy.classes,
             taxonomy_version=spec.taxonomy.version,
-            base_model=spec.base_model.location,
+            base_model=spec.base_model.public,
             base_model_hash=base.content_hash,
             language=languages(spec, own) or ("und",),
             license=spec.base_model.license or str(own.get("license") or "unknown"),

@@ -51,7 +51,7 @@ def generate(
     model, dialogue = answering.model, answering.dialogue
     most = answer_tokens or dialogue.instruction.answer_tokens
     prompts = dialogue.prompts(rows)
-    limit = readable_tokens(model, dialogue.tokenizer)
+    limit = readable_tokens(model.config, dialogue.tokenizer)
     longest = max(map(len, prompts), default=0)
     if longest + most > limit:
         raise TrainingError(

@@ -178,11 +178,15 @@ def _find(spec: BaseModelSpec, project_dir: Path) -> Path:
         directory = Path(roots[0]) / folder
     else:
         directory = Path(spec.location).expanduser()
+        is_path = spec.location.startswith((".", "~", "/")) or directory.is_absolute()
         directory = directory if directory.is_absolute() else project_dir / directory
-        if not directory.is_dir():
+        if not directory.is_dir() and not is_path:
             directory = _from_hub_cache(spec)
     if not directory.is_dir():
-        raise BaseModelError("the base model is not there", where=directory)
+        raise BaseModelError(
+            "the base model is not there", where=directory,
+            next_step="put its folder there, or name another one in base_model.location",
+        )  # fmt: skip
     return directory
 
 

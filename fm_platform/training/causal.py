@@ -20,7 +20,7 @@ import numpy.typing as npt
 from fm_platform.errors import LabelingError
 from fm_platform.numerics import reproducible
 from fm_platform.training.base_model import BaseModel
-from fm_platform.training.data import by_length, token_batches
+from fm_platform.training.data import by_length, readable_tokens, token_batches
 from fm_platform.training.loading import load_checked, load_tokenizer
 
 Floats = npt.NDArray[np.float32]
@@ -67,11 +67,7 @@ class CausalModel:
     @property
     def readable(self) -> int:
         """How many tokens it can read."""
-        limits = (
-            getattr(self.model.config, "max_position_embeddings", None),
-            self.tokenizer.model_max_length,
-        )
-        return min((int(limit) for limit in limits if limit), default=2**31)
+        return readable_tokens(self.model.config, self.tokenizer)
 
 
 @lru_cache(maxsize=2)

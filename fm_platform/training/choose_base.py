@@ -33,7 +33,7 @@ from fm_platform.errors import BaseModelError, FMError, NonFiniteLossError, Trai
 from fm_platform.spec.base_model import DeclaredBase
 from fm_platform.spec.training import Training
 from fm_platform.training.base_model import BaseModel
-from fm_platform.training.data import balanced_sample
+from fm_platform.training.data import balanced_sample, readable_tokens
 from fm_platform.training.embed import embed
 from fm_platform.training.separability import mean_over, separability
 
@@ -218,8 +218,7 @@ def ruled_out(
         BaseModelError: If its tokenizer cannot be read.
     """
     settings = json.loads((base.directory / "config.json").read_text("utf-8"))
-    limits = (settings.get("max_position_embeddings"), base.tokenizer().model_max_length)
-    reads = min((int(limit) for limit in limits if limit), default=config.max_tokens)
+    reads = readable_tokens(settings, base.tokenizer())
     if reads < config.max_tokens:
         return f"it reads {reads} tokens, training.max_tokens is {config.max_tokens}"
     if size_mb is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,13 @@ from fm_platform.errors import TrainingError
 from fm_platform.losses import Cells
 
 _BUCKET_ROWS = 1024
+_NO_LIMIT = 2**31  # of models and tokenizers that name none
+# Of these the position of a text's first token comes behind that of padding: they read fewer
+# tokens than they have positions.
+_COUNTS_FROM_PADDING = frozenset(
+    {"camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "mpnet", "roberta",
+     "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,10 +111,27 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[list
     return found
 
 
-def readable_tokens(model: Any, tokenizer: Any) -> int:
-    """Return how many tokens of one text the model can read."""
-    limits = (getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length)
+def readable_tokens(config: Any, tokenizer: Any) -> int:
+    """Return how many tokens of one text a model reads.
+
+    Args:
+        config: The model's configuration, or its config.json as a mapping.
+        tokenizer: The model's.
+    """
+    settings = config if isinstance(config, Mapping) else config.to_dict()
+    limits = (_positions(settings), tokenizer.model_max_length, _NO_LIMIT)
     return min(int(limit) for limit in limits if limit)
+
+
+def _positions(config: Mapping[str, Any]) -> int | None:
+    """Return for how many tokens a model has positions; None where it does not say."""
+    found = config.get("max_position_embeddings") or config.get("n_positions")
+    if not isinstance(found, int):
+        return None
+    if config.get("model_type") in _COUNTS_FROM_PADDING:
+        padding = config.get("pad_token_id")
+        found -= (1 if padding is None else int(padding)) + 1
+    return found
 
 
 def batch_plan(

@@ -31,7 +31,7 @@ def embed(
     import torch
 
     model, tokenizer = _load(base)
-    tokens = tokenize(tokenizer, texts, min(max_tokens, readable_tokens(model, tokenizer)))
+    tokens = tokenize(tokenizer, texts, min(max_tokens, readable_tokens(model.config, tokenizer)))
     lengths = [len(row) for row in tokens]
     out = np.zeros((len(tokens), model.config.hidden_size), np.float32)
     done = 0

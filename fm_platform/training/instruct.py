@@ -351,7 +351,7 @@ def train_answers(
         )
     with reproducible(config.threads):
         model = new_causal_peft(base, config)
-        limit = readable_tokens(model, dialogue.tokenizer)
+        limit = readable_tokens(model.config, dialogue.tokenizer)
         if config.max_tokens > limit:
             raise TrainingError(
                 "training.max_tokens is more than the base model reads",

@@ -58,7 +58,7 @@ def predict_probabilities(
     """Return class probabilities float32[n, k], in the order of `texts`."""
     import torch
 
-    limit = readable_tokens(classifier.model, classifier.tokenizer)
+    limit = readable_tokens(classifier.model.config, classifier.tokenizer)
     tokens = tokenize(classifier.tokenizer, texts, min(max_tokens, limit))
     lengths = [len(row) for row in tokens]
     out = np.zeros((len(tokens), classifier.model.config.num_labels), np.float32)

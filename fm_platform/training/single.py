@@ -14,7 +14,7 @@ def answer(classifier: Classifier, text: str, max_tokens: int) -> Any:
     """Return the class probabilities of one text, a tensor float32[k]."""
     import torch
 
-    limit = min(max_tokens, readable_tokens(classifier.model, classifier.tokenizer))
+    limit = min(max_tokens, readable_tokens(classifier.model.config, classifier.tokenizer))
     read = classifier.tokenizer([text], truncation=True, max_length=limit, return_tensors="pt")
     told = {name: read[name] for name in ("input_ids", "attention_mask")}
     with torch.inference_mode():

@@ -93,7 +93,7 @@ def require_readable(model: Any, tokenizer: Any, config: Training) -> None:
     Raises:
         TrainingError: If max_tokens is more than its positions.
     """
-    limit = readable_tokens(model, tokenizer)
+    limit = readable_tokens(model.config, tokenizer)
     if config.max_tokens > limit:
         raise TrainingError(
             "training.max_tokens is more than the base model reads",

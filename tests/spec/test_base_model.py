@@ -73,3 +73,12 @@ def test_a_causal_project_declares_one_base() -> None:
 
 def test_a_base_is_called_by_its_location_and_revision() -> None:
     assert BaseModelSpec(location="hub/model", revision="abc").label == "hub/model@abc"
+
+
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [("/srv/models/mine", "mine"), ("~/mine", "mine"), ("package:p/model", "package:p/model"),
+     ("org/name", "org/name")],
+)  # fmt: skip
+def test_what_others_read_names_no_folder_of_a_machine(location: str, told: str) -> None:
+    assert BaseModelSpec(location=location).public == told

@@ -197,6 +197,14 @@ def test_a_head_of_pre_training_is_left_behind(folder: Path) -> None:
     assert resolve(folder).new_classifier(CLASSES, 0).config.num_labels == 3
 
 
+@pytest.mark.parametrize("location", ["/no/such/folder", "./base", "../base", "~/no/such/folder"])
+def test_a_path_that_is_not_there_is_no_name_of_the_hub(tmp_path: Path, location: str) -> None:
+    with pytest.raises(BaseModelError, match="the base model is not there") as refused:
+        resolve_base_model(BaseModelSpec(location=location), tmp_path)
+
+    assert "hf download" not in str(refused.value)
+
+
 def test_a_tokenizer_of_another_model(folder: Path) -> None:
     with (folder / "vocab.txt").open("a") as file:
         file.write("more\nwords\n")

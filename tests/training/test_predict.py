@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from fm_platform.errors import TrainingError
-from fm_platform.training.base_model import BaseModel
+from fm_platform.spec.models import BaseModelSpec
+from fm_platform.training.base_model import BaseModel, resolve_base_model
+from fm_platform.training.data import readable_tokens
 from fm_platform.training.embed import embed
 from fm_platform.training.predict import load_adapter, load_classifier, predict_probabilities
-from tests.support.tiny_model import tiny_rows
+from tests.support.tiny_model import build_tiny_base, tiny_rows
 
 TEXTS = [*tiny_rows(30)["text"].to_pylist(), "", "a " * 500, "zebra"]
 
@@ -51,6 +53,22 @@ def test_an_embedding_is_the_mean_over_the_tokens_of_the_text(base: BaseModel) -
 
 def test_embeddings_are_bit_identical_again(base: BaseModel) -> None:
     assert np.array_equal(embed(base, TEXTS), embed(base, TEXTS))
+
+
+def test_a_family_whose_positions_begin_behind_padding_reads_fewer_tokens(tmp_path: Path) -> None:
+    from transformers import RobertaConfig, RobertaModel
+
+    folder = build_tiny_base(tmp_path / "base")
+    words = len((folder / "vocab.txt").read_text().split())
+    config = RobertaConfig(
+        vocab_size=words, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=24, pad_token_id=0,
+    )  # fmt: skip
+    RobertaModel(config).save_pretrained(folder)
+    base = resolve_base_model(BaseModelSpec(location=str(folder)), tmp_path)
+
+    assert readable_tokens(config, base.tokenizer()) == 23
+    assert embed(base, ["a " * 200], max_tokens=64).shape == (1, 16)
 
 
 def test_a_base_without_a_head_is_no_classifier(base: BaseModel) -> None:

@@ -50,8 +50,9 @@ def examine(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
     missing = [*requirement_findings(ws.home.ledger_url)]
     yield from missing
     yield from environment_findings(ws, spec)
-    yield from source_findings(ws, project)
-    rows, real = some_rows(ws, spec)
+    sources = [*source_findings(ws, project)]
+    yield from sources
+    rows, real = some_rows(ws, project, readable=not failing(sources))
     yield from function_findings(project, rows, real)
     if spec.base_model.candidates:
         last = last_choice(ws.ledger, spec.name)

@@ -13,11 +13,14 @@ from fm_platform.labeling.apply import apply_function
 from fm_platform.labeling.asking import ASKS_MODELS
 from fm_platform.labeling.functions import LabelingFunction
 from fm_platform.labeling.load import load_functions
+from fm_platform.labeling.python import TIMED_OUT
 from fm_platform.labeling.vocabulary import Vocabulary
+from fm_platform.spec.checks import unknown
 from fm_platform.spec.load import LoadedProject
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.stages import tables
 from fm_platform.stages.check.findings import NOTE, OK, WRONG, Finding, of_error
+from fm_platform.stages.check.sources import newest_rows
 from fm_platform.workspace import Workspace
 
 ROWS = 20
@@ -41,6 +44,11 @@ def function_findings(
     except FMError as error:
         yield of_error(_PART, error)
         return
+    names = [function.name for function in functions]
+    for system, name in sorted(project.spec.evaluation.baselines.items()):
+        if name not in names:
+            told = f"evaluation.baselines.{system}: {unknown('labeling function', name, names)}"
+            yield Finding(_PART, WRONG, told, "name a function that is there")
     wrong = 0
     for function in functions:
         found = [*_unknown_answers(function, project.spec)]
@@ -54,8 +62,15 @@ def function_findings(
         yield Finding(_PART, OK, f"{len(functions)} functions import and compile{tried}")
 
 
-def some_rows(ws: Workspace, spec: ProjectSpec) -> tuple[pa.Table, bool]:
-    """Return a few rows to try functions on, and whether they are real: of the last built day."""
+def some_rows(
+    ws: Workspace, project: LoadedProject, *, readable: bool = True
+) -> tuple[pa.Table, bool]:
+    """Return a few rows to try functions on, and whether they are real.
+
+    They are of the last built day, else of a source, else made up: where none has come yet, or
+    the sources are not `readable`.
+    """
+    spec = project.spec
     day = ws.ledger.last_partition(spec.name, "raw", "raw")
     version = ws.ledger.latest(spec.name, "raw", "raw", day) if day else None
     schema = tables.raw_schema(spec)
@@ -64,6 +79,8 @@ def some_rows(ws: Workspace, spec: ProjectSpec) -> tuple[pa.Table, bool]:
             rows = pa.Table.from_batches([batch.slice(0, ROWS)])
             if rows.num_rows and rows.schema.equals(schema):
                 return rows, True
+    if readable and (rows := newest_rows(ws, project, ROWS)):
+        return pa.Table.from_pylist(rows, schema), True
     made_up = [
         {
             "row_id": str(i), "day": spec.calendar.start.isoformat(), "split": "train",
@@ -79,9 +96,20 @@ def _tried(
 ) -> Iterator[Finding]:
     try:
         known = Vocabulary.of(spec.taxonomy.classes, spec.taxonomy.former)
-        column = apply_function(function, rows.to_batches(), known)
+        limit = spec.labeling.timeout_s
+        column = apply_function(function, rows[:1].to_batches(), known, timeout_s=limit)
+        if not any(TIMED_OUT in reason for reason in column.first_failures):
+            column = apply_function(function, rows.to_batches(), known, timeout_s=limit)
     except FMError as error:
         yield of_error(_PART, error)
+        return
+    except SystemExit:
+        told = f"{function.name} ends the whole process (SystemExit)"
+        yield Finding(_PART, WRONG, told, "return None to abstain")
+        return
+    if any(TIMED_OUT in reason for reason in column.first_failures):
+        told = f"{function.name} takes longer than labeling.timeout_s, {limit:g} s, for a row"
+        yield Finding(_PART, WRONG, told, "mend the function")
         return
     if not column.failed_rows:
         return

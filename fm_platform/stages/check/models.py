@@ -30,13 +30,6 @@ from fm_platform.workspace import Workspace
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Of these the position of a text's first token comes behind that of padding: they read fewer
-# tokens than they have positions.
-_COUNTS_FROM_PADDING = frozenset(
-    {"camembert", "data2vec-text", "ibert", "lilt", "longformer", "luke", "mpnet", "roberta",
-     "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
-)  # fmt: skip
-
 
 def base_findings(
     project: LoadedProject, recorded: ArtifactVersion | None
@@ -191,23 +184,14 @@ def _special(tokenizer: Any, config: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _lengths(tokenizer: Any, config: dict[str, Any], wanted: int) -> Iterator[Finding]:
-    limits = (_positions(config), tokenizer.model_max_length)
-    limit = min(int(number) for number in limits if number)
+    from fm_platform.training.data import readable_tokens
+
+    limit = readable_tokens(config, tokenizer)
     if wanted > limit:
         yield Finding(
             "training", WRONG, f"training.max_tokens is {wanted}, the base model reads {limit}",
             f"set training.max_tokens to {limit} or less",
         )  # fmt: skip
-
-
-def _positions(config: dict[str, Any]) -> int | None:
-    """Return for how many tokens the model has positions; None where it does not say."""
-    found = config.get("max_position_embeddings") or config.get("n_positions")
-    if not isinstance(found, int):
-        return None
-    if config.get("model_type") in _COUNTS_FROM_PADDING:
-        found -= int(config.get("pad_token_id", 1)) + 1
-    return found
 
 
 def training_findings(base: BaseModel | None, spec: ProjectSpec) -> Iterator[Finding]:

@@ -60,6 +60,25 @@ def source_findings(ws: Workspace, project: LoadedProject) -> Iterator[Finding]:
         yield Finding(_PART, OK, f"{', '.join(source.name for source in spec.sources)}: readable")
 
 
+def newest_rows(ws: Workspace, project: LoadedProject, most: int) -> list[dict[str, object]]:
+    """Return the first rows of the newest day of a source that has any, as `raw` would hold them.
+
+    Raises:
+        FMError: If a source cannot be read.
+    """
+    from fm_platform.stages.probe import project_days
+
+    spec, days = project.spec, set(project_days(project))
+    for source in spec.sources:
+        connector = connect(source, spec, project.directory, ws.home.cache)
+        for day in [day for day in connector.days() if day in days][-1:]:
+            read = (batch.slice(0, most) for batch in islice(connector.read(day), 1))
+            parts = [*Ingest(spec, day, check_batch).source(source.name, read)]
+            if found := [row for part in parts for row in part.rows]:
+                return found
+    return []
+
+
 def _outside(source: Source, held: Sequence[str], begun: Sequence[str]) -> Iterator[Finding]:
     """Tell days of rows that no build takes."""
     inside = [day for day in held if begun[0] <= day <= begun[-1]]

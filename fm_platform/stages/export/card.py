@@ -90,6 +90,7 @@ class _Known:
         base = next((i for i in model.inputs if i.role == "base_model"), None)
         own = self.own_card(spec, None if base is None else base.content_hash)
         evaluation, table = self.evaluation()
+        location = str(model.config.get("base_model") or "")
         commit = model.git_commit
         if commit is not None and model.git_dirty:
             commit += " with changes that no commit holds"
@@ -101,7 +102,7 @@ class _Known:
             "classes": tuple(self.need("classes", model.config.get("classes"), "the recipe") or ()),
             "taxonomy_version": spec and spec.taxonomy.version,
             "base_model": self.need(
-                "base_model", _public(str(model.config.get("base_model") or "")), "the recipe"
+                "base_model", location and BaseModelSpec(location=location).public, "the recipe"
             ),
             "base_model_hash": self.need(
                 "base_model_hash", base and base.content_hash, "the recipe"
@@ -227,11 +228,6 @@ _HOW = {
     "license": "base_model.license in the project file, or a license in the base model's card",
     "language": "a language rule under cleaning, or a language in the base model's card",
 }
-
-
-def _public(location: str) -> str:
-    """Return a name of the base model that says nothing about a machine."""
-    return Path(location).name if Path(location).is_absolute() else location
 
 
 def limits(table: EvaluationTable) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,19 +78,39 @@ def test_a_project_that_was_never_built_is_checked_too(built: Built, tmp_path: P
         ('return "ne" + "ver" if "n" in row.text else None', "unknown class"),
         ("return row.absent", "fails on 20 of 20 rows (AttributeError)"),
         ("return None\n  oh", "do not import"),
+        ("raise SystemExit", "shouting ends the whole process (SystemExit)"),
+        ("while True: pass", "shouting takes longer than labeling.timeout_s, 0.3 s, for a row"),
     ],
-    ids=["answer in the text", "answer of a row", "fails everywhere", "syntax"],
+    ids=["answer in the text", "answer of a row", "fails everywhere", "syntax", "exit", "endless"],
 )
 def test_a_function_that_cannot_work_is_named(
     built: Built, copy: LoadedProject, body: str, told: str
 ) -> None:
     (copy.directory / "labeling_functions.py").write_text(MODULE.format(body=body))
 
+    quick = copy.spec.labeling.model_copy(update={"timeout_s": 0.3})
+    copy = replace(copy, spec=copy.spec.model_copy(update={"labeling": quick}))
+
     bad = failing(examine(built[0], copy))
 
     assert [finding.part for finding in bad] == ["labeling functions"]
     assert told in bad[0].what
     assert bad[0].next_step
+
+
+def test_a_baseline_that_is_no_function_is_named_before_anything_is_trained(
+    built: Built, copy: LoadedProject
+) -> None:
+    copy.file.write_text(copy.file.read_text().replace("words: good_words", "words: goodwords"))
+    loaded = load_spec(copy.file)
+
+    (bad,) = [f for f in failing(examine(built[0], loaded)) if f.part == "labeling functions"]
+
+    assert "baselines.words: unknown labeling function 'goodwords'; did you mean 'good_words'?" in (
+        bad.what
+    )
+    with pytest.raises(FMError, match="not ready to be built"):
+        require_ready(loaded, {"weak_labels"})
 
 
 @pytest.mark.parametrize(
