@@ -1,16 +1,18 @@
 """How the settings of anchored label models were fixed, on generators no other benchmark uses.
 
-    python -m benchmarks.label_anchors [--first 0] [--sets 60] [--telling]
+    python -m benchmarks.label_anchors [--first 0] [--sets 60] [--kind one|telling|some]
 
 Functions that know one class each: 2 to 6 classes, 1 to 4 functions a class, 500 to 10,000 rows,
 any coverage and precision, mistakes that prefer a class, rows on which all functions speak more
 (long texts), copies in a quarter of the sets, and up to two functions that say several classes;
-with `--telling` three to six of these. Printed are accuracy on rows with a vote, and gain over
+`telling`: with three to six of these. `some`: each function knows two classes or more, seldom all,
+and speaks less on rows of others. Printed are accuracy on rows with a vote, and gain over
 majority vote in points: of the model of silence alone, of each weight and precision of the
 anchors (`anchors._WEIGHT`, `anchors._RIGHT`), and of what is chosen with 0, 20 and 100 gold rows.
 
 The settings were fixed on the sets 0 to 59, and looked at once on 60 to 119; the share of votes
-that a model may contradict (`candidates.MOST_CONTRADICTION`) on 200 to 239 with `--telling`.
+that a model may contradict (`plausible._MOST_CONTRADICTION`) on 200 to 239 of `telling`, how far
+one of silence may move the classes (`plausible._MOST_SHIFT`) on 0 to 39 of `some`.
 """
 
 from __future__ import annotations
@@ -72,9 +74,34 @@ def draw(
     return np.stack(kept, axis=1).astype(np.int8), truth, k
 
 
-def examine(seed: int, telling: bool) -> dict[str, float]:
+def draw_some(seed: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64], int]:
+    """Return the same of functions of which each knows some of the classes."""
+    rng = np.random.default_rng([seed, 99])
+    k, n = int(rng.choice([3, 3, 4, 5])), int(rng.choice([500, 2000, 10000]))
+    truth = rng.choice(k, n, p=rng.dirichlet(np.full(k, 3.0)))
+    talks = np.exp(rng.choice([0, 0.5, 1.0]) * rng.normal(size=n))
+    talks /= talks.mean()
+    ease = rng.choice([0, 0.7]) * rng.normal(size=n)
+    votes = []
+    for _ in range(int(rng.integers(4, 14))):
+        known = np.sort(rng.choice(k, int(rng.integers(2, k + 1)), replace=False))
+        accuracy, inside = rng.uniform(0.55, 0.93), np.isin(truth, known)
+        right = rng.random(n) < 1 / (1 + np.exp(-np.log(accuracy / (1 - accuracy)) - ease))
+        speaks = rng.uniform(0.1, 0.9)
+        often = np.where(inside, speaks, speaks * rng.uniform(0.1, 0.8)) * talks
+        silent = rng.random(n) >= often
+        said = np.where(inside & right, truth, known[rng.integers(0, len(known), n)])
+        votes.append(np.where(silent, -1, said))
+    if rng.random() < 0.3:
+        copied = votes[int(rng.integers(len(votes)))]
+        for _ in range(int(rng.integers(1, 3))):
+            votes.append(np.where(rng.random(n) < rng.uniform(0.6, 1), copied, -1))
+    return np.stack(votes, axis=1).astype(np.int8), truth, k
+
+
+def examine(seed: int, kind: str) -> dict[str, float]:
     """Return the accuracy of each model and setting on one set."""
-    votes, truth, k = draw(seed, telling)
+    votes, truth, k = draw_some(seed) if kind == "some" else draw(seed, kind == "telling")
     voted = (votes >= 0).any(axis=1)
     patterns, _, counts = unique_patterns(votes, k)
 
@@ -103,9 +130,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--sets", type=int, default=60)
-    parser.add_argument("--telling", action="store_true", help="more that say several classes")
+    parser.add_argument("--kind", choices=("one", "telling", "some"), default="one")
     asked = parser.parse_args()
-    records = [examine(asked.first + i, asked.telling) for i in range(asked.sets)]
+    records = [examine(asked.first + i, asked.kind) for i in range(asked.sets)]
     print(f"{'':28}{'accuracy':>9}{'gain':>7}{'worst':>7}  sets more than .3 points worse")
     for name in records[0]:
         gains = 100 * np.array([record[name] - record[MAJORITY] for record in records])

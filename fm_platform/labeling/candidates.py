@@ -54,11 +54,6 @@ ANCHORED_METHODS: dict[str, tuple[str, ...]] = {
     "em_grouped": (ANCHORED + GROUPED,),
 }
 """The same where what functions of one class each say decides: see `Selection`."""
-_TELLING = 3
-"""Functions that must say several classes each for their agreement to show who is right."""
-MOST_CONTRADICTION = 0.1
-"""Votes that a model may take for another class than they say, where functions know one class
-each; fixed by benchmarks/label_anchors.py."""
 
 
 @dataclass(frozen=True)
@@ -168,34 +163,6 @@ def fit_all(
             part.fit[method] = (
                 likelihood + (0.0 if model.silence else coverage) - _price(model, kind, sample)
             )
-
-
-def of_one_class(part: Part) -> tuple[bool, bool]:
-    """Return whether some functions always say the same, and whether the others are too few.
-
-    What a function says, once it votes, tells nothing where it always says the same: one hidden
-    class explains such votes without a mistake. Where it votes is what it has to tell then, and
-    agreement shows who is right only among functions that say several classes each.
-    """
-    possible = [*range(part.sample.n_classes)]
-    possible += [-2 - number for number in range(len(part.sample.sets.sets))]
-    answers = np.sum([(part.patterns == answer).any(axis=0) for answer in possible], axis=0)
-    some = bool((answers == 1).any())
-    return some, some and int((answers > 1).sum()) < _TELLING
-
-
-def contradiction(part: Part, method: str) -> float:
-    """Return the share of votes that a model mostly takes for another class than they say.
-
-    A vote counts so where the model finds, among all rows on which its function says the same,
-    more of another class.
-    """
-    sample = part.sample
-    believed = part.models[method].predict(sample.patterns, sample.sets) * sample.weights[:, None]
-    votes = np.stack([(sample.patterns == c).T @ believed for c in range(sample.n_classes)])
-    meant = np.arange(sample.n_classes)[:, None]
-    wrong = votes.argmax(axis=2) != meant
-    return float(votes[wrong].sum()) / max(float(votes.sum()), 1e-12)
 
 
 def without_groups(methods: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,17 +14,14 @@ from fm_platform.labeling.candidates import (
     ANCHORED_METHODS,
     GOLD_SHARES,
     METHODS,
-    MOST_CONTRADICTION,
     Gold,
     Part,
     believed_accuracy,
-    contradiction,
     differing,
     fit_all,
     fit_with_gold,
     judge,
     kind_of,
-    of_one_class,
     plain_name,
     refined,
     without_groups,
@@ -43,6 +40,7 @@ from fm_platform.labeling.parameters import (
     LabelModel,
 )
 from fm_platform.labeling.patterns import Floats, Ints
+from fm_platform.labeling.plausible import believable, knowledge
 from fm_platform.labeling.stacked import (
     STACKED,
     StackedSettings,
@@ -57,6 +55,7 @@ _LEAST_GAIN = 2.0
 """Nats by which gold rows must be likelier under a model that has seen others: about p = 0.05."""
 _LEAST_PROBABILITY = 1e-3
 _FEW_ROWS = 5_000
+_MOST_ROWS = 0.9  # on which a model must be believable
 _MISFIT_OF_SILENCE = 0.01  # neutral on the data sets of benchmarks/label_settings.py
 
 
@@ -91,10 +90,10 @@ class Selection:
 
     def fit(self) -> LabelModelFit:
         """Fit, choose, and say why."""
-        some, mostly = of_one_class(self.parts[POOLED])
+        some, mostly = knowledge(self.parts[POOLED])
         if not mostly:
             self._fit_all(METHODS, (ONE_COIN, CONFUSION))
-        if mostly or (some and not self._believable()):
+        if mostly or (some and not self._believable(self.judged[0].fit)):
             # silence tells something here, but a row without a vote is labeled by nobody
             self._judge_on(self.single[(self.gold.votes[self.single] != -1).any(axis=1)])
             for part in self.parts.values():
@@ -119,6 +118,8 @@ class Selection:
         if fits and self._wants_gold():
             for suffix in GOLD_SHARES:
                 self._add_gold_model(reference, suffix)
+            if some:
+                self._believable(reference + suffix for suffix in GOLD_SHARES)
             self.reference = reference = self._likeliest(reference)
             for part in self.parts.values():
                 judge(part, reference)
@@ -145,13 +146,14 @@ class Selection:
             before = self.start.likeliest.get(name) if self.start else None
             fit_all(part, self.methods, self.copies, self.settings, before)
 
-    def _believable(self) -> bool:
-        """Drop models that take many votes for other classes than they say; is one left?"""
-        for method in list(self.judged[0].fit):
-            off = self._by_rows([contradiction(part, method) for part in self.judged])
-            if off > MOST_CONTRADICTION:
+    def _believable(self, methods: Iterable[str]) -> bool:
+        """Drop models whose classes are not those of the functions; is one left?"""
+        for method in list(methods):
+            if self._by_rows([believable(part, method) for part in self.judged]) < _MOST_ROWS:
+                self.told.pop(method, None)
                 for part in self.parts.values():
-                    del part.models[method], part.fit[method]
+                    del part.models[method]
+                    part.fit.pop(method, None)
         return bool(self.judged[0].fit)
 
     def _judge_on(self, single: Ints) -> None:

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fm_platform.labeling.anchors import anchors_of
-from fm_platform.labeling.candidates import contradiction, fit_all, of_one_class, part_of
+from fm_platform.labeling.candidates import fit_all, part_of
 from fm_platform.labeling.em import Settings, unit_majority
 from fm_platform.labeling.label_model import fit_label_model, majority_vote
-from fm_platform.labeling.parameters import ANCHORED, CONFUSION, MAJORITY
+from fm_platform.labeling.parameters import ANCHORED, CONFUSION, MAJORITY, SILENCE
 from fm_platform.labeling.partial import NO_SETS
 from fm_platform.labeling.patterns import unique_patterns
+from fm_platform.labeling.plausible import believable, contradiction, knowledge, shift
 from fm_platform.labeling.units import pack
 from fm_platform.spec.models import LabelModelSpec
 
@@ -115,6 +116,41 @@ def test_anchors_hold_as_many_votes_as_there_are(seed: int, classes: int, functi
             assert (cells[position] >= 0).all()
 
 
+def talkative(seed: int) -> tuple[Votes, npt.NDArray[np.int64]]:
+    """Return votes of functions that know two classes of three; on long texts all speak more."""
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(3, 4000, p=[0.5, 0.3, 0.2])
+    long = rng.random(4000) < 0.4
+    votes = np.full((4000, 8), -1, np.int8)
+    for j in range(8):
+        known = np.array([j % 3, (j + 1) % 3])
+        said = np.where(
+            np.isin(truth, known) & (rng.random(4000) < 0.6), truth, rng.choice(known, 4000)
+        )
+        speaks = rng.random(4000) < np.where(long, 0.8, 0.15)
+        votes[speaks, j] = said[speaks]
+    return votes, truth
+
+
+def test_who_speaks_more_on_long_texts_does_not_tell_classes_by_length() -> None:
+    for seed in range(3):
+        votes, truth = talkative(seed)
+        patterns, _, counts = unique_patterns(votes, 3)
+        part = part_of("*", patterns, counts.astype(np.float64), 3, NO_SETS)
+        fit_all(part, [MAJORITY, SILENCE], (), Settings())
+        assert knowledge(part) == (True, False)
+        assert shift(part, MAJORITY) == 0
+        assert not believable(part, SILENCE)  # its classes are long and short texts
+
+        fit = fit_label_model(
+            votes, ["*"] * 4000, np.zeros(0, int), np.zeros(0, int), 3, LabelModelSpec()
+        )  # fmt: skip
+        voted = (votes >= 0).any(axis=1)
+        told = fit.predict(votes[voted], ["*"] * int(voted.sum())).argmax(axis=1)
+        most = majority_vote(votes[voted], 3).argmax(axis=1)
+        assert (told == truth[voted]).mean() >= (most == truth[voted]).mean() - 0.003
+
+
 def test_whose_votes_a_model_takes_for_another_class() -> None:
     votes, _ = drawn(4, (0, 1, 2, 3), 0.5, 0.9)
     patterns, _, counts = unique_patterns(votes, 4)
@@ -132,7 +168,7 @@ def test_what_tells_classes_apart() -> None:
     several = np.array([[0, 1, 1, 0], [1, 0, 0, -1]], np.int8)
 
     def known(votes: Votes) -> tuple[bool, bool]:
-        return of_one_class(part_of("*", votes, np.ones(len(votes)), 2, NO_SETS))
+        return knowledge(part_of("*", votes, np.ones(len(votes)), 2, NO_SETS))
 
     assert known(one) == (True, True)
     assert known(several) == (True, False)
