@@ -81,6 +81,7 @@ def test_mlflow_loads_a_registered_model_of_the_store(
     from transformers import AutoModelForSequenceClassification
 
     before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.uri)  # MLflow sets it, for good
     mlflow.set_tracking_uri(tracker.uri)
     try:
         pipeline = mlflow.transformers.load_model("models:/shards@challenger")

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
 
 from fm_platform.home import Home
@@ -27,9 +28,13 @@ def publish(home: Path, text: str) -> None:
     assert ws.tracker.log_merged_model(record).spooled is False
 
 
-def test_a_copied_home_publishes_into_itself(tmp_path: Path) -> None:
+def test_a_copied_home_publishes_into_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow import MlflowClient
 
+    # MLflow itself leaves it behind once somebody set a tracking URI in this process
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     first, copy = tmp_path / "first", tmp_path / "a copy"
     publish(first, "one")
     shutil.copytree(first, copy)
