@@ -32,7 +32,7 @@ def settings_of(spec: ProjectSpec, slot: Slot, functions: Sequence[Function]) ->
     config = _config(spec, kind, name, functions)
     if config is None:
         return None
-    learns = kind == "votes" and any(f.name == name and bool(f.needs) for f in functions)
+    learns = kind == "votes" and any(f.name == name and f.needs for f in functions)
     seed = spec.training.seed if kind in _SEEDED or learns else None
     works_as = "exemplar_votes" if learns else kind
     return Recipe(

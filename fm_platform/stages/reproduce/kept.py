@@ -9,7 +9,7 @@ from fm_platform.lineage.recipes import raw_recipe
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
 from fm_platform.stages.carry import RAW_TABLES
-from fm_platform.stages.raw import connectors
+from fm_platform.stages.probe import source_ids, sources_read
 from fm_platform.workspace import Workspace
 
 
@@ -21,9 +21,9 @@ def lost_source(ws: Workspace, project: LoadedProject, raw: ArtifactVersion) -> 
         project: As it was declared when the day was brought in.
         raw: The recorded day, with its inputs.
     """
-    day, recorded = str(raw.partition), _recorded(raw)
+    recorded = sources_read(raw)
     try:
-        found = {n: c.content_id(day) for n, c in connectors(ws, project, day).items()}
+        found = source_ids(ws, project, str(raw.partition))
     except SourceError as error:
         return error.message
     changed = sorted(n for n in {*recorded, *found} if recorded.get(n) != found.get(n))
@@ -39,7 +39,7 @@ def take_kept(
         Why that cannot be done; empty where it was.
     """
     day = str(raw.partition)
-    recipe = raw_recipe(project.spec, day, _recorded(raw))
+    recipe = raw_recipe(project.spec, day, sources_read(raw))
     try:
         found = {name: tables.read(ws, raw, name) for name in RAW_TABLES}
     except StoreError as error:
@@ -60,7 +60,3 @@ def take_kept(
 
     tables.build(again, recipe, compute, run)
     return ""
-
-
-def _recorded(raw: ArtifactVersion) -> dict[str, str]:
-    return {item.name: item.content_hash for item in raw.inputs if item.role == "source"}
