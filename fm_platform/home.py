@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +15,9 @@ from fm_platform.errors import HomeError
 
 ENVIRONMENT_VARIABLE = "FM_HOME"
 BRANCH_VARIABLE = "FM_BRANCH"
+RESERVE_BYTES = 4 << 20
+_PROBE_BYTES = 64 << 10
+"""What SQLite wants beside a database before it opens it."""
 MAIN = "main"
 _BRANCH = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 
@@ -115,7 +121,23 @@ class Home:
             return f"sqlite:///{self.mlflow / 'mlflow.db'}"
         return os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.mlflow / 'mlflow.db'}")
 
+    @property
+    def reserve(self) -> Path:
+        """Space set aside: on a full disk `fm gc --apply` needs some to record what it removes."""
+        return self.root / "reserve"
+
     def ensure(self) -> Home:
+        """Create the folders, prove that they can be written, and set the reserve aside.
+
+        Raises:
+            HomeError: If a folder cannot be made, is read-only, or the disk is full.
+        """
+        self.prove()
+        if not self.reserve.exists() and shutil.disk_usage(self.root).free > 2 * RESERVE_BYTES:
+            self._write(RESERVE_BYTES, self.reserve)
+        return self
+
+    def prove(self) -> None:
         """Create the folders and prove that they can be written.
 
         Raises:
@@ -125,14 +147,28 @@ class Home:
             self.lake, self.models, self.cache, self.work, self.keys, self.mlflow,
             self.dagster, self.reports, self.logs,
         )  # fmt: skip
-        # sensors of one process tick in threads: each proves it with a file of its own
-        probe = self.root / f".write-probe-{os.getpid()}-{threading.get_ident()}"
-        try:
+        with self._words():
             for folder in folders:
                 folder.mkdir(parents=True, exist_ok=True)
             self.keys.chmod(0o700)
-            probe.write_bytes(b"\0" * 4096)
-            probe.unlink()
+        self._write(_PROBE_BYTES, None)
+
+    def _write(self, count: int, kept_as: Path | None) -> None:
+        """Write so many bytes, and delete them again or keep them."""
+        # sensors of one process tick in threads: each proves it with a file of its own
+        probe = self.root / f".write-probe-{os.getpid()}-{threading.get_ident()}"
+        with self._words():
+            try:
+                probe.write_bytes(bytes(count))
+                if kept_as is not None:
+                    probe.rename(kept_as)
+            finally:
+                probe.unlink(missing_ok=True)
+
+    @contextmanager
+    def _words(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise HomeError(
                 f"FM_HOME cannot be written: {error.strerror or error}",
@@ -140,7 +176,6 @@ class Home:
                 expected="a folder this user can write, with free space",
                 next_step="free some space or set FM_HOME to another folder, then run again",
             ) from error
-        return self
 
 
 def branch_name(name: str) -> str:

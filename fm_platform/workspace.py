@@ -12,8 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from fm_platform.errors import BranchError, FMError, LedgerBusyError, MissingArtifactError
+from fm_platform.errors import (
+    BranchError,
+    FMError,
+    HomeError,
+    LedgerBusyError,
+    MissingArtifactError,
+)
 from fm_platform.home import Home, branch_from_environment
+from fm_platform.lineage.database import connect_to_read
 from fm_platform.lineage.fingerprints import git_state
 from fm_platform.lineage.ledger import ArtifactVersion, Ledger, RunContext
 from fm_platform.lineage.manifests import Manifests
@@ -47,6 +54,7 @@ class Workspace:
     """
 
     home: Home
+    is_writable: bool = True
 
     @classmethod
     def open(cls, home: Home | None = None) -> Workspace:
@@ -57,9 +65,28 @@ class Workspace:
         """
         return cls((home or Home.from_environment()).ensure())
 
+    @classmethod
+    def to_read(cls) -> Workspace:
+        """Open the workspace of FM_HOME for questions, also where nothing can be written.
+
+        Raises:
+            HomeError: If there is no home yet, and none can be made.
+        """
+        home = Home.from_environment()
+        try:
+            return cls.open(home)
+        except HomeError:
+            if not home.lake.is_dir():
+                raise
+        return cls(home, is_writable=False)
+
     @cached_property
     def ledger(self) -> Ledger:
         """The record of all versions."""
+        if not self.is_writable:
+            ledger = Ledger(connect_to_read(self.home.ledger_url))
+            ledger.ensure_readable()
+            return ledger.on_branch(self.home.branch)
         ledger = Ledger.open(self.home.ledger_url, self.home.history, self.manifests)
         return ledger.on_branch(self.home.branch)
 

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from fm_platform.errors import HomeError
-from fm_platform.home import Home
+from fm_platform.home import RESERVE_BYTES, Home
+from tests.support.disk import full_disk
 
 
 def test_ensure_makes_every_folder_and_leaves_no_probe(tmp_path: Path) -> None:
@@ -31,26 +31,19 @@ def test_ensure_names_the_folder_that_cannot_be_written(tmp_path: Path) -> None:
         Home(tmp_path / "file").ensure()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="needs root")
-def test_ensure_reports_a_full_disk(tmp_path: Path) -> None:
-    import subprocess
-
-    mount = tmp_path / "small"
-    mount.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mount)], check=False,
-        capture_output=True,
-    )  # fmt: skip
-    if mounted.returncode != 0:
-        pytest.skip("no right to mount a tmpfs")
-    try:
-        filler = mount / "filler"
-        with pytest.raises(OSError, match="No space left"):
-            filler.write_bytes(b"x" * 200_000)
+def test_ensure_reports_a_full_disk_and_leaves_no_probe(tmp_path: Path) -> None:
+    with full_disk(tmp_path / "small", megabytes=1):
         with pytest.raises(HomeError, match=r"(?s)No space left.*next: free some space"):
-            Home(mount / "home").ensure()
-    finally:
-        subprocess.run(["umount", str(mount)], check=False)
+            Home(tmp_path / "small" / "home").ensure()
+        assert not list(tmp_path.glob("small/home/.write-probe*"))
+
+
+def test_space_is_set_aside_once(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").ensure()
+    assert home.reserve.stat().st_blocks * 512 >= RESERVE_BYTES
+    before = home.reserve.stat().st_ino
+
+    assert home.ensure().reserve.stat().st_ino == before
 
 
 def test_threads_that_open_a_home_at_once_do_not_meet(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List the alerts that are open, the newest first."""
-    desk = _desk(project)
+    desk = _desk(project, to_read=True)
     said = desk.rulings()
     found = [
         life
@@ -59,7 +59,7 @@ def show(project: Project, alert: Id, as_json: AsJson = False) -> None:
     """Show one alert: evidence, impact, repairs, what was done, and how to answer it."""
     from fm_platform.stages.alert_story import story
 
-    desk = _desk(project)
+    desk = _desk(project, to_read=True)
     life, said = desk.find(alert), desk.rulings()
     told = story(desk.ws.ledger, life)
     if as_json:
@@ -140,11 +140,12 @@ def alert_status(ws: Workspace, project: str) -> dict[str, Any]:
     return {"open": len(open_), "changes": changes}
 
 
-def _desk(project: str) -> Desk:
+def _desk(project: str, *, to_read: bool = False) -> Desk:
     from fm_platform.stages.alerts import Desk
     from fm_platform.workspace import Workspace, find_project
 
-    return Desk(Workspace.open(), find_project(project))
+    ws = Workspace.to_read() if to_read else Workspace.open()
+    return Desk(ws, find_project(project))
 
 
 def _json(life: Life, said: Rulings) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def status(project: OptionalProject = None, as_json: AsJson = False) -> None:
     from fm_platform.stages.probe import probe
     from fm_platform.workspace import Workspace, find_project, project_names
 
-    ws = Workspace.open()
+    ws = Workspace.to_read()
     names = [project] if project else project_names()
     answer: list[dict[str, Any]] = []
     for name in names:
@@ -190,7 +190,7 @@ def results(project: Project, as_json: AsJson = False) -> None:
     from fm_platform.stages.decision import decisions_on
     from fm_platform.workspace import Workspace
 
-    ws = Workspace.open()
+    ws = Workspace.to_read()
     version = ws.ledger.latest(project, "evaluation", "evaluation")
     if version is None:
         raise FMError(
@@ -222,7 +222,7 @@ def predict(
     from fm_platform.stages.serving import predict as answer
     from fm_platform.workspace import Workspace, project_or_only
 
-    rows = answer(Workspace.open(), project_or_only(project), model, texts)
+    rows = answer(Workspace.to_read(), project_or_only(project), model, texts)
     if as_json:
         typer.echo(json.dumps(rows))
     else:
@@ -242,7 +242,7 @@ def fsck(
     from fm_platform.upkeep.plan import removed_files
     from fm_platform.workspace import Workspace
 
-    ws = Workspace.open()
+    ws = Workspace.open() if repair else Workspace.to_read()
     found = [
         *checks.check_tables(ws.tables, deep=True, removed=removed_files(ws)),
         *checks.check_models(ws.models),

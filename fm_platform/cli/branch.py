@@ -81,7 +81,7 @@ def list_(as_json: AsJson = False) -> None:
     from fm_platform.universe.branches import uses
     from fm_platform.workspace import Workspace
 
-    found = uses(Workspace.open())
+    found = uses(Workspace.to_read())
     if as_json:
         typer.echo(json.dumps([_use_json(use) for use in found], indent=1))
         return
@@ -97,7 +97,7 @@ def diff(name: Name, as_json: AsJson = False) -> None:
     from fm_platform.universe.merge import compare
     from fm_platform.workspace import Workspace
 
-    ws = Workspace.open()
+    ws = Workspace.to_read()
     found = [compare(ws, _main_root(), branch) for branch in _branches(ws, name)]
     if as_json:
         typer.echo(json.dumps([_diff_json(c) for c in found], indent=1))

@@ -51,7 +51,7 @@ def _examined(project: str) -> list[Finding]:
             )
             for p in error.problems
         ]  # fmt: skip
-    return list(examine(Workspace.open(), loaded))
+    return list(examine(Workspace.to_read(), loaded))
 
 
 def _line(finding: Finding) -> str:

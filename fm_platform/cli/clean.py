@@ -48,7 +48,7 @@ def review(
     from fm_platform.workspace import Workspace, find_classifier
 
     find_classifier(project)
-    ws = Workspace.open()
+    ws = Workspace.to_read()
     everything = by_effect(ws, project, deeds(ws, project, day, rule))
     listed = [deed for deed in everything if decided or deed.verdict is None]
     rules = {(deed.rule, deed.settings) for deed in everything}

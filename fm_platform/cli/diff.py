@@ -38,7 +38,7 @@ def diff(
     from fm_platform.stages.trace import row_finder
     from fm_platform.workspace import Workspace
 
-    ws = Workspace.open()
+    ws = Workspace.to_read()
     find_row = row_finder(ws)
     named = resolve(ws.ledger, project, first, find_row=find_row)
     if second is None:

@@ -48,7 +48,7 @@ def export(
 
     if form not in ("openlineage", "card", "all"):
         raise FMError("no such format", found=form, expected="openlineage, card or all")
-    ws = Workspace.open()
+    ws = Workspace.to_read()
     moment = parse_time(at) if at is not None else None
     told: dict[str, Any] = {"project": project}
     if not ws.ledger.versions(project):

@@ -141,7 +141,7 @@ def trace(
 def _open() -> Workspace:
     from fm_platform.workspace import Workspace
 
-    return Workspace.open()
+    return Workspace.to_read()
 
 
 def _time(at: str | None) -> datetime | None:

@@ -75,7 +75,7 @@ def status(project: Project, as_json: AsJson = False) -> None:
     from fm_platform.stages.answered import people
     from fm_platform.workspace import Workspace, find_classifier
 
-    told = people(Workspace.open(), find_classifier(project).spec)
+    told = people(Workspace.to_read(), find_classifier(project).spec)
     if as_json:
         typer.echo(json.dumps(render.plain(told)))
     elif not told.people:
@@ -147,7 +147,7 @@ def export_(
     from fm_platform.stages.annotations import answers
     from fm_platform.workspace import Workspace, find_classifier
 
-    ws, loaded = Workspace.open(), find_classifier(project)
+    ws, loaded = Workspace.to_read(), find_classifier(project)
     rows = answers(ws, loaded.spec).to_pylist()
     text = write(rows, _form(form), loaded.spec.taxonomy.classes)
     if to is None:

@@ -50,7 +50,7 @@ def list_models(
     from fm_platform.workspace import Workspace
 
     moment = parse_time(at) if at is not None else None
-    found = marks(Workspace.open().ledger, project, moment, every=every)
+    found = marks(Workspace.to_read().ledger, project, moment, every=every)
     if as_json:
         typer.echo(json.dumps([mark_json(mark) for mark in found], indent=1))
     else:

@@ -31,7 +31,7 @@ def plan(
     from fm_platform.stages.probe import probe
     from fm_platform.workspace import Workspace, find_project
 
-    ws, loaded = Workspace.open(), find_project(project)
+    ws, loaded = Workspace.to_read(), find_project(project)
     planned = make_plan(ws.ledger, loaded.spec, probe(ws, loaded))
     counted = forecast(ws.ledger, loaded.spec.name, planned)
     if as_json:

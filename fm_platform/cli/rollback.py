@@ -46,7 +46,7 @@ def rollback(
     from fm_platform.universe.rollback import rollback as roll_back
     from fm_platform.workspace import Workspace, project_root, run_context
 
-    ws, when = Workspace.open(), parse_time(to)
+    ws, when = Workspace.to_read() if dry_run else Workspace.open(), parse_time(to)
     folder = project_root() / "assets" / "defs" / _checked(ws, project)
     if dry_run:
         plan = make_plan(ws, project, folder, when, keep_files=keep_files)

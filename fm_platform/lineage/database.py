@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -104,6 +107,22 @@ class Database:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         return size * unused
 
+    def ensure_readable(self) -> None:
+        """Refuse a ledger that an older platform left: it cannot be brought up to date here.
+
+        Raises:
+            LedgerError: If it has another schema.
+        """
+        found = self._schema_found()
+        if found != schema.SCHEMA_VERSION:
+            raise LedgerError(
+                "the ledger must first be brought up to date, and nothing can be written here",
+                where=self.address,
+                expected=f"schema {schema.SCHEMA_VERSION}",
+                found="a ledger without its tables" if found is None else f"schema {found}",
+                next_step="make FM_HOME writable, with free space, then run again",
+            )
+
     def create(self) -> None:
         """Create the tables where they are missing; bring an older ledger up to date.
 
@@ -191,6 +210,26 @@ def connect(url: str) -> Engine:
 
         os.register_at_fork(after_in_child=forget)
     return engine
+
+
+def connect_to_read(url: str) -> Engine:
+    """Return the engine of a ledger in a folder where nothing can be written.
+
+    SQLite would make files beside the ledger even to read it. Where no log of changes is there,
+    nobody has the ledger open, and it is read as it is; else with that log.
+    """
+    path = sa.make_url(url).database or ""
+    if not url.startswith("sqlite") or url in _MEMORY:
+        return connect(url)
+    log = Path(f"{path}-wal")
+    how = "readonly_shm=1" if log.is_file() and log.stat().st_size else "immutable=1"
+    address = f"file:{quote(path)}?mode=ro&{how}"
+    return sa.create_engine(
+        url,
+        creator=lambda: sqlite3.connect(
+            address, uri=True, timeout=_BUSY_TIMEOUT_S, check_same_thread=False
+        ),
+    )
 
 
 def _sqlite(url: str) -> Engine:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from fm_platform.store.files import storage_errors
+from fm_platform.store.files import DENIED, storage_errors
 
 KEPT = 4
 _HELD = 16
@@ -50,7 +50,7 @@ class Checkouts:
         """
         target = self.path(content_hash)
         with storage_errors(target):
-            self._hold(content_hash)
+            may_write = self._hold(content_hash)
             if not target.is_dir() or not is_whole(target):
                 fresh = self._fresh()
                 try:
@@ -58,7 +58,8 @@ class Checkouts:
                     self._swap(fresh, target)
                 finally:
                     shutil.rmtree(fresh, ignore_errors=True)  # gone where all went well
-            self.trim()
+            if may_write:
+                self.trim()
         return target
 
     def adopt(self, content_hash: str, folder: Path) -> bool:
@@ -86,36 +87,49 @@ class Checkouts:
     def clear(self) -> int:
         """Delete every checkout that no process uses, and leftovers; return the bytes."""
         freed = sum(self._delete_unused(name) for name in self._by_age())
-        for path in sorted(self.folder.glob(".*-*")):
-            if path.is_dir():
-                freed += folder_bytes(path)
-                shutil.rmtree(path)
+        for path in self._leftovers():
+            freed += folder_bytes(path)
+            shutil.rmtree(path)
         return freed
+
+    def unused_bytes(self) -> int:
+        """Return the bytes that `clear` would free now."""
+        folders = self._leftovers()
+        for name in self._by_age():
+            with _opened(self.folder / f"{name}.lock") as handle:
+                if _is_free(handle):
+                    folders.append(self.path(name))
+        return sum(folder_bytes(folder) for folder in folders)
+
+    def _leftovers(self) -> list[Path]:
+        return [path for path in sorted(self.folder.glob(".*-*")) if path.is_dir()]
 
     def _by_age(self) -> list[str]:
         """Return the names of the checkouts, the last used first."""
         locks = [path for path in self.folder.glob("*.lock") if self.path(path.stem).is_dir()]
         return [p.stem for p in sorted(locks, key=lambda p: (-p.stat().st_mtime_ns, p.name))]
 
-    def _hold(self, content_hash: str) -> None:
-        """Mark a checkout as in use by this process, until it has opened many others."""
+    def _hold(self, content_hash: str) -> bool:
+        """Mark a checkout as in use by this process, until it has opened many others.
+
+        Returns:
+            Whether this process may write here; if not, a checkout that is there will do.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         handle = self._held.pop(content_hash, None)
         if handle is None:
-            handle = (self.folder / f"{content_hash}.lock").open("a+b")
+            handle = _opened(self.folder / f"{content_hash}.lock")
             fcntl.flock(handle, fcntl.LOCK_SH)
-        os.utime(handle.fileno())
+        if handle.writable():
+            os.utime(handle.fileno())
         self._held[content_hash] = handle
         while len(self._held) > _HELD:
             self._held.popitem(last=False)[1].close()
+        return handle.writable()
 
     def _delete_unused(self, content_hash: str) -> int:
         with (self.folder / f"{content_hash}.lock").open("a+b") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return 0
-            return self._delete(content_hash)
+            return self._delete(content_hash) if _is_free(handle) else 0
 
     def _delete(self, content_hash: str) -> int:
         target, trash = self.path(content_hash), self._fresh()
@@ -141,6 +155,24 @@ class Checkouts:
 
     def _fresh(self) -> Path:
         return self.folder / f".{uuid.uuid4().hex[:12]}-{os.getpid()}"
+
+
+def _opened(lock: Path) -> BinaryIO:
+    try:
+        return lock.open("a+b")
+    except OSError as error:
+        if error.errno not in DENIED or not lock.is_file():
+            raise
+        return lock.open("rb")
+
+
+def _is_free(handle: BinaryIO) -> bool:
+    """Whether no process holds the checkout; none can while the lock is open here."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def folder_bytes(folder: Path) -> int:

@@ -33,7 +33,7 @@ from fm_platform.hashing import sha256_hex
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=+@-]{0,199}")
 _RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{p}{n}" for p in ("COM", "LPT") for n in range(1, 10))}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
+DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def safe_name(name: str, what: str = "name") -> str:
@@ -94,7 +94,7 @@ def storage_errors(where: object, *, full_only: bool = False) -> Iterator[None]:
             ) from error
         if full_only:
             raise
-        if number in _DENIED or "Permission denied" in text or "Read-only file system" in text:
+        if number in DENIED or "Permission denied" in text or "Read-only file system" in text:
             raise HomeError(
                 "the store cannot be written",
                 where=where,

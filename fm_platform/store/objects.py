@@ -162,12 +162,17 @@ class ObjectStore:
 
     def remove_leftovers(self) -> int:
         """Delete what interrupted writers left; return the bytes. Only under `removing`."""
-        freed = 0
-        for path in sorted(self._incoming.glob("*")):
-            if path.is_file():
-                freed += path.stat().st_size
-                path.unlink()
+        freed = self.leftover_bytes()
+        for path in self._leftovers():
+            path.unlink()
         return freed
+
+    def leftover_bytes(self) -> int:
+        """Return the bytes of what interrupted writers left, and of what is written just now."""
+        return sum(path.stat().st_size for path in self._leftovers())
+
+    def _leftovers(self) -> list[Path]:
+        return [path for path in sorted(self._incoming.glob("*")) if path.is_file()]
 
     @contextmanager
     def _turn(self, how: int) -> Iterator[None]:

@@ -18,7 +18,7 @@ from tests.stages.test_alerts import alert, desk_of, ws  # noqa: F401 # a fixtur
 @pytest.fixture
 def desk(ws: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Desk:  # noqa: F811
     found = desk_of(ws)
-    monkeypatch.setattr(commands, "_desk", lambda project: found)
+    monkeypatch.setattr(commands, "_desk", lambda project, **_how: found)
     return found
 
 

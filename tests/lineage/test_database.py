@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from fm_platform.errors import LedgerBusyError, NonReproducibleError, StorageFullError
+from fm_platform.errors import (
+    HomeError,
+    LedgerBusyError,
+    LedgerError,
+    NonReproducibleError,
+    StorageFullError,
+)
 from fm_platform.lineage import database
 from fm_platform.lineage.ledger import Ledger
 from tests.lineage.factory import make_produced, make_recipe, record
+from tests.support.disk import read_only
 from tests.support.kill import Acks, Ready, race
 
 
@@ -162,3 +169,34 @@ def test_numbers_that_are_not_finite_are_kept_as_text(ledger_url: str) -> None:
     made = record(ledger, make_recipe(), make_produced(metrics=metrics))
 
     assert made.metrics == {"numbers": {"loss": "NaN", "f1": 0.1 + 0.2, "curve": [1, "-Infinity"]}}
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "left_open"])
+def test_a_ledger_in_a_read_only_folder_is_read_whole(tmp_path: Path, closed: bool) -> None:
+    folder = tmp_path / "a ledger #1, 50%"  # not all of a path is plain in an address
+    folder.mkdir()
+    url = f"sqlite:///{folder}/ledger.db"
+    ledger = Ledger.open(url)
+    made = record(ledger, make_recipe(), make_produced())
+    if closed:
+        ledger.engine.dispose()
+    assert (folder / "ledger.db-wal").exists() is not closed
+
+    with read_only(folder):
+        reader = Ledger(database.connect_to_read(url))
+        reader.ensure_readable()
+        assert reader.get(made.id).content_hash == made.content_hash
+        with pytest.raises(HomeError, match="cannot be opened or written"):
+            reader.pin(made.id, reason="", actor="me")
+        reader.engine.dispose()
+
+
+def test_a_ledger_of_another_schema_is_not_read_as_it_is(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    ledger = Ledger.open(url)
+    with ledger._write() as connection:
+        connection.exec_driver_sql("UPDATE schema_version SET version = 1")
+    ledger.engine.dispose()
+
+    with pytest.raises(LedgerError, match=r"(?s)brought up to date.*found: schema 1"):
+        Ledger(database.connect_to_read(url)).ensure_readable()

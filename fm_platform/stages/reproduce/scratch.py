@@ -61,7 +61,8 @@ class ScratchWorkspace(Workspace):
 
 def scratch_workspace(folder: Path, real: Home) -> ScratchWorkspace:
     """Return an empty workspace in `folder` that shares the fetched archives of `real`."""
-    home = ScratchHome(folder).ensure()
+    home = ScratchHome(folder)
+    home.prove()
     for path in sorted(real.cache.iterdir()) if real.cache.is_dir() else []:
         if path.name not in _MADE_AGAIN and not (home.cache / path.name).exists():
             (home.cache / path.name).symlink_to(path, target_is_directory=path.is_dir())

@@ -25,7 +25,7 @@ class World:
 
 def beside(ws: Workspace, branch: str | None) -> Workspace:
     """Return the same FM_HOME on a branch, or on main (None), with the same open ledger."""
-    found = Workspace(Home(ws.home.root, branch))
+    found = Workspace(Home(ws.home.root, branch), ws.is_writable)
     vars(found)["ledger"] = ws.ledger.on_branch(branch)  # where the cached property keeps it
     return found
 
