@@ -42,18 +42,18 @@ def gc(
     recorded windows, all source rows in use, and everything those were made from but caches. The
     record of a removed version stays; running its recipe again gives the same bytes back.
     """
+    from fm_platform.home import Home
     from fm_platform.upkeep.gc import collect
     from fm_platform.upkeep.plan import make_plan
     from fm_platform.workspace import Workspace
 
-    ws = Workspace.open()
     since = datetime.now(timezone.utc) - timedelta(days=days) if days else None
     if not apply:
-        plan = make_plan(ws, in_use_since=since)
+        plan = make_plan(Workspace.to_read(), in_use_since=since)
         answer = _plan_json(plan) | {"applied": False}
         typer.echo(json.dumps(answer, indent=1) if as_json else _plan_text(plan))
         return
-    done = collect(ws, actor=getpass.getuser(), in_use_since=since)
+    done = collect(Workspace(Home.from_environment()), actor=getpass.getuser(), in_use_since=since)
     answer = _plan_json(done.plan) | {
         "applied": True, "freed": done.freed, "waiting": list(done.waiting),
     }  # fmt: skip
@@ -95,7 +95,7 @@ def pins(
     from fm_platform.lineage.refs import version_name
     from fm_platform.workspace import Workspace
 
-    ws = Workspace.open()
+    ws = Workspace.to_read()
     held = ws.ledger.pins(history=every)
     versions = {v.id: v for v in ws.ledger.get_many([p.version_id for p in held])}
     rows = [
@@ -154,6 +154,7 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
         "mlflow_evaluations": sum(v.kind == "evaluation" for v in plan.forget),
         "missing": [v.content_hash for v in plan.missing],
         "blocked": plan.blocked,
+        "known_afterwards": _known_afterwards(plan),
     }  # fmt: skip
 
 
@@ -164,7 +165,17 @@ def _plan_text(plan: Plan) -> str:
         lines += ["nothing was removed: fm gc --apply does it"]
     else:
         lines.append("nothing to remove")
-    return "\n".join([*lines, *_notes(plan)])
+    if plan.kept or plan.remove:
+        unknown = ", ".join(_known_afterwards(plan))
+        lines.append(f"known only afterwards: what comes of {unknown}")
+    return "\n".join([line for line in lines if line] + _notes(plan))
+
+
+def _known_afterwards(plan: Plan) -> list[str]:
+    """Return what frees bytes, too, and cannot be counted before it is done."""
+    copies = [f"MLflow's files of {len(plan.forget)} models and evaluations"] if plan.forget else []
+    old = [f"packing {len(plan.to_pack)} models of an older layout"] if plan.to_pack else []
+    return [*copies, *old, "compressing history and databases"]
 
 
 def _done_text(done: Collected) -> str:

@@ -7,19 +7,22 @@ and still there is removed then, and a version that was wanted again meanwhile i
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 from fm_platform.errors import (
     CorruptArtifactError,
+    HomeError,
     LedgerBusyError,
     MissingArtifactError,
     RegistryUnavailableError,
     TrackingError,
 )
 from fm_platform.store.checkout import folder_bytes
-from fm_platform.upkeep.plan import Plan, make_plan
+from fm_platform.store.files import storage_errors
+from fm_platform.upkeep.plan import Plan, leftovers, make_plan, old_work
 from fm_platform.workspace import Workspace
 
 Say = Callable[[str], None]
@@ -50,38 +53,62 @@ def collect(
     """Remove what no kept version needs; builds of this FM_HOME wait meanwhile.
 
     Args:
-        ws: The workspace.
+        ws: The workspace; its home need not be writable before: the disk may be full.
         actor: Who asks, for the record.
         in_use_since: Keep also what was in use at any moment since then.
         say: Told of each step.
 
     Raises:
+        HomeError: If nothing can be recorded, also after what needs no record is gone.
         LedgerBusyError: If something is being built.
     """
+    cleared = _make_room(ws)
     with ws.retiring():
         plan = make_plan(ws, in_use_since=in_use_since)
+        plan = replace(plan, bytes={**plan.bytes, **cleared})
         sizes = {version.id: version.bytes or 0 for version in plan.remove}
         ws.ledger.record_removals(sizes, actor=actor)
-        freed: dict[str, int] = {}
+        freed = dict(cleared)
         waiting: list[str] = []
         say(f"{len(plan.remove)} versions: tables")
         freed["tables"] = ws.tables.remove(plan.refs, f"fm gc by {actor}")
-        freed["leftovers"] = sum(ws.tables.storage.remove(path) for path in plan.leftovers)
         say("columns and reports")
         freed["checkpoints"] = sum(ws.tables.storage.remove(path) for path in plan.checkpoints)
         freed["columns"] = sum(ws.columns.remove(column) for column in sorted(plan.blobs.columns))
         freed["states"] = sum(ws.states.remove(name) for name in sorted(plan.blobs.states))
-        freed["reports"] = _remove_folders(ws, plan)
+        freed["reports"] = _remove_folders(
+            [ws.home.reports / name for name in sorted(plan.blobs.reports)]
+        )
         say("models")
         freed["models"] = _remove_models(ws, plan, waiting)
         say("MLflow")
         freed["mlflow"] = _forget(ws, plan, waiting)
-        freed["checkouts"] = ws.models.checkouts.clear()
         ws.ledger.note_restored(_restored(ws, plan))
         say("history and databases")
         freed["history"] = ws.ledger.pack_history()
         freed["databases"] = _compact(ws, waiting)
     return Collected(plan, freed, tuple(waiting))
+
+
+def _make_room(ws: Workspace) -> dict[str, int]:
+    """Remove what no version needs and no record tells of; return store -> bytes.
+
+    Where that is not enough to record anything, the reserve of the home is given back, too; who
+    opens the home next sets it aside again.
+    """
+    with storage_errors(ws.home.root):
+        cleared = {
+            "checkouts": ws.models.checkouts.clear(),
+            "work": _remove_folders(old_work(ws)),
+            "leftovers": sum(ws.tables.storage.remove(path) for path in leftovers(ws)),
+        }
+        try:
+            ws.home.prove()
+        except HomeError:
+            if not ws.home.reserve.is_file():
+                raise
+            ws.home.reserve.unlink()
+    return cleared
 
 
 def _remove_models(ws: Workspace, plan: Plan, waiting: list[str]) -> int:
@@ -93,10 +120,9 @@ def _remove_models(ws: Workspace, plan: Plan, waiting: list[str]) -> int:
     return freed + ws.models.sweep()
 
 
-def _remove_folders(ws: Workspace, plan: Plan) -> int:
-    folders = [ws.home.reports / name for name in sorted(plan.blobs.reports)]
+def _remove_folders(folders: Iterable[Path]) -> int:
     freed = 0
-    for folder in [*folders, *plan.work]:
+    for folder in folders:
         freed += folder_bytes(folder)
         shutil.rmtree(folder)
     return freed

@@ -63,8 +63,6 @@ class Plan:
         blobs: The bytes that go.
         refs: The table versions that hold the files among them.
         bytes: Store -> bytes that go, as far as they are known before.
-        leftovers: Files of interrupted writers, below the lake.
-        work: Folders of interrupted trainings that are too old to be taken up again.
         checkpoints: Checkpoints of Delta logs, below the lake, that later ones replace.
         forget: Merged models and evaluations whose files MLflow still has.
         missing: Kept versions whose bytes are gone (retention removed them earlier).
@@ -77,8 +75,6 @@ class Plan:
     blobs: Blobs
     refs: tuple[TableRef, ...]
     bytes: Mapping[str, int]
-    leftovers: tuple[str, ...] = ()
-    work: tuple[Path, ...] = ()
     checkpoints: tuple[str, ...] = ()
     forget: tuple[ArtifactVersion, ...] = ()
     missing: tuple[ArtifactVersion, ...] = ()
@@ -107,12 +103,12 @@ def make_plan(ws: Workspace, *, in_use_since: datetime | None = None) -> Plan:
     blobs = _present(ws, blobs_of(others) - blobs_of(kept))
     remove = tuple(v for v in others if v.id not in gone or _holds(v, blobs))
     sizes, blocked = sizes_of(ws, blobs)
-    leftovers = _leftovers(ws)
-    work = _old_work(ws)
-    sizes["leftovers"] = sum(ws.tables.storage.size(path) or 0 for path in leftovers)
+    sizes["models"] += ws.models.objects.leftover_bytes()
+    sizes["checkouts"] = ws.models.checkouts.unused_bytes()
+    sizes["leftovers"] = sum(ws.tables.storage.size(path) or 0 for path in leftovers(ws))
     checkpoints = tuple(ws.tables.old_checkpoints())
     sizes["checkpoints"] = sum(ws.tables.storage.size(path) or 0 for path in checkpoints)
-    sizes["work"] = sum(folder_bytes(path) for path in work)
+    sizes["work"] = sum(folder_bytes(path) for path in old_work(ws))
     leaving = {version.id for version in remove}
     return Plan(
         kept=dict(sorted(Counter(_short(keep.reasons[v.id]) for v in kept).items())),
@@ -120,8 +116,6 @@ def make_plan(ws: Workspace, *, in_use_since: datetime | None = None) -> Plan:
         blobs=blobs,
         refs=tuple(_refs(others, blobs.files)),
         bytes=sizes,
-        leftovers=leftovers,
-        work=work,
         checkpoints=checkpoints,
         forget=tuple(
             v for v in others
@@ -218,13 +212,14 @@ def _refs(versions: Iterable[ArtifactVersion], files: frozenset[TableFile]) -> l
     return found
 
 
-def _leftovers(ws: Workspace) -> tuple[str, ...]:
+def leftovers(ws: Workspace) -> tuple[str, ...]:
+    """Return the files of interrupted writers, below the lake, old enough to be nobody's."""
     findings = check_tables(ws.tables, grace_s=GRACE_S)
     listed = [finding.moves for finding in findings if finding.kind == "leftover_file"]
     return tuple(sorted(path for moves in listed for path in moves))
 
 
-def _old_work(ws: Workspace) -> tuple[Path, ...]:
+def old_work(ws: Workspace) -> tuple[Path, ...]:
     """Return the folders of trainings that were interrupted long ago."""
     now = time.time()
     folders = [path for path in ws.home.work.glob("*") if path.is_dir()]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from gc import collect
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,46 @@ def test_dry_run_then_removal(fm: CliRunner) -> None:
     assert "no damage found" in fm.invoke(app, ["fsck"]).output
     again = json.loads(fm.invoke(app, ["gc", "--apply", "--json"]).output)
     assert (again["applied"], again["remove"]) == (True, [])
+
+
+def test_what_is_freed_was_told_before(fm: CliRunner) -> None:
+    ws = Workspace.open()
+    ws.ledger.pin(add(ws, "merged_model", "merged_model").id, reason="", actor="me")
+    for salt in (1, 2):
+        add(ws, "votes", "words", "2026-01-01", [], salt)
+    (ws.models.objects._incoming / "half").write_bytes(b"half")
+    del ws  # it holds the model open
+    collect()
+
+    told = json.loads(fm.invoke(app, ["gc", "--json"]).output)
+    done = json.loads(fm.invoke(app, ["gc", "--apply", "--json"]).output)
+
+    assert done["freed"]["checkouts"] > done["freed"]["models"] == 4
+    unknown = {"mlflow", "history", "databases"}
+    assert told["bytes"] == {k: v for k, v in done["freed"].items() if k not in unknown}
+    assert done["bytes"] == told["bytes"]
+
+
+def test_what_cannot_be_known_before_is_named(fm: CliRunner) -> None:
+    ws = Workspace.open()
+    for salt in (1, 2):
+        add(ws, "merged_model", "merged_model", None, [], salt)
+
+    told = fm.invoke(app, ["gc"]).output
+
+    assert (
+        "known only afterwards: what comes of MLflow's files of 1 models and evaluations, "
+        "compressing history and databases\n"
+    ) in told
+
+
+def test_a_home_where_only_checkouts_go_is_not_said_to_be_clean(fm: CliRunner) -> None:
+    ws = Workspace.open()
+    ws.ledger.pin(add(ws, "merged_model", "merged_model").id, reason="", actor="me")
+    del ws
+    collect()
+
+    assert "would free" in fm.invoke(app, ["gc"]).output
 
 
 def test_pins_keep_and_are_listed(fm: CliRunner) -> None:
