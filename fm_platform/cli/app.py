@@ -99,10 +99,13 @@ def projects(as_json: AsJson = False) -> None:
 
 @app.command()
 def status(project: OptionalProject = None, as_json: AsJson = False) -> None:
-    """Tell for every artifact: version, fresh or stale and why, champion."""
+    """Tell for every artifact: version, fresh or stale and why, champion.
+
+    A source that cannot be read is named, and counts as what it held when its days were made.
+    """
     from fm_platform.cli.alerts import alert_status
     from fm_platform.lineage.status import status as all_status
-    from fm_platform.stages.probe import probe
+    from fm_platform.stages.probe import Held, probe
     from fm_platform.workspace import Workspace, find_project, project_names
 
     ws = Workspace.to_read()
@@ -110,7 +113,9 @@ def status(project: OptionalProject = None, as_json: AsJson = False) -> None:
     answer: list[dict[str, Any]] = []
     for name in names:
         loaded = find_project(name)
-        rows = render.plain(all_status(ws.ledger, loaded.spec, probe(ws, loaded)))
+        held = Held(ws, loaded)
+        asked = probe(ws, loaded, held.source_ids)
+        rows = render.plain(all_status(ws.ledger, loaded.spec, asked))
         champion = ws.ledger.alias(name, "champion")
         answer.append(
             {
@@ -118,6 +123,7 @@ def status(project: OptionalProject = None, as_json: AsJson = False) -> None:
                 "champion": champion.content_hash if champion else None,
                 "decisions": render.plain(ws.ledger.decisions(name)[-5:]),
                 "alerts": alert_status(ws, name),
+                "unread": {source: render.one_line(e) for source, e in held.unread.items()},
                 "artifacts": rows,
             }
         )

@@ -10,6 +10,7 @@ from datetime import date, datetime
 from typing import Any
 
 from fm_platform import display
+from fm_platform.errors import FMError
 from fm_platform.lineage.records import ArtifactVersion
 from fm_platform.spec.evaluation import Gate
 from fm_platform.spec.load import LoadedProject
@@ -148,10 +149,21 @@ def status_text(answer: Sequence[Mapping[str, Any]]) -> str:
             f"{project['project']}: {states.get('fresh', 0)} fresh, {states.get('stale', 0)} "
             f"stale, {states.get('unbuilt', 0)} unbuilt; champion "
             f"{champion[:12] if champion else 'none'}\n"
+            + "".join(
+                f"cannot be read, taken for what it held: {why}\n"
+                for why in project.get("unread", {}).values()
+            )
             + "".join(f"{line}\n" for line in alert_lines(project.get("alerts")))
             + grouped(rows)
         )
     return "\n\n".join(blocks) or "no project yet: fm init NAME --from data.csv"
+
+
+def one_line(error: FMError) -> str:
+    """Return an error and what was expected and found, safe for a terminal."""
+    told = [("expected", error.expected), ("found", error.found), ("in", error.where)]
+    words = [error.message, *(f"{name} {value}" for name, value in told if value is not None)]
+    return display.plain("; ".join(words), 500)
 
 
 def alert_lines(alerts: Mapping[str, Any] | None) -> list[str]:

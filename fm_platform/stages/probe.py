@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from fm_platform.errors import SourceError
 from fm_platform.labeling.functions import LabelingFunction
 from fm_platform.labeling.load import load_functions
 from fm_platform.lineage import ArtifactVersion
@@ -48,8 +50,45 @@ def sources_read(raw: ArtifactVersion) -> dict[str, str]:
     return {one.name: one.content_hash for one in raw.inputs if one.role == "source"}
 
 
-def probe(ws: Workspace, project: LoadedProject) -> Probe:
-    """Return the probe of a project; everything is looked at once, when it is asked for."""
+@dataclass
+class Held:
+    """What the sources hold; one that cannot be read counts as what it held when its day was made.
+
+    Attributes:
+        ws: Where connectors keep what they fetch, and the record of what was read.
+        project: Whose sources.
+        unread: Source -> why it cannot be read, of those that were asked.
+    """
+
+    ws: Workspace
+    project: LoadedProject
+    unread: dict[str, SourceError] = field(default_factory=dict)
+
+    def source_ids(self, day: str) -> dict[str, str]:
+        """Return what each source holds, or held, of a day."""
+        found: dict[str, str] = {}
+        for name, one in connectors(self.ws, self.project, day).items():
+            try:
+                found[name] = one.content_id(day)
+            except SourceError as error:
+                self.unread.setdefault(name, error)
+                raw = self.ws.ledger.latest(self.project.spec.name, "raw", "raw", day)
+                found[name] = "" if raw is None else sources_read(raw).get(name, "")
+        return found
+
+
+def probe(
+    ws: Workspace,
+    project: LoadedProject,
+    sources: Callable[[str], Mapping[str, str]] | None = None,
+) -> Probe:
+    """Return the probe of a project; everything is looked at once, when it is asked for.
+
+    Args:
+        ws: The workspace.
+        project: The project.
+        sources: Day -> what each source holds; without it one that cannot be read is an error.
+    """
 
     @cache
     def functions() -> Sequence[LabelingFunction]:
@@ -84,7 +123,7 @@ def probe(ws: Workspace, project: LoadedProject) -> Probe:
 
     return Probe(
         days=lambda: project_days(project), functions=functions, base=base,
-        source_ids=lambda day: source_ids(ws, project, day),
+        source_ids=sources or (lambda day: source_ids(ws, project, day)),
         candidates=candidates, measured=lambda day: measured(ws.ledger, project.spec, day),
         chosen=lambda i: ws.ledger.get(i).location["chosen"], chat=chat, unit=unit,
         where=where,

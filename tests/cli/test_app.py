@@ -10,6 +10,10 @@ from fm_platform.cli import app as commands
 from fm_platform.cli.app import app
 from fm_platform.cli.render import gate_text
 from fm_platform.errors import FMError
+from fm_platform.lineage import RunContext
+from fm_platform.stages import SilentReporter
+from fm_platform.stages.raw import build_raw
+from fm_platform.workspace import Workspace, find_project
 
 HOSTILE = "\x1b[31m<script>alert(1)</script>\u202e\x07"
 COMMANDS = sorted(
@@ -200,6 +204,25 @@ class TestInit:
         assert told["champion"] is None
         assert {row["state"] for row in told["artifacts"]} == {"unbuilt"}
         assert "champion none" in fm.invoke(app, ["status"]).output
+
+    def test_status_of_a_source_without_files(
+        self, fm: CliRunner, projects: Path, tmp_path: Path
+    ) -> None:
+        for name in ("kept", "lost"):
+            fm.invoke(app, ["init", name, "--from", str(tickets(tmp_path / f"{name}.csv"))])
+        loaded = find_project("lost")
+        build_raw(Workspace.open(), loaded, "2026-01-02", RunContext(), SilentReporter())
+        (tmp_path / "lost.csv").unlink()
+
+        done = fm.invoke(app, ["status"])
+        told = json.loads(fm.invoke(app, ["status", "lost", "--json"]).output)
+
+        assert done.exit_code == 0, done.exception
+        assert "cannot be read, taken for what it held: source main: no file matches" in done.output
+        assert "kept: 0 fresh" in done.output
+        assert list(told["unread"]) == ["main"]
+        raw = [row["state"] for row in told["artifacts"] if row["kind"] == "raw"]
+        assert raw == ["unbuilt", "fresh", "unbuilt"]
 
     def test_a_project_is_not_overwritten(
         self, fm: CliRunner, projects: Path, tmp_path: Path
