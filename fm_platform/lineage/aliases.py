@@ -45,7 +45,10 @@ class Aliases(Database):
             return list(connection.scalars(query))
 
     def aliases(self, project: str, *, at: datetime | None = None) -> dict[str, int]:
-        """Return alias -> id of the version it names now, or named at a time."""
+        """Return alias -> id of the version it names now, or named at a time.
+
+        A challenger that has become champion wants nobody's place: it is no challenger any more.
+        """
         a = schema.aliases.c
         scope = self.scope(project)
         moved = [a.project == scope] if at is None else [a.project == scope, a.set_at <= at]
@@ -62,7 +65,10 @@ class Aliases(Database):
             .order_by(a.alias)
         )
         with self._read() as connection:
-            return {row.alias: row.version_id for row in connection.execute(query)}
+            found = {row.alias: row.version_id for row in connection.execute(query)}
+        if found.get("challenger") == found.get("champion"):
+            found.pop("challenger", None)
+        return found
 
     def set_alias(
         self,

@@ -173,9 +173,10 @@ def _candidates(
         row = find_row(project, body, at)
         if row is not None:
             return [row]
-    alias = ledger.alias(project, body, at=at)
-    if alias is not None:
-        return [alias]  # before names: what the champion answered is called `champion`, too
+    # before names: what the champion answered is called `champion`, too
+    bearer = ledger.aliases(project, at=at).get(body)
+    if bearer is not None:
+        return [ledger.get(bearer)]
     named = _by_name(ledger, project, body, at)
     if named or not _HEX.fullmatch(body):
         return named

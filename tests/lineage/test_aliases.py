@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fm_platform.errors import AliasConflictError, LedgerError
+from fm_platform.errors import AliasConflictError, LedgerError, RefError
 from fm_platform.lineage import aliases
 from fm_platform.lineage.ledger import Ledger
+from fm_platform.lineage.refs import resolve
 from tests.lineage.factory import EARLY, make_produced, make_recipe, record
 from tests.support.kill import Acks, Ready, race
 
@@ -99,6 +100,22 @@ def test_rival_stays_the_same_after_promotion_and_refusal(ledger: Ledger) -> Non
 
     assert before is not None
     assert before == after == ledger.get(one)
+
+
+def test_a_challenger_that_is_promoted_is_none_any_more(ledger: Ledger) -> None:
+    one, two = model(ledger, 1), model(ledger, 2)
+    ledger.set_alias("shop", "challenger", two, expected=None, reason="merged", actor="run")
+
+    champion(ledger, one, None)
+    assert ledger.aliases("shop") == {"champion": one, "challenger": two}
+    champion(ledger, two, one)
+
+    assert ledger.aliases("shop") == {"champion": two}
+    with pytest.raises(RefError, match="'challenger' names no version"):
+        resolve(ledger, "shop", "challenger")
+    ledger.set_alias("shop", "challenger", one, expected=two, reason="merged", actor="run")
+    assert ledger.aliases("shop") == {"champion": two, "challenger": one}
+    assert resolve(ledger, "shop", "challenger").id == one
 
 
 def test_decisions_keep_their_numbers(ledger: Ledger) -> None:

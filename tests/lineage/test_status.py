@@ -57,12 +57,12 @@ def test_row_shows_the_version_in_use(built: Simulation) -> None:
 def test_alias_is_shown(built: Simulation) -> None:
     merged = built.ledger.latest("shop", "merged_model", "merged_model")
     assert merged is not None
-    for alias in ("challenger", "champion"):
+    for alias in ("canary", "champion"):
         built.ledger.set_alias(
             "shop", alias, merged.id, expected=None, reason="first", actor="gate"
         )
 
-    assert built.row("merged_model").alias == "challenger, champion"
+    assert built.row("merged_model").alias == "canary, champion"
     assert built.row("start", "shared_start").alias is None
 
 

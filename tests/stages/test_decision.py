@@ -24,6 +24,7 @@ from fm_platform.spec.evaluation import Canary, Evaluation, Gate
 from fm_platform.stages import canary as trial
 from fm_platform.stages import versus
 from fm_platform.stages.decision import decide
+from fm_platform.stages.merged_model import name_challenger
 from fm_platform.tracking.records import ModelRecord
 from fm_platform.workspace import Workspace
 from tests.stages.test_alerts import desk_of
@@ -160,6 +161,22 @@ def test_automatic_rollback(ws: Workspace, project: str, weights: Path) -> None:
     assert (told["fm.decision"], aliases) == ("taken_back", set())
     assert json.loads(told["fm.decision.numbers"])["rows"] == 400
     assert ws.ledger.decisions(desk.name)[-1]["numbers"]["points"] == -10.0
+
+
+def test_a_model_that_was_promoted_is_no_challenger(
+    ws: Workspace, project: str, weights: Path
+) -> None:
+    first, worse = (model(ws, project, name, weights) for name in ("first", "worse"))
+    name_challenger(ws, first, RUN)
+    assert ws.ledger.aliases(project) == {"challenger": first.id}
+
+    judged(ws, first, 180)
+    name_challenger(ws, first, RUN)  # the next run, which merges the same again
+    assert ws.ledger.aliases(project) == {"champion": first.id}
+
+    name_challenger(ws, worse, RUN)
+    judged(ws, worse, 120, first, 180)
+    assert ws.ledger.aliases(project) == {"champion": first.id, "challenger": worse.id}
 
 
 def tried_out(

@@ -57,7 +57,7 @@ def test_a_test_row_is_told_from_prediction_to_source_file(built: Built) -> None
 
     merged = results["merged"].version
     assert told["model"]["content_hash"] == merged.content_hash
-    assert told["model"]["aliases"] == ["challenger", "champion"]
+    assert told["model"]["aliases"] == ["champion"]
     assert told["prediction"]["label"] in ("negative", "neutral", "positive")
     assert sum(told["prediction"]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
     assert told["prediction"]["evaluation"]["content_hash"] == (
