@@ -25,7 +25,7 @@ from fm_platform.lineage.refs import version_name
 MODELS = ("start", "adapter", "merged_model")
 _JUDGED = ("start", "adapter", "merged_model", "champion")
 
-State = Literal["current", "other base", "unknown base"]
+State = Literal["current", "other base", "unknown base", "not declared"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Mark:
         declared: Content hash of the base model that the project declared at that moment; None
             where no definition is recorded.
         state: `current`: both are the same; `other base`: it must be trained again, or stay with
-            its own base; `unknown base`: one of them is not recorded.
+            its own base; `unknown base`: one of them is not recorded; `not declared`: its expert
+            was declared no longer at that moment, and no run makes it again.
         evaluations: Versions that measured it on `base`, newest first.
         aliases: Aliases that named it at that moment.
         successor: Of a model of another base: the newest of its name that was trained for the
@@ -59,6 +60,8 @@ class Mark:
     def why(self) -> str:
         """The state in words; empty for a model that is current and evaluated."""
         told = []
+        if self.state == "not declared":
+            told.append(f"expert {self.version.name} is no longer declared")
         if self.state == "other base" and self.base and self.declared:
             told.append(
                 f"made for base {self.base[:12]}, the project declares {self.declared[:12]}"
@@ -187,6 +190,13 @@ class _Moment:
         return declared_base(self.ledger, self.project, self.at)
 
     @cached_property
+    def experts(self) -> frozenset[str] | None:
+        """The experts that the project declared; None where no definition is recorded."""
+        spec = self.ledger.latest(self.project, "spec", "spec", at=self.at)
+        listed = None if spec is None else spec.config.get("experts")
+        return None if listed is None else frozenset(expert["name"] for expert in listed)
+
+    @cached_property
     def aliases(self) -> dict[str, int]:
         return self.ledger.aliases(self.project, at=self.at)
 
@@ -205,6 +215,9 @@ class _Moment:
         state: State = "unknown base"
         if base is not None and self.declared is not None:
             state = "current" if base == self.declared else "other base"
+        known = self.experts
+        if version.kind == "adapter" and known is not None and version.name not in known:
+            state = "not declared"
         later = self.newest(version.kind, version.name) if state == "other base" else None
         successor = later if later is not None and later.number > version.number else None
         return Mark(

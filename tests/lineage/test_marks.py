@@ -160,3 +160,18 @@ def test_no_model_no_mark(ledger: Ledger) -> None:
     assert evaluations_of(ledger, raw) == []
     with pytest.raises(LedgerError, match="is no model"):
         mark(ledger, raw)
+
+
+def test_the_adapter_of_a_removed_expert_is_not_current(
+    swapped: tuple[World, datetime, datetime],
+) -> None:
+    world, _, before = swapped
+    kept = tuple(expert for expert in world.spec.experts if expert.name != "chat")
+    world.spec = world.spec.model_copy(update={"experts": kept})
+    world.declare_and_run()
+
+    found = by_name(marks(world.ledger, "shop"))
+
+    assert (found["chat#1"].state, found["mail#2"].state) == ("not declared", "current")
+    assert found["chat#1"].why == "expert chat is no longer declared"
+    assert by_name(marks(world.ledger, "shop", before))["chat#1"].state == "other base"
