@@ -39,7 +39,11 @@ def export(
         bool, typer.Option("--json", help="Print what was written as JSON.")
     ] = False,
 ) -> None:
-    """Write OpenLineage events, checked against their schema, and a model card, from the ledger."""
+    """Write OpenLineage events, checked against their schema, and a model card, from the ledger.
+
+    Events need nothing that a project may leave out. The card needs a description, languages and
+    a licence: where it cannot be made, the events are written, and what is missing is told.
+    """
     from fm_platform.lineage.refs import parse_time, resolve, version_name
     from fm_platform.stages.export.card import model_card
     from fm_platform.stages.export.openlineage import Exporter
@@ -55,20 +59,22 @@ def export(
         raise FMError(
             f"the ledger holds nothing of {project!r}", next_step=f"fm run {project} builds it"
         )
-    card = ""
-    if form != "openlineage":  # first: it is the one that may not be possible
-        version = resolve(ws.ledger, project, model, moment)
-        card = model_card(ws, version, _folder_of(project), moment)
-        told[CARD] = version_name(version)
-    to.mkdir(parents=True, exist_ok=True)
     if form != "card":
         events = Exporter(ws.ledger, project, namespace).events(
             since=parse_time(since) if since is not None else None, at=moment
         )
+        to.mkdir(parents=True, exist_ok=True)
         told[EVENTS] = _write_lines(to / EVENTS, events)
-    if card:
-        atomic_write(to / CARD, card.encode())
-    typer.echo(json.dumps(told) if as_json else _told(told, to))
+    try:
+        if form != "openlineage":
+            version = resolve(ws.ledger, project, model, moment)
+            card = model_card(ws, version, _folder_of(project), moment)
+            to.mkdir(parents=True, exist_ok=True)
+            atomic_write(to / CARD, card.encode())
+            told[CARD] = version_name(version)
+    finally:
+        if len(told) > 1:
+            typer.echo(json.dumps(told) if as_json else _told(told, to))
 
 
 def _write_lines(path: Path, events: Iterable[Mapping[str, Any]]) -> int:

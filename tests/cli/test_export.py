@@ -72,6 +72,14 @@ def test_without_a_model_the_card_is_an_error(
     assert not (tmp_path / "README.md").exists()
 
 
+def test_events_do_not_wait_for_a_card(built: Workspace, fm: CliRunner, tmp_path: Path) -> None:
+    told = fm.invoke(app, ["ledger", "export", "small", "--to", str(tmp_path / "out")])
+
+    assert isinstance(told.exception, RefError)  # there is no champion yet
+    assert "events that conform" in told.output
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["openlineage.ndjson"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

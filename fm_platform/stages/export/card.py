@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fm_platform.errors import BaseModelError, FMError, TrackingError
-from fm_platform.lineage.records import ArtifactVersion
+from fm_platform.lineage.records import ArtifactVersion, Input
 from fm_platform.lineage.refs import version_name
 from fm_platform.spec.models import BaseModelSpec, ProjectSpec
 from fm_platform.stages.definition import read_definition
@@ -67,8 +67,8 @@ def model_card(
             "a model card needs values that are not known",
             where=version_name(model),
             expected="\n    ".join(["", *(f"{n}: {how}" for n, how in known.missing.items())]),
-            next_step="record what is missing and export again (nothing was written), or leave "
-            "the card out with --format openlineage",
+            next_step=f"declare what is missing, fm run {model.project}, and export again; "
+            "--format openlineage leaves the card out",
         )
     return write_card(ModelCardInputs(**fields))
 
@@ -86,7 +86,6 @@ class _Known:
     def fields(self) -> dict[str, Any]:
         """Return the fields of the card; `missing` then names those that are not known."""
         model, spec = self.model, self.definition()
-        declared = None if spec is None else self.declared(spec)
         base = next((i for i in model.inputs if i.role == "base_model"), None)
         own = self.own_card(spec, None if base is None else base.content_hash)
         evaluation, table = self.evaluation()
@@ -109,7 +108,7 @@ class _Known:
             ),
             "language": self.need("language", languages(spec, own), _HOW["language"]),
             "license": self.need(
-                "license", (declared and declared.license) or own.get("license"), _HOW["license"]
+                "license", self.declared_license(spec, base) or own.get("license"), _HOW["license"]
             ),
             "recipe_hash": model.recipe_hash,
             "merge_method": self.need(
@@ -144,6 +143,20 @@ class _Known:
     def declared(self, spec: ProjectSpec) -> BaseModelSpec:
         """Return the declaration of the base that the model was made of."""
         return spec.base_model.at(str(self.model.config.get("base_model") or ""))
+
+    def declared_license(self, spec: ProjectSpec | None, base: Input | None) -> str | None:
+        """Return the licence of the base as declared last, or when the model was made.
+
+        What is declared later counts where it is of the very same base: it makes no new model.
+        """
+        last = self.ws.ledger.latest(self.model.project, "spec", "spec", at=self.at)
+        specs = [] if spec is None else [spec]
+        if last is not None and base is not None and any(
+            item.role in ("base_model", "candidate") and item.content_hash == base.content_hash
+            for item in last.inputs
+        ):  # fmt: skip
+            specs.insert(0, ProjectSpec.model_validate(last.config))
+        return next((told for told in (self.declared(s).license for s in specs) if told), None)
 
     def own_card(self, spec: ProjectSpec | None, recorded: str | None) -> Mapping[str, Any]:
         """Return what the base model's own card says, if its files are the recorded ones."""

@@ -14,7 +14,8 @@ from huggingface_hub import ModelCard
 from fm_platform.errors import FMError, TrackingError
 from fm_platform.evaluation.metrics import Interval
 from fm_platform.evaluation.table import EvaluationRow, EvaluationTable
-from fm_platform.lineage.records import ArtifactVersion
+from fm_platform.lineage.records import ArtifactVersion, RunContext
+from fm_platform.stages.definition import record_definition
 from fm_platform.stages.export.card import limits, model_card
 from fm_platform.tracking.model_card import base_card, languages
 from fm_platform.workspace import Workspace
@@ -142,6 +143,23 @@ def test_a_base_model_that_is_gone_leaves_the_licence_unknown(
         shutil.move(tmp_path / "away", base)
 
     assert "license" in told
+
+
+def test_a_licence_declared_after_the_model_was_made_counts(
+    built: Built, model: ArtifactVersion
+) -> None:
+    ws, loaded, _ = built
+    declared = loaded.spec.base_model.model_copy(update={"license": "apache-2.0"})
+    later = replace(loaded, spec=loaded.spec.model_copy(update={"base_model": declared}))
+    record_definition(ws, later, RunContext())
+    try:
+        told = missing(built, model)
+    finally:
+        record_definition(ws, loaded, RunContext())
+
+    assert "language: " in told
+    assert "license: " not in told
+    assert "license: " in missing(built, model)
 
 
 def test_only_a_merged_model_has_a_card(built: Built) -> None:
