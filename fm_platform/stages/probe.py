@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from fm_platform.errors import SourceError
+from fm_platform.errors import FMError, HomeError, SourceError, StorageFullError
 from fm_platform.labeling.functions import LabelingFunction
 from fm_platform.labeling.load import load_functions
 from fm_platform.lineage import ArtifactVersion
@@ -54,6 +54,8 @@ def sources_read(raw: ArtifactVersion) -> dict[str, str]:
 class Held:
     """What the sources hold; one that cannot be read counts as what it held when its day was made.
 
+    That is also one that has changed where the index of its days cannot be kept: a full disk.
+
     Attributes:
         ws: Where connectors keep what they fetch, and the record of what was read.
         project: Whose sources.
@@ -62,7 +64,7 @@ class Held:
 
     ws: Workspace
     project: LoadedProject
-    unread: dict[str, SourceError] = field(default_factory=dict)
+    unread: dict[str, FMError] = field(default_factory=dict)
 
     def source_ids(self, day: str) -> dict[str, str]:
         """Return what each source holds, or held, of a day."""
@@ -70,7 +72,7 @@ class Held:
         for name, one in connectors(self.ws, self.project, day).items():
             try:
                 found[name] = one.content_id(day)
-            except SourceError as error:
+            except (SourceError, HomeError, StorageFullError) as error:
                 self.unread.setdefault(name, error)
                 raw = self.ws.ledger.latest(self.project.spec.name, "raw", "raw", day)
                 found[name] = "" if raw is None else sources_read(raw).get(name, "")

@@ -59,6 +59,20 @@ def test_on_a_disk_that_is_full(
             fm.invoke(app, ["pin", "merged_model"], catch_exceptions=False)
 
 
+def test_a_file_that_changed_is_told_where_its_days_cannot_be_looked_up(
+    built: Workspace, home: Path, projects: Path, tmp_path: Path, fm: CliRunner
+) -> None:
+    (tmp_path / "t.csv").write_text("text,day,label\n" + "it is late,2026-01-01,no\n" * 3)
+    fm.invoke(app, ["init", "late", "--from", str(tmp_path / "t.csv")])
+
+    with read_only(home):
+        told = fm.invoke(app, ["status", "late"])
+
+    assert told.exit_code == 0, told.exception
+    assert "cannot be read, taken for what it held: the store cannot be written" in told.output
+    assert "unbuilt  never built" in told.output
+
+
 def test_a_full_disk_is_freed(built: Workspace, home: Path, fm: CliRunner) -> None:
     built.models.checkouts.clear()  # nothing but the space set aside is left to record with
     with full_disk(home):
