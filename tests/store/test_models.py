@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shutil
@@ -10,17 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fm_platform.errors import (
-    CorruptArtifactError,
-    HomeError,
-    MissingArtifactError,
-    UnsafePathError,
-)
+from fm_platform.errors import CorruptArtifactError, MissingArtifactError, UnsafePathError
 from fm_platform.hashing import fingerprint, sha256_file
 from fm_platform.store.manifest import MANIFEST, folder_hash, load_key, scan, write_manifest
 from fm_platform.store.models import ModelRef, ModelStore
 from tests.store.models import flip_bit, make_model, object_file
-from tests.support.disk import read_only
 from tests.support.kill import Ready, moments, run_and_kill
 
 
@@ -396,36 +389,3 @@ def test_a_killed_checkout_leaves_no_half_folder(tmp_path: Path) -> None:
     assert [path for path in store.checkouts.folder.iterdir() if path.is_dir()] in (
         [], [store.checkouts.path(ref.content_hash)],
     )  # fmt: skip
-
-
-def test_a_checkout_that_is_there_opens_where_nothing_can_be_written(
-    store: ModelStore, staged: Path, tmp_path: Path
-) -> None:
-    ref = store.publish(staged, {})
-    other = store.publish(make_model(tmp_path / "other", 1), {})
-    store.checkouts.drop(other.content_hash)
-
-    with read_only(tmp_path / "models"):
-        again = ModelStore(tmp_path / "models", tmp_path / "keys" / "manifest.key")
-        assert (again.open(ref.content_hash) / "config.json").is_file()
-        with pytest.raises(HomeError, match="the store cannot be written"):
-            again.open(other.content_hash)
-
-
-def test_what_clearing_the_checkouts_would_free_is_what_it_frees(
-    staged: Path, tmp_path: Path
-) -> None:
-    store = ModelStore(tmp_path / "models", tmp_path / "keys" / "manifest.key")
-    store.publish(staged, {})
-    (store.checkouts.folder / ".abc-1").mkdir()
-    (store.checkouts.folder / ".abc-1" / "half").write_bytes(b"half")
-
-    again = ModelStore(tmp_path / "models", tmp_path / "keys" / "manifest.key")
-    assert again.checkouts.unused_bytes() == 4  # the other one is open in this process
-    del store
-    gc.collect()
-    told = again.checkouts.unused_bytes()
-
-    assert told > 4
-    assert again.checkouts.clear() == told
-    assert again.checkouts.unused_bytes() == 0
