@@ -3,7 +3,8 @@
 A gate is `blocking=True` *and* severity ERROR: either one alone lets downstream run. A failed
 check does not undo the write, so nothing is promoted on the strength of a table being there.
 A range run gets one verdict a check, with the verdict of each day in a table: Dagster records a
-single evaluation for such a run.
+single evaluation for such a run. One day that alone would be stopped need not stop the others: see
+`_stops`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ CHECKS: dict[str, dict[str, str]] = {
         "non_empty": "There is at least one row; a day that later ones followed only warns.",
     },
     "weak_labels": {
-        "label_coverage": "Enough rows have at least one vote.",
+        "label_coverage": "Enough rows have at least one vote; a thin day among others only warns.",
         "function_failures": "No labeling function fails on more rows than allowed.",
     },
     "cleaned": {"nothing_lost": "Every row that came is kept, or in quarantine with its reason."},
@@ -41,6 +42,9 @@ CHECKS: dict[str, dict[str, str]] = {
     },
 }
 """Stage -> check name -> what it promises."""
+
+Verdict = tuple["str | None", "CheckResult", "StageResult"]
+"""A day, what a check says of it, and the result that it is said of."""
 
 
 def check_specs(stage: str, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
@@ -58,12 +62,10 @@ def check_results(
 
     A stage that gives no verdict on a declared check has not passed it.
     """
-    verdicts: dict[str, list[tuple[str | None, CheckResult]]] = {
-        name: [] for name in CHECKS.get(stage, {})
-    }
+    verdicts: dict[str, list[Verdict]] = {name: [] for name in CHECKS.get(stage, {})}
     for day, result in results.items():
         for check in result.checks:
-            verdicts.setdefault(check.name, []).append((day, check))
+            verdicts.setdefault(check.name, []).append((day, check, result))
     undeclared = sorted(set(verdicts) - set(CHECKS.get(stage, {})))
     if undeclared:
         raise dg.DagsterInvariantViolationError(
@@ -76,9 +78,9 @@ def check_results(
 
 
 def _summary(
-    name: str, key: dg.AssetKey, given: Sequence[tuple[str | None, CheckResult]], silent: int
+    name: str, key: dg.AssetKey, given: Sequence[Verdict], silent: int
 ) -> dg.AssetCheckResult:
-    failed = [(day, check) for day, check in given if not check.passed]
+    failed = [(day, check) for day, check, _ in given if not check.passed]
     blocking = silent > 0 or not failed or _stops(name, given)
     if silent:
         description = f"no verdict on {silent} artifact(s); a check without a verdict fails"
@@ -94,7 +96,7 @@ def _summary(
         "verdicts": table(
             [
                 {"day": day or "-", "passed": check.passed, "why": check.description}
-                for day, check in [*failed, *(pair for pair in given if pair[1].passed)]
+                for day, check in [*failed, *((day, c) for day, c, _ in given if c.passed)]
             ]
             or [{"day": "-", "passed": False, "why": description}]
         )
@@ -114,18 +116,28 @@ def _summary(
     )
 
 
-def _stops(name: str, given: Sequence[tuple[str | None, CheckResult]]) -> bool:
-    """Whether a failed verdict stops what lies below.
+def _stops(name: str, given: Sequence[Verdict]) -> bool:
+    """Whether failed verdicts stop what lies below.
 
     A day without rows does while it is the last: they may still come. Once a later day of the
-    range has some it is over, and only warns.
+    range has some it is over, and only warns. A day on which few rows have a vote only warns while
+    of all rows of the range enough have one.
     """
-    last = max((day or "" for day, check in given if check.passed), default="")
-    return any(
-        check.blocking and not (name == "non_empty" and (day or "") < last)
-        for day, check in given
-        if not check.passed
-    )
+    stopping = [day or "" for day, check, _ in given if check.blocking and not check.passed]
+    if name == "non_empty":
+        last = max((day or "" for day, check, _ in given if check.passed), default="")
+        return any(day >= last for day in stopping)
+    return bool(stopping) and not (name == "label_coverage" and _enough_votes(given))
+
+
+def _enough_votes(given: Sequence[Verdict]) -> bool:
+    """Whether of the rows of all days together the declared share has a vote."""
+    voted = needed = 0.0
+    for _, check, result in given:
+        count = result.version.rows or 0
+        voted += count * float(check.metadata["coverage"])
+        needed += count * float(result.version.config["minimum_coverage"])
+    return voted >= needed
 
 
 def _is_table(value: object) -> bool:

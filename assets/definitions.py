@@ -14,6 +14,7 @@ import dagster as dg
 from assets.resources import WorkspaceResource
 from assets.sensors import failed_runs
 from fm_platform.sources.connectors import options_problems
+from fm_platform.sources.mapping import mapping_problems
 from fm_platform.spec.load import discover, load_spec, named_as_folder
 from fm_platform.workspace import project_root
 
@@ -45,7 +46,7 @@ def _components(root: Path) -> dg.Definitions:
         return dg.Definitions()
     for file in discover(root):
         # says every mistake with its line, before Dagster names the first one
-        load_spec(file, [options_problems, named_as_folder(file)])
+        load_spec(file, [options_problems, mapping_problems, named_as_folder(file)])
     module = ModuleType("assets.defs")
     module.__file__ = None
     module.__path__ = [str(folder)]

@@ -327,9 +327,11 @@ def find_project(name: str, root: Path | None = None) -> LoadedProject:
             next_step=f"fm init {name} --from data.csv makes one",
         )
     from fm_platform.sources.connectors import options_problems
+    from fm_platform.sources.mapping import mapping_problems
     from fm_platform.spec.load import load_spec, named_as_folder
 
-    return load_spec(files[name], [options_problems, named_as_folder(files[name])])
+    checks = [options_problems, mapping_problems, named_as_folder(files[name])]
+    return load_spec(files[name], checks)
 
 
 def find_classifier(name: str) -> LoadedProject:

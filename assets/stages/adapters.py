@@ -50,7 +50,7 @@ def adapter_asset(project: LoadedProject, expert: str) -> dg.AssetsDefinition:
             f"Expert trained ({spec.training.method}) on the cleaned rows of"
             f" {', '.join(sources)}, with the weak labels' probabilities as targets.\n\nA folder"
             " of safetensors with a signed manifest. Read by merging, and by evaluation as a"
-            " comparison. While its sources have no rows it is left out."
+            " comparison. While its sources have no rows to train on it is left out."
         ),
     )
     def adapter(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> Materialized:

@@ -136,7 +136,7 @@ def _asked(
         if isinstance(answer, pl.Expr):  # a literal is meant for every row
             return None, frame.with_columns(answer.alias("vote"))["vote"]
         return None, pl.Series([] if answer is None else answer)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return type(error).__name__, None
 
 

@@ -150,7 +150,7 @@ class Watch:
                     continue  # it answered in the very last moment
                 failing[number] = CallTimeoutError.__name__
                 self.late += 1
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 failing[number] = type(error).__name__
             answers.append(None)
         for number, _ in left:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from fm_platform.errors import AliasConflictError, LedgerError
 from fm_platform.lineage import schema
-from fm_platform.lineage.database import Database, now
+from fm_platform.lineage.database import Database, moment
 from fm_platform.lineage.records import AliasChange
 
 
@@ -116,7 +116,7 @@ class Aliases(Database):
             row = {
                 "project": scope, "alias": alias, "version_id": version_id,
                 "number": moves[0].number + 1 if moves else 1,
-                "set_at": now(), "actor": actor, "reason": reason,
+                "set_at": moment(connection), "actor": actor, "reason": reason,
             }  # fmt: skip
             connection.execute(schema.aliases.insert(), row)
 
@@ -130,13 +130,14 @@ class Aliases(Database):
         actor: str = "person",
     ) -> int:
         """Record a promotion, refusal, rollback or acceptance with its numbers; return its id."""
-        row = {
-            "project": self.scope(project), "kind": kind, "version_id": version_id, "actor": actor,
-            "numbers": dict(numbers), "reason": reason, "decided_at": now(),
-        }  # fmt: skip
         with self._write() as connection:
             if version_id is not None:
                 _ensure_version(connection, project, version_id)
+            row = {
+                "project": self.scope(project), "kind": kind, "version_id": version_id,
+                "actor": actor, "numbers": dict(numbers), "reason": reason,
+                "decided_at": moment(connection),
+            }  # fmt: skip
             done = connection.execute(schema.decisions.insert(), row)
             return int(done.inserted_primary_key[0])  # type: ignore[index]
 

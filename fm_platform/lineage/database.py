@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -34,12 +34,38 @@ from fm_platform.lineage import outbox, schema
 
 _BUSY_TIMEOUT_S = 30
 _WRITER_LOCK = 0x666D5F6C  # "fm_l": the advisory lock of all ledger writers
+_TICK = timedelta(microseconds=1)
 _MEMORY = ("sqlite://", "sqlite:///:memory:")
+_LAST = sa.select(
+    *(
+        sa.select(table.c[column]).order_by(table.c.id.desc()).limit(1).scalar_subquery()
+        for table, column in (
+            (schema.versions, "created_at"),
+            (schema.uses, "since"),
+            (schema.aliases, "set_at"),
+            (schema.decisions, "decided_at"),
+            (schema.reviews, "decided_at"),
+            (schema.branches, "created_at"),
+        )
+    )
+)
+"""The times of the records that were made last."""
 
 
 def now() -> datetime:
     """Return the time of a record: UTC."""
     return datetime.now(timezone.utc)
+
+
+def moment(connection: Connection, at: datetime | None = None) -> datetime:
+    """Return the time of a record that is about to be made: `at`, or now.
+
+    It is later than that of every record before, also where the clock was set back or another
+    machine's is ahead: what was in use when something was made is asked by time.
+    """
+    last = connection.execute(_LAST).one()
+    recorded: list[datetime] = [told + _TICK for told in last if told is not None]
+    return max([at or now(), *recorded])
 
 
 class Database:
@@ -62,6 +88,11 @@ class Database:
             yield connection
 
     _read = reading
+
+    def moment(self) -> datetime:
+        """Return the time by which all that is recorded so far has happened."""
+        with self._read() as connection:
+            return moment(connection)
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from fm_platform.hashing import fingerprint
 from fm_platform.lineage import schema
-from fm_platform.lineage.database import Database, now
+from fm_platform.lineage.database import Database, moment
 
 Verdict = Literal["accept", "reject"]
 
@@ -80,16 +80,16 @@ class Reviews(Database):
         self, project: str, actions: Sequence[Action], verdict: Verdict, reason: str, actor: str
     ) -> None:
         """Record one verdict on some actions, all of them or none."""
-        at = now()
-        rows = [
-            {
-                "project": project, "day": action.day, "row_id": action.row_id,
-                "rule": action.rule, "settings": action.settings, "verdict": verdict,
-                "actor": actor, "reason": reason, "decided_at": at,
-            }
-            for action in actions
-        ]  # fmt: skip
         with self._write() as connection:
+            at = moment(connection)
+            rows = [
+                {
+                    "project": project, "day": action.day, "row_id": action.row_id,
+                    "rule": action.rule, "settings": action.settings, "verdict": verdict,
+                    "actor": actor, "reason": reason, "decided_at": at,
+                }
+                for action in actions
+            ]  # fmt: skip
             for start in range(0, len(rows), schema.AT_ONCE):
                 connection.execute(schema.reviews.insert(), rows[start : start + schema.AT_ONCE])
 

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Row
 from fm_platform.errors import NonReproducibleError
 from fm_platform.lineage import schema
 from fm_platform.lineage.cards import cards_of
-from fm_platform.lineage.database import now
+from fm_platform.lineage.database import moment, now
 from fm_platform.lineage.records import (
     ArtifactVersion,
     Head,
@@ -65,7 +65,7 @@ def insert_version(
             "seed": recipe.seed,
             "rows": produced.rows,
             "bytes": produced.bytes,
-            "created_at": finished_at,
+            "created_at": moment(connection, finished_at),
             "duration_s": (finished_at - started_at).total_seconds(),
             "asked_by": run.asked_by,
             "dagster_run_id": run.dagster_run_id,
@@ -125,9 +125,9 @@ def use_in_slot(connection: Connection, slot: Mapping[str, str], version_id: int
     found = connection.execute(sa.select(c.version_id, c.use_id).where(*where)).first()
     if (None if found is None else found.version_id) == version_id:
         return
-    since = now()
+    since = moment(connection)
     if found is not None:
-        # spans of one slot never overlap, even when the clock was set back
+        # spans of one slot never overlap, also in a ledger of before `moment`
         before = connection.execute(sa.select(u.since).where(u.id == found.use_id)).one().since
         since = max(since, before)
         connection.execute(schema.uses.update().where(u.id == found.use_id).values(until=since))

@@ -99,7 +99,9 @@ class _Status:
         self.ledger, self.spec, self.where = ledger, spec, cache(probe.where)
         self.heads: dict[Slot, Head] = {head.slot: head for head in ledger.heads(spec.name)}
         reviews = ledger.standing_by_day(spec.name)
-        wants = Wants(spec, self.heads, probe, self._champion, reviews, self._past)
+        wants = Wants(
+            spec, self.heads, probe, self._champion, reviews, self._past, ledger.known_derived
+        )
         self.functions, self.settled = wants.functions, wants.spec
         self.wanted = list(wants)
         self.derived = ledger.known_derived(w.derive[0] for w in self.wanted if w.derive)

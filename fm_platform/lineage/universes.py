@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from fm_platform.errors import BranchError, ConcurrentWriteError
 from fm_platform.lineage import rows, schema
 from fm_platform.lineage.aliases import Aliases, moves_of, standing
-from fm_platform.lineage.database import now
+from fm_platform.lineage.database import moment
 from fm_platform.lineage.leases import Lease, ensure_held
 from fm_platform.lineage.records import Slot
 
@@ -166,7 +166,7 @@ class Universes(Aliases):
             connection.execute(
                 schema.branches.update()
                 .where(b.id == branch.id)
-                .values(merged_at=now(), merged_definition_id=definition_id)
+                .values(merged_at=moment(connection), merged_definition_id=definition_id)
             )
 
     def delete_branch(self, branch: Branch) -> None:
@@ -174,7 +174,7 @@ class Universes(Aliases):
         b, u, c = schema.branches.c, schema.uses.c, schema.current.c
         space = branch.namespace
         with self._write() as connection:
-            ended = now()
+            ended = moment(connection)
             open_uses = (u.project == space) & u.until.is_(None)
             connection.execute(schema.uses.update().where(open_uses).values(until=ended))
             connection.execute(schema.current.delete().where(c.project == space))
@@ -236,7 +236,8 @@ class Universes(Aliases):
                 )
             row = {
                 "project": scope, "kind": change.kind, "version_id": None, "actor": change.actor,
-                "numbers": dict(change.numbers), "reason": change.reason, "decided_at": now(),
+                "numbers": dict(change.numbers), "reason": change.reason,
+                "decided_at": moment(connection),
             }  # fmt: skip
             done = connection.execute(schema.decisions.insert(), row)
             return int(done.inserted_primary_key[0])  # type: ignore[index]
@@ -266,7 +267,7 @@ def _move(
     row = {
         "project": scope, "alias": alias, "version_id": target.version_id,
         "number": last[0].number + 1 if last else 1, "restores": target.restores,
-        "set_at": now(), "actor": change.actor, "reason": change.reason,
+        "set_at": moment(connection), "actor": change.actor, "reason": change.reason,
     }  # fmt: skip
     connection.execute(schema.aliases.insert(), row)
 
@@ -295,7 +296,7 @@ def _begin(
         )
     row = {
         "name": name, "project": project, "namespace": namespace, "at": at,
-        "definition_id": definition_id, "created_at": now(), "actor": actor,
+        "definition_id": definition_id, "created_at": moment(connection), "actor": actor,
     }  # fmt: skip
     connection.execute(schema.branches.insert(), row)
     slot = (u.kind, u.name, u.partition)

@@ -15,7 +15,7 @@ from fm_platform.lineage.choosing import choice_of, searched_days, settled
 from fm_platform.lineage.continuing import Past, no_past
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
 from fm_platform.lineage.reviews import Standing
-from fm_platform.lineage.silent import with_rows
+from fm_platform.lineage.silent import Known, with_rows
 from fm_platform.lineage.unit_recipes import unit_of
 from fm_platform.lineage.wanted_causal import wanted_of_causal
 from fm_platform.lineage.wanted_models import ModelWants
@@ -42,9 +42,10 @@ class Wants(ModelWants):
         champion: Callable[[Head], Readable | None],
         reviews: Mapping[str, Standing] | None = None,
         past: Past = no_past,
+        known: Known = lambda _keys: {},
     ) -> None:
         self.spec, self.heads, self.probe, self.champion = spec, heads, probe, champion
-        self.reviews, self.past = reviews or {}, past
+        self.reviews, self.past, self.known = reviews or {}, past, known
         self.days = sorted(probe.days())
         self.functions = tuple(probe.functions())
         self.plain = [function for function in self.functions if not function.needs]
@@ -64,7 +65,7 @@ class Wants(ModelWants):
         if self.choice is not None and (head := heads.get(self.choice.slot)) is not None:
             self.spec = settled(self.spec, probe.chosen(head.id))
         if self.spec.task == "classification":
-            self.spec = with_rows(self.spec, self._training_days()[0])
+            self.spec = with_rows(self.spec, self._training_days()[0], known)
 
     def __iter__(self) -> Iterator[Wanted]:
         if self.spec.task == "causal":

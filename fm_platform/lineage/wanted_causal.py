@@ -20,7 +20,7 @@ def wanted_of_causal(wants: ModelWants) -> Iterator[Wanted]:
     """Yield the adapters, the merged model and the evaluation of a causal project."""
     width, last = wants.spec.training.window_days, wants._last("raw")
     raw = wants._have("raw", "raw", wants._window(last, width)) if last else []
-    wants.spec = spec = with_rows(wants.spec, raw)
+    wants.spec = spec = with_rows(wants.spec, raw, wants.known)
     target: tuple[Slot, ...] = tuple(
         ("raw", "raw", day) for day in (wants._window(wants.days[-1], width) if wants.days else ())
     )

@@ -10,6 +10,7 @@ from fm_platform.lineage import recipes, training_recipes
 from fm_platform.lineage.choosing import chosen_by
 from fm_platform.lineage.continuing import Past, anchor_day, continued_recipe
 from fm_platform.lineage.records import Head, Readable, Recipe, Slot
+from fm_platform.lineage.silent import Known
 from fm_platform.lineage.training_recipes import activations_name, activations_recipe, replay_recipe
 from fm_platform.lineage.wanting import Probe, Wanted
 from fm_platform.spec.models import ProjectSpec, Training
@@ -23,6 +24,7 @@ class ModelWants:
     probe: Probe
     days: list[str]
     past: Past
+    known: Known
     choice: Wanted | None
     base_choice: Wanted | None
     searched: Training

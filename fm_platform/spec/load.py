@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from fm_platform.errors import SpecError, SpecProblem
 from fm_platform.spec.base_model import BaseModelSpec
 from fm_platform.spec.checks import Location, Problem, cross_problems, suggest
-from fm_platform.spec.mistakes import of_pydantic
+from fm_platform.spec.mistakes import booleans, of_pydantic
 from fm_platform.spec.models import ProjectSpec
 from fm_platform.spec.tree import Tree, dotted
 
@@ -97,7 +97,8 @@ def _spec_of(tree: Tree, checks: Sequence[Check]) -> ProjectSpec:
     except ValidationError as error:
         found += of_pydantic(tree, error.errors(), [place for place, _ in below])
     else:
-        below = spec.cross_problems()
+        taken = spec.model_dump(by_alias=True)
+        below = [*spec.cross_problems(), *booleans(attributes, taken)]
     for check in checks:
         below += check(spec) if spec is not None else _of_valid_sources(attributes, check)
     found += [(("attributes", *location), message) for location, message in below]

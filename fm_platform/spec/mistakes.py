@@ -15,6 +15,9 @@ from fm_platform.spec.part import NAME_PATTERN
 from fm_platform.spec.tree import Tree
 
 _QUOTED = re.compile(r"'([^']*)'")
+_WORDS = "yes, no, on, off, true and false"
+_NO_NUMBER = f"a number is expected: {_WORDS} are none in YAML"
+_LIMITS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
 _NO_MAPPING = ("dict_type", "mapping_type", "model_type", "model_attributes_type")
 _NO_DAY = ("date_type", "date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact")
 
@@ -42,6 +45,25 @@ def of_pydantic(
             continue  # another member of a union, or told better
         places.add(location)
         yield location, message
+
+
+def booleans(given: Any, taken: Any, place: Location = ()) -> Iterator[tuple[Location, str]]:
+    """Yield where a file says yes or no and that was taken for a number: for 1 or 0.
+
+    Args:
+        given: A value of the document.
+        taken: What the spec holds there.
+        place: Where that is.
+    """
+    if isinstance(given, bool):
+        if isinstance(taken, (int, float)) and not isinstance(taken, bool):
+            yield place, f"{_NO_NUMBER} (found {str(given)!r})"
+    elif isinstance(given, dict) and isinstance(taken, dict):
+        for key, value in given.items():
+            yield from booleans(value, taken.get(key), (*place, key))
+    elif isinstance(given, list) and isinstance(taken, (list, tuple)):
+        for i, (value, other) in enumerate(zip(given, taken, strict=False)):
+            yield from booleans(value, other, (*place, i))
 
 
 def _one(tree: Tree, item: Any) -> tuple[Location, str]:
@@ -83,9 +105,10 @@ def _plainer(kind: str, value: Any, context: dict[str, Any]) -> str | None:
         return f"settings are expected, e.g. {{name: value}}{nothing}"
     if kind in _NO_DAY:
         return f"a day is expected, e.g. 2026-01-31{nothing}"
+    if kind in _LIMITS and isinstance(value, bool):
+        return _NO_NUMBER
     if kind == "string_type" and isinstance(value, bool):
-        told = "yes, no, on, off, true and false are not text in YAML; put the word in quotes"
-        return f"text is expected: {told}"
+        return f"text is expected: {_WORDS} are not text in YAML; put the word in quotes"
     if kind == "string_type":
         quoted = "; put it in quotes" if isinstance(value, (int, float, date)) else nothing
         return f"text is expected{quoted}"

@@ -194,6 +194,8 @@ class Desk:
         attempt = life.attempt + 1
         if not work:
             reason = "building it again would change nothing: nothing it is made from is new"
+            if "raw" in verdict.repair.stages:
+                reason = "bringing it in again would change nothing: no rows came since"
             approvals = sum(event.what == "approved" for event in life.events)
             self.note(name, "waits", f"nothing:{approvals}", reason=reason)  # once, not each tick
             return False
@@ -206,9 +208,13 @@ class Desk:
         return self.note(name, "asked", f"asked:{attempt}", body, verdict.why)
 
     def work(self, repair: Repair) -> Work:
-        """Return what a repair would build: the days whose content would change, and no others."""
+        """Return what a repair would build: the days whose content would change, and no others.
+
+        One that is to bring in rows has nothing to do on a day for which none came, whatever else
+        of it is stale: an edited function, say, waits for who edited it.
+        """
         stages = tuple(stage for stage in DAILY if stage in repair.stages)
-        wanted = set(repair.days)
+        wanted = {day for day in repair.days if "raw" not in stages or self._rows_came(day)}
         kinds = {*stages, *(("votes", "label_model") if "weak_labels" in stages else ())}
         days = {
             row.partition
@@ -220,6 +226,17 @@ class Desk:
             or any(row.kind in ("start", "adapter") and row.state != "fresh" for row in self.status)
         )
         return Work(tuple(sorted(filter(None, days))), stages, models)
+
+    def _rows_came(self, day: str) -> bool:
+        """Whether a day has rows that are not brought in yet, or not labeled yet."""
+        came = {row.partition for row in self.status if row.kind == "raw" and row.state != "fresh"}
+        if day in came:
+            return True
+        raw, labels = (
+            self.ws.ledger.latest(self.name, kind, kind, day) for kind in ("raw", "weak_labels")
+        )
+        made_of = {one.content_hash for one in labels.inputs} if labels is not None else set()
+        return raw is not None and raw.content_hash not in made_of
 
     @cached_property
     def status(self) -> list[StatusRow]:

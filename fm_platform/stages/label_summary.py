@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ def day_summary(
     spec: ProjectSpec,
     data: pa.Table,
     labeled: npt.NDArray[np.bool_],
-    versions: list[ArtifactVersion],
+    versions: Sequence[ArtifactVersion],
     model_version: ArtifactVersion,
 ) -> dict[str, Any]:
     """Return numbers, tables and checks of a day of weak labels.
@@ -32,13 +33,6 @@ def day_summary(
         model_version: The label model.
     """
     coverage = float(labeled.mean()) if len(labeled) else 0.0
-    failures = {
-        version.name: version.metrics["failures"]
-        for version in versions
-        if version.metrics["failures"]["failed_rows"]
-    }
-    limit = spec.labeling.max_failed_share * max(len(labeled), 1)
-    failing = sorted(n for n, found in failures.items() if found["failed_rows"] > limit)
     minimum = spec.labeling.minimum_coverage
     checks = (
         CheckResult(
@@ -47,16 +41,7 @@ def day_summary(
             f"{coverage:.1%} of {len(labeled)} rows have a vote; at least {minimum:.0%} must.",
             {"coverage": coverage},
         ),
-        CheckResult(
-            "function_failures",
-            not failing,
-            f"{', '.join(failing)} failed on more than "
-            f"{spec.labeling.max_failed_share:.0%} of the rows; see `failures`."
-            if failing
-            else f"{len(versions)} functions ran; "
-            f"{sum(f['failed_rows'] for f in failures.values())} rows failed and abstain.",
-            {"failures": failures},
-        ),
+        failures_check(spec, versions, len(labeled)),
     )
     return summary(
         {
@@ -73,4 +58,29 @@ def day_summary(
             "calibration of the label model": [model_version.metrics["calibration"]],
         },
         checks,
+    )
+
+
+def failures_check(spec: ProjectSpec, votes: Sequence[ArtifactVersion], rows: int) -> CheckResult:
+    """Return the verdict on the functions of a day: whether one fails on too many of its rows.
+
+    It goes by the votes as they are now: a function that is mended so that it abstains where it
+    failed gives the same votes, of which the same weak labels are made.
+    """
+    failures = {
+        version.name: version.metrics["failures"]
+        for version in votes
+        if version.metrics["failures"]["failed_rows"]
+    }
+    limit = spec.labeling.max_failed_share * max(rows, 1)
+    failing = sorted(n for n, found in failures.items() if found["failed_rows"] > limit)
+    return CheckResult(
+        "function_failures",
+        not failing,
+        f"{', '.join(failing)} failed on more than "
+        f"{spec.labeling.max_failed_share:.0%} of the rows; see `failures`."
+        if failing
+        else f"{len(votes)} functions ran; "
+        f"{sum(f['failed_rows'] for f in failures.values())} rows failed and abstain.",
+        {"failures": failures},
     )

@@ -1,17 +1,22 @@
-"""Experts whose sources have sent nothing: left out of training, merging and evaluation."""
+"""Experts whose sources sent nothing to train on: left out of training, merging, evaluation."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 
-from fm_platform.lineage import silent
+import pyarrow.compute as pc
+
+from fm_platform.lineage import ArtifactVersion, silent
 from fm_platform.spec.load import LoadedProject
+from fm_platform.stages import tables
 from fm_platform.stages.models import days_of_window
 from fm_platform.workspace import Workspace
 
 
 def with_rows(ws: Workspace, project: LoadedProject) -> LoadedProject:
-    """Return a project without the experts that have no row in the training window.
+    """Return a project without the experts that have no train row in the training window.
 
     Raises:
         MissingArtifactError: If no day is built that a model could be made of.
@@ -19,7 +24,9 @@ def with_rows(ws: Workspace, project: LoadedProject) -> LoadedProject:
     spec = project.spec
     stage = "raw" if spec.task == "causal" else "cleaned"
     days = days_of_window(ws, spec, stage, f"{stage} of {spec.name} is not built yet")
-    return replace(project, spec=silent.with_rows(spec, days))
+    for expert in spec.experts:
+        _look(ws, days, expert.sources)
+    return replace(project, spec=silent.with_rows(spec, days, ws.ledger.known_derived))
 
 
 def why_left_out(ws: Workspace, project: LoadedProject, expert: str) -> str | None:
@@ -31,5 +38,20 @@ def why_left_out(ws: Workspace, project: LoadedProject, expert: str) -> str | No
     if any(one.name == expert for one in with_rows(ws, project).spec.experts):
         return None
     sources = next(one.sources for one in project.spec.experts if one.name == expert)
-    told = f"no row of {', '.join(sources)} came through in the training window"
+    told = f"no row of {', '.join(sources)} to train on came through in the training window"
     return f"left out: {told}; the other experts are merged without it"
+
+
+def _look(ws: Workspace, days: Sequence[ArtifactVersion], sources: Collection[str]) -> None:
+    """Derive whether days have train rows of sources, newest first, up to one that has some."""
+    for day in reversed(days):
+        for source in sorted({*sources} & set(day.parts)):
+            key = silent.train_rows_key(day, source)
+            if ws.ledger.derive(key, partial(_found, ws, day, source)) == silent.SOME:
+                return
+
+
+def _found(ws: Workspace, day: ArtifactVersion, source: str) -> str:
+    rows = tables.read(ws, day, day.kind, ["source", "split"])
+    train = pc.and_(pc.equal(rows["source"], source), pc.equal(rows["split"], "train"))
+    return silent.SOME if pc.any(train).as_py() else silent.NONE

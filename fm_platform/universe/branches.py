@@ -18,7 +18,6 @@ from pathlib import Path
 from fm_platform.errors import BranchError
 from fm_platform.hashing import sha256_hex
 from fm_platform.home import Home, branch_name
-from fm_platform.lineage.database import now
 from fm_platform.lineage.records import RunContext
 from fm_platform.lineage.refs import projects
 from fm_platform.lineage.universes import Branch
@@ -104,10 +103,10 @@ def create(
             f"there is a branch {name!r} already", where=checkout_of(ws, name),
             next_step=f"fm run PROJECT --branch {name}, or fm branch delete {name}",
         )  # fmt: skip
-    if at is not None and at > now():
+    if at is not None and at > ws.ledger.moment():
         raise BranchError("a branch begins from a moment that has passed", found=at.isoformat())
     definitions = _definitions_now(ws, root, run) if at is None else _definitions_at(ws, at)
-    when = at or now()
+    when = at or ws.ledger.moment()
     if not definitions:
         raise BranchError(
             "there is nothing to begin a branch from", where=root / DEFS,

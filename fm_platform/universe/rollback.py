@@ -15,7 +15,6 @@ from typing import Any
 
 from fm_platform.display import plain
 from fm_platform.errors import CorruptArtifactError, FMError, MissingArtifactError
-from fm_platform.lineage.database import now
 from fm_platform.lineage.ledger import Lease
 from fm_platform.lineage.records import ArtifactVersion, RunContext, Slot
 from fm_platform.lineage.refs import version_name
@@ -105,7 +104,7 @@ def make_plan(
         FMError: If nothing was built then, the moment is to come, or no definition is recorded.
         MissingArtifactError: If source rows of that moment are gone.
     """
-    if to > now():
+    if to > ws.ledger.moment():
         raise FMError("a rollback goes back in time", found=f"{to:%Y-%m-%d %H:%M:%S %Z}")
     ledger = ws.ledger
     target = ledger.slots_in_use(project, at=to)
@@ -156,7 +155,7 @@ def rollback(
     with whole_project(ws.ledger, project, "a rollback") as lease:
         if not keep_files:
             _record_now(ws, folder, run, say)
-        before = now()
+        before = ws.ledger.moment()
         with ws.alone():  # no build begins meanwhile
             plan = make_plan(ws, project, folder, to, keep_files=keep_files)
             decision, commits = None, {}

@@ -84,7 +84,8 @@ def stage_result(
         id=1, project="shop", kind=name, name=name, partition=day, number=3,
         recipe_hash=fingerprint(["recipe", name, day]),
         content_hash=fingerprint(["content", name, day]),
-        location=fields.pop("location", {}), parts={}, metrics={}, config={}, code="c",
+        location=fields.pop("location", {}), parts={}, metrics={},
+        config={"minimum_coverage": 0.5}, code="c",
         environment="e", seed=None, rows=fields.pop("rows", 7), bytes=100,
         created_at=datetime(2024, 1, 5, tzinfo=timezone.utc), duration_s=0.1,
         asked_by="person", dagster_run_id=None, mlflow_run_id=None, git_commit=None,
@@ -92,7 +93,7 @@ def stage_result(
     )  # fmt: skip
     verdicts = tuple(
         CheckResult(check, passed, f"{check} {'holds' if passed else 'does not hold'}",
-                    {"share": 0.5}, blocking)
+                    {"share": 0.5, "coverage": 0.9 if passed else 0.1}, blocking)
         for check, passed in (checks or {}).items()
     )  # fmt: skip
     return StageResult(

@@ -84,6 +84,34 @@ def test_a_day_without_rows_stops_the_range_only_where_none_follows(
     assert f"{empty}: non_empty does not hold" in (non_empty.description or "")
 
 
+@pytest.mark.parametrize(("rows", "severity"), [(100, W), (800, E)])
+def test_a_thin_day_stops_the_range_only_where_the_range_is_thin(
+    rows: int, severity: dg.AssetCheckSeverity
+) -> None:
+    results = {
+        day: stage_result(
+            "weak_labels", day, rows=rows if thin else 200,
+            checks={"label_coverage": not thin, "function_failures": True},
+        )
+        for day, thin in (("2024-01-01", False), ("2024-01-02", False), ("2024-01-03", True))
+    }  # fmt: skip
+
+    coverage, failures = check_results("weak_labels", KEY, results)
+
+    assert (coverage.passed, coverage.severity) == (False, severity)
+    assert "2024-01-03: label_coverage does not hold" in (coverage.description or "")
+    assert failures.passed
+
+
+def test_a_thin_day_alone_stops() -> None:
+    checks = {"label_coverage": False, "function_failures": True}
+    result = stage_result("weak_labels", "2024-01-01", checks=checks)
+
+    coverage, _ = check_results("weak_labels", KEY, {"2024-01-01": result})
+
+    assert (coverage.passed, coverage.severity) == (False, E)
+
+
 def test_a_check_that_only_warns_lets_downstream_run() -> None:
     result = stage_result(checks={**BOTH, "contract": False}, blocking=False)
 

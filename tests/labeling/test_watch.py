@@ -1,8 +1,9 @@
-"""Labeling functions that take too long, and failing batches."""
+"""Labeling functions that take too long or end Python, and failing batches."""
 
 from __future__ import annotations
 
 import re
+import sys
 import threading
 import time
 from pathlib import Path
@@ -133,6 +134,35 @@ def test_only_the_failing_rows_of_a_batch_function_abstain() -> None:
 
     assert column.votes.tolist() == [0, 1, ABSTAIN, 1, 1]
     assert column.first_failures == (f"{2:032x}: ValueError",)
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_a_function_that_ends_python_abstains_on_that_row_and_is_counted(batches: bool) -> None:
+    def answer(text: str) -> str:
+        return sys.exit("enough") if text == "b" else "good"
+
+    @labeling_function
+    def quits(row: Any) -> str:
+        return answer(row.text)
+
+    @labeling_function(batch=True)
+    def quits_a_batch(frame: Any) -> list[str]:
+        return [answer(text) for text in frame["text"]]
+
+    asked = quits_a_batch if batches else quits
+    column = apply_function(asked, [batch(["a", "b", "c"])], CLASSES, timeout_s=5)
+
+    assert column.votes.tolist() == [1, ABSTAIN, 1]
+    assert column.first_failures == (f"{1:032x}: SystemExit",)
+
+
+def test_an_interruption_by_a_person_ends_the_votes() -> None:
+    @labeling_function
+    def stopped(row: Any) -> str:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        apply_function(stopped, [batch(["a"])], CLASSES)
 
 
 def test_many_functions_in_one_pass_vote_as_each_alone_whatever_the_threads() -> None:

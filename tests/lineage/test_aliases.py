@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fm_platform.errors import AliasConflictError, LedgerError, RefError
-from fm_platform.lineage import aliases
+from fm_platform.lineage import aliases, database
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.refs import resolve
 from tests.lineage.factory import EARLY, make_produced, make_recipe, record
@@ -57,14 +57,15 @@ def test_alias_can_be_taken_away(ledger: Ledger) -> None:
 
 
 def test_alias_as_of_then(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "now", lambda: EARLY)
     one, two = model(ledger, 1), model(ledger, 2)
-    for hour, (new, old) in enumerate(((one, None), (two, one))):
+    for hour, (new, old) in enumerate(((one, None), (two, one)), start=1):
         at = EARLY + timedelta(hours=hour)
-        monkeypatch.setattr(aliases, "now", lambda at=at: at)
+        monkeypatch.setattr(database, "now", lambda at=at: at)
         champion(ledger, new, old)
 
-    assert ledger.alias_id("shop", "champion", at=EARLY - timedelta(1)) is None
-    assert ledger.alias_id("shop", "champion", at=EARLY) == one
+    assert ledger.alias_id("shop", "champion", at=EARLY) is None
+    assert ledger.alias_id("shop", "champion", at=EARLY + timedelta(hours=1)) == one
     assert ledger.alias_id("shop", "champion", at=EARLY + timedelta(1)) == two
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from fm_platform.errors import FencedError, HomeError, LedgerError, NonReproducibleError
 from fm_platform.hashing import sha256_hex
-from fm_platform.lineage import rows, schema
+from fm_platform.lineage import database, schema
 from fm_platform.lineage.environment import environment_hash
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.records import Input, RunContext
@@ -80,15 +80,15 @@ def test_questions_of_the_past_are_answered_as_of_then(
 ) -> None:
     recipes = [make_recipe(code=code) for code in "abc"]
     for hour, recipe in enumerate(recipes):
-        at = EARLY + timedelta(hours=hour)
-        monkeypatch.setattr(rows, "now", lambda at=at: at)
+        at = EARLY + timedelta(hours=hour, minutes=1)
+        monkeypatch.setattr(database, "now", lambda at=at: at)
         record(ledger, recipe, make_produced(recipe.code))
 
     def codes(at: datetime) -> list[str]:
         return [version.code for version in ledger.all_latest("shop", at=at)]
 
     assert codes(EARLY - timedelta(seconds=1)) == []
-    assert codes(EARLY) == ["a"]
+    assert codes(EARLY + timedelta(minutes=1)) == ["a"]
     assert codes(EARLY + timedelta(minutes=90)) == ["b"]
     assert codes(EARLY + timedelta(days=1)) == ["c"]
     found = ledger.latest("shop", "raw", "raw", "2026-01-01", at=EARLY + timedelta(minutes=59))
@@ -101,7 +101,7 @@ def test_clock_set_back_does_not_reorder_history(
 ) -> None:
     for hours, code in ((5, "a"), (2, "b"), (6, "c")):
         at = EARLY + timedelta(hours=hours)
-        monkeypatch.setattr(rows, "now", lambda at=at: at)
+        monkeypatch.setattr(database, "now", lambda at=at: at)
         record(ledger, make_recipe(code=code), make_produced(code))
 
     spans = ledger.uses("shop", "raw", "raw", "2026-01-01")
@@ -109,6 +109,24 @@ def test_clock_set_back_does_not_reorder_history(
     assert [span.since for span in spans] == sorted(span.since for span in spans)
     assert [version.code for version in ledger.all_latest("shop", at=EARLY + timedelta(0, 19000))] \
         == ["b"]  # fmt: skip
+
+
+def test_what_was_in_use_when_something_was_made_is_known_though_the_clock_was_set_back(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    for hours, day in ((5, "2026-01-01"), (2, "2026-01-02"), (1, "2026-01-03")):
+        at = EARLY + timedelta(hours=hours)
+        monkeypatch.setattr(database, "now", lambda at=at: at)
+        recipe = make_recipe(partition=day)
+        made.append(ledger.record(recipe, make_produced(day), RunContext(), at, at))
+
+    assert [
+        sorted(str(day) for _, _, day in ledger.slots_in_use("shop", at=version.created_at))
+        for version in made
+    ] == [[], ["2026-01-01"], ["2026-01-01", "2026-01-02"]]
+    assert all(version.created_at < made[0].created_at + timedelta(seconds=1) for version in made)
+    assert all(version.duration_s == 0 for version in made)
 
 
 def test_times_are_instants_whatever_the_zone(ledger: Ledger) -> None:

@@ -174,6 +174,34 @@ def test_every_mistake_is_told_beside_all_others(line: int, says: str) -> None:
     assert found[0].startswith(f"defs.yaml:{line}: ")
 
 
+@pytest.mark.parametrize(
+    ("part", "place", "found"),
+    [
+        ("training: {epochs: yes}", "training.epochs", True),
+        ("training: {learning_rate: off}", "training.learning_rate", False),
+        ("training: {continue: {full_every: true}}", "training.continue.full_every", True),
+        ("training: {auto: {ranks: [4, on]}}", "training.auto.ranks[1]", True),
+        ("gate: {minimum: no}", "gate.minimum", False),
+        ("merge: {weights: {all: yes}}", "merge.weights.all", True),
+        ("cleaning: [{rule: length, min_chars: yes}]", "cleaning[0].min_chars", True),
+    ],
+)
+def test_a_boolean_is_no_number(part: str, place: str, found: bool) -> None:
+    assert problems(f"{GOOD}  {part}\n") == [
+        f"defs.yaml:8: {place}: a number is expected: yes, no, on, off, true and false are none in"
+        f" YAML (found '{found}')"
+    ]
+
+
+def test_a_boolean_may_stand_where_values_of_any_kind_do() -> None:
+    rule = "kind: rule, name: urgent, column: urgent, operator: '==', value: yes, label: bad"
+    text = f"{GOOD}  contract: {{columns: {{text: {{}}, urgent: {{type: boolean}}}}}}\n"
+
+    spec = parse_spec(f"{text}  labeling: {{functions: [{{{rule}}}]}}\n", "defs.yaml")
+
+    assert spec.labeling.functions[0].model_dump()["value"] is True
+
+
 def test_a_large_file_is_refused_without_being_read(tmp_path: Path) -> None:
     path = tmp_path / "defs.yaml"
     with path.open("wb") as handle:

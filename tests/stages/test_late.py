@@ -12,6 +12,7 @@ from fm_platform.home import Home
 from fm_platform.lineage import Produced, Recipe, RunContext
 from fm_platform.lineage.database import now
 from fm_platform.monitoring.life import Life
+from fm_platform.monitoring.records import Repair
 from fm_platform.spec.load import load_spec
 from fm_platform.stages import SilentReporter
 from fm_platform.stages.alerts import Desk
@@ -69,6 +70,27 @@ def test_a_late_file_rebuilds_its_day_and_what_reads_its_rows(desk: Desk) -> Non
     done(desk, again)
     assert go_on(desk) == []
     assert desk.find(life.alert.id).state == "repaired"
+
+
+def test_missing_rows_are_brought_in_where_some_came_not_where_labels_are_stale(
+    desk: Desk,
+) -> None:
+    missing = Repair("backfill", "Bring in again", "perhaps", DAYS, ("raw", "weak_labels"))
+    edited = desk.project.file.read_text().replace("words: [bad, awful", "words: [bad")
+    desk.project.file.write_text(edited)
+    project = load_spec(desk.project.file)
+    stale = {row.kind for row in Desk(desk.ws, project).status if row.state == "stale"}
+    assert {"votes", "weak_labels"} <= stale
+
+    assert not Desk(desk.ws, project).work(missing)
+
+    with (project.directory / f"mail-{DAYS[1]}.jsonl").open("a") as file:
+        file.write('{"text": "it came late and is fine", "label": "positive"}\n')
+    assert Desk(desk.ws, project).work(missing).days == (DAYS[1],)
+    build_raw(desk.ws, project, DAYS[1], RunContext(), SilentReporter())
+    assert Desk(desk.ws, project).work(missing).days == (DAYS[1],)  # they are not labeled yet
+    build_weak_labels(desk.ws, project, DAYS[1], RunContext(), SilentReporter())
+    assert not Desk(desk.ws, project).work(missing)
 
 
 def test_a_day_that_was_watched_is_watched_again(desk: Desk) -> None:

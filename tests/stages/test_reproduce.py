@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from fm_platform.stages import SilentReporter
 from fm_platform.stages.definition import record_definition
 from fm_platform.stages.reproduce import make_plan, replay, reproduce
 from fm_platform.workspace import Workspace
+from tests.histories.clock import clock
 from tests.histories.script import Script, build_history
 from tests.stages.small import Built, build_days
 
@@ -78,6 +80,22 @@ def test_what_was_declared_then_is_built_not_what_is_declared_now(
     done = reproduce(ws, make_plan(ws, target), tmp_path / "s", edited, SilentReporter())
 
     assert done.equal, done.first_difference
+
+
+def test_days_that_were_built_while_the_clock_was_set_back_come_out_the_same(
+    world: World, tmp_path: Path
+) -> None:
+    _, loaded = world
+    ws = Workspace.open(Home(tmp_path / "other"))
+    for hour, day in ((5, "2026-01-01"), (2, "2026-01-02")):
+        with clock(datetime(2026, 2, 1, hour, tzinfo=timezone.utc)):
+            build_days(ws, loaded, [day])
+
+    target = latest(ws, "cleaned", "cleaned", "2026-01-02")
+    done = reproduce(ws, make_plan(ws, target), tmp_path / "s", loaded, SilentReporter())
+
+    assert done.equal, done.first_difference
+    assert "raw/2026-01-01#1" in {compared.name for compared in done.compared}
 
 
 def test_rows_of_a_source_that_changed_since_are_those_that_were_kept(

@@ -147,7 +147,7 @@ def test_an_expert_whose_sources_are_silent_changes_nothing(built: Built) -> Non
     known = with_rows(ws, declared)
 
     assert why_left_out(ws, declared, "mail") is None
-    assert "no row of phone came through" in str(why_left_out(ws, declared, "phone"))
+    assert "no row of phone to train on came through" in str(why_left_out(ws, declared, "phone"))
     merged = build_merged_model(ws, known, RunContext(), SilentReporter())
     assert (merged.reused, merged.version.id) == (True, results["merged"].version.id)
 

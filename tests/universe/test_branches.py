@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from fm_platform.universe.branches import create, delete, on_branch, uses
 from fm_platform.universe.merge import Merged, compare, merge
 from fm_platform.universe.rollback import rollback
 from fm_platform.workspace import Workspace
+from tests.histories.clock import clock
 from tests.universe.worlds import DAYS, EDITED, SPEC, World, moment
 
 History = tuple[World, datetime]
@@ -65,6 +66,17 @@ def graph_states(world: World) -> set[str]:
 def merged(world: World, **more: object) -> Merged:
     (done,) = merge(world.ws, world.root, "try", RUN, **more)  # type: ignore[arg-type]
     return done
+
+
+def test_a_branch_begins_from_what_is_in_use_though_the_clock_was_set_back(
+    history: History,
+) -> None:
+    world, _ = history
+    with clock(datetime(2025, 12, 1, tzinfo=timezone.utc)):
+        begin(world)
+
+    ledger = branch_ws(world).ledger
+    assert ledger.slots_in_use("small") == world.ws.ledger.slots_in_use("small")
 
 
 def test_a_branch_shares_everything_and_builds_nothing(history: History) -> None:

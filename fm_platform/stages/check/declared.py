@@ -103,10 +103,6 @@ def _tried(
     except FMError as error:
         yield of_error(_PART, error)
         return
-    except SystemExit:
-        told = f"{function.name} ends the whole process (SystemExit)"
-        yield Finding(_PART, WRONG, told, "return None to abstain")
-        return
     if any(TIMED_OUT in reason for reason in column.first_failures):
         told = f"{function.name} takes longer than labeling.timeout_s, {limit:g} s, for a row"
         yield Finding(_PART, WRONG, told, "mend the function")

@@ -26,7 +26,7 @@ def everything_under(ws: Workspace, target: ArtifactVersion) -> list[ArtifactVer
         if version.partition and any(item.role in _SUMMARIES for item in version.inputs):
             wanted |= _raw_before(ws, version, version.created_at)
     found |= {v.id: v for v in ledger.get_many(sorted(wanted - found.keys()))}
-    return sorted(found.values(), key=lambda version: (version.created_at, version.id))
+    return sorted(found.values(), key=lambda version: version.id)
 
 
 def _raw_before(ws: Workspace, version: ArtifactVersion, at: datetime) -> set[int]:

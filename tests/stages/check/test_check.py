@@ -78,7 +78,7 @@ def test_a_project_that_was_never_built_is_checked_too(built: Built, tmp_path: P
         ('return "ne" + "ver" if "n" in row.text else None', "unknown class"),
         ("return row.absent", "fails on 20 of 20 rows (AttributeError)"),
         ("return None\n  oh", "do not import"),
-        ("raise SystemExit", "shouting ends the whole process (SystemExit)"),
+        ("raise SystemExit", "fails on 20 of 20 rows (SystemExit)"),
         ("while True: pass", "shouting takes longer than labeling.timeout_s, 0.3 s, for a row"),
     ],
     ids=["answer in the text", "answer of a row", "fails everywhere", "syntax", "exit", "endless"],
