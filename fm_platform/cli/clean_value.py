@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fm_platform.cli import render
+from fm_platform.cli.progress import TerminalReporter
 from fm_platform.display import plain
 
 _TEXT = 90
@@ -27,12 +28,11 @@ def value(
     Nothing is removed: a project file or fm clean reject decides that.
     """
     from fm_platform.lineage import RunContext
-    from fm_platform.stages.common import SilentReporter
     from fm_platform.stages.row_value import row_values
     from fm_platform.workspace import Workspace, find_classifier
 
     ws, loaded = Workspace.open(), find_classifier(project)
-    told = row_values(ws, loaded, RunContext(), SilentReporter(), max_rows)
+    told = row_values(ws, loaded, RunContext(), TerminalReporter(), max_rows)
     typer.echo(json.dumps(render.plain(told)) if as_json else value_text(told, lowest))
 
 

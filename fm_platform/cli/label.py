@@ -10,6 +10,7 @@ import typer
 
 from fm_platform.cli import render
 from fm_platform.cli.label_report import report
+from fm_platform.cli.progress import TerminalReporter
 from fm_platform.cli.suggest import suggest
 
 if TYPE_CHECKING:
@@ -43,13 +44,12 @@ def queue(
     from fm_platform.labeling.annotations import render as write
     from fm_platform.lineage import RunContext
     from fm_platform.stages.annotations import require_annotator
-    from fm_platform.stages.common import SilentReporter
     from fm_platform.stages.review_queue import review_queue
     from fm_platform.workspace import Workspace, find_classifier
 
     ws, loaded = Workspace.open(), find_classifier(project)
     rows = review_queue(
-        ws, loaded, require_annotator(annotator), size, RunContext(), SilentReporter(),
+        ws, loaded, require_annotator(annotator), size, RunContext(), TerminalReporter(),
         wanted or (),
     )  # fmt: skip
     if to is not None:

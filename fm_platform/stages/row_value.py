@@ -1,8 +1,8 @@
 """What the training rows, sources and labeling functions are worth, told by dev gold.
 
-Values are those of a nearest-neighbour classifier on the frozen embeddings. They are found on one
-half of the dev gold rows; whether a smaller training set keeps the score is looked at on the
-other half, with a linear head: what a selection was chosen by may not be its proof.
+Values are those of a nearest-neighbour classifier in the representation of the current model. They
+are found on one half of the dev gold rows; whether a smaller training set keeps the score is looked
+at on the other half, with a linear head: what a selection was chosen by may not be its proof.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from fm_platform.lineage import RunContext
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
 from fm_platform.stages.common import Reporter
-from fm_platform.stages.embeddings import Embeddings
 from fm_platform.stages.models import training_days
+from fm_platform.stages.seen import Seen
 from fm_platform.stages.window import dev_gold
 from fm_platform.workspace import Workspace
 
-NEIGHBOURS = 10
+NEIGHBOURS = (10, 50)  # of few and of many training rows: one in twenty, within these
 MAX_ROWS = 10_000
 LEAST_DEV = 20
 REMOVED = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -39,7 +39,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Training:
-    """The newest training rows with their embeddings, and what is known of them."""
+    """The newest training rows with their vectors, and what is known of them."""
 
     rows: pa.Table
     vectors: Matrix
@@ -54,8 +54,8 @@ def row_values(
     Args:
         ws: Where everything is.
         project: Whose rows.
-        run: For the embeddings that are made where they are missing.
-        log: Told of these.
+        run: For embeddings of the base that are made where no model is built yet.
+        log: Told of the vectors that are made.
         max_rows: The newest training rows are looked at, at most so many.
 
     Raises:
@@ -64,9 +64,9 @@ def row_values(
     """
     spec = project.spec
     classes = list(spec.taxonomy.classes)
-    embeddings = Embeddings(ws, project, run, log)
-    training = _training(ws, project, embeddings, max_rows)
-    dev, labels = _dev(ws, project, embeddings)
+    seen = Seen(ws, project, run, log)
+    training = _training(ws, project, seen, max_rows)
+    dev, labels = _dev(ws, project, seen)
     if len(labels) < LEAST_DEV or training.rows.num_rows < LEAST_DEV:
         raise FMError(
             "too few rows to value",
@@ -75,13 +75,17 @@ def row_values(
         )
     soft = tables.matrix(training.rows["probabilities"]).astype(np.float64)
     chosen = np.arange(len(labels)) % 2 == 0
-    values = knn_shapley(training.vectors, soft, dev[chosen], labels[chosen], NEIGHBOURS)
+    neighbours = int(np.clip(len(soft) // 20, *NEIGHBOURS))
+    values = knn_shapley(training.vectors, soft, dev[chosen], labels[chosen], neighbours)
     order = np.lexsort((np.array(training.rows["row_id"].to_pylist()), values))
     hard = np.array([classes.index(x) for x in training.rows["label"].to_pylist()], np.int64)
-    steps = _subsets(training.vectors, hard, order, dev[~chosen], labels[~chosen])
+    steps = _subsets(
+        training.vectors, hard, removal_order(values, hard), dev[~chosen], labels[~chosen]
+    )
     return {
         "project": spec.name,
-        "method": f"KNN-Shapley, {NEIGHBOURS} neighbours, on frozen embeddings",
+        "method": f"KNN-Shapley, {neighbours} neighbours, {seen.told}",
+        "model": seen.model.content_hash if seen.model else None,
         "training_rows": training.rows.num_rows,
         "dev_rows": {"valued_on": int(chosen.sum()), "checked_on": int((~chosen).sum())},
         "sources": _by_source(training.rows, values),
@@ -92,7 +96,19 @@ def row_values(
     }
 
 
-def _training(ws: Workspace, project: LoadedProject, embeddings: Embeddings, most: int) -> Training:
+def removal_order(values: Floats, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return int64[n], rows in the order of their removal: of each class the same share.
+
+    By value alone a rare class goes first, since most dev rows near its rows are of another.
+    """
+    share = np.zeros(len(values))
+    for label in np.unique(labels).tolist():
+        own = np.flatnonzero(labels == label)
+        share[own[np.argsort(values[own], kind="stable")]] = (np.arange(len(own)) + 0.5) / len(own)
+    return np.lexsort((values, share))
+
+
+def _training(ws: Workspace, project: LoadedProject, seen: Seen, most: int) -> Training:
     """Return the newest training rows; of the day that is cut the first by row id."""
     name = project.spec.name
     found: list[pa.Table] = []
@@ -111,7 +127,7 @@ def _training(ws: Workspace, project: LoadedProject, embeddings: Embeddings, mos
             continue
         ids = rows["row_id"].to_pylist()
         found.append(rows)
-        vectors.append(embeddings.matrix(raw, ids))
+        vectors.append(seen.matrix(raw, ids))
         votes |= _agreeing(ws, weak, rows, list(project.spec.taxonomy.classes))
     if not found:
         raise MissingArtifactError(f"{name} has no training rows", next_step=f"fm run {name}")
@@ -134,26 +150,28 @@ def _agreeing(
     }
 
 
-def _dev(
-    ws: Workspace, project: LoadedProject, embeddings: Embeddings
-) -> tuple[Matrix, npt.NDArray[np.int64]]:
+def _dev(ws: Workspace, project: LoadedProject, seen: Seen) -> tuple[Matrix, npt.NDArray[np.int64]]:
+    """Return vectors and classes of the dev gold rows of the window whose day is in use."""
     spec = project.spec
+    classes = list(spec.taxonomy.classes)
     last = ws.ledger.last_partition(spec.name, "weak_labels", "weak_labels")
     gold = dev_gold(ws, spec, str(last)) if last else tables.GOLD.empty_table()
-    vectors: dict[str, Matrix] = {}
+    vectors: list[Matrix] = []
+    labels: list[int] = []
     for day in sorted(set(gold["day"].to_pylist())):
         raw = ws.ledger.latest(spec.name, "raw", "raw", day)
-        if raw is not None:
-            ids = set(gold.filter(pc.equal(gold["day"], day))["row_id"].to_pylist())
-            vectors |= embeddings.of_rows(raw, ids)
-    known = [
-        (vectors[row], spec.taxonomy.classes.index(label))
-        for row, label in zip(gold["row_id"].to_pylist(), gold["label"].to_pylist(), strict=True)
-        if row in vectors
-    ]
-    if not known:
+        if raw is None:
+            continue
+        known = set(tables.read(ws, raw, "raw", ["row_id"])["row_id"].to_pylist())
+        own = gold.filter(pc.equal(gold["day"], day)).to_pylist()
+        own = [row for row in own if row["row_id"] in known]
+        if not own:
+            continue
+        vectors.append(seen.matrix(raw, [row["row_id"] for row in own]))
+        labels += [classes.index(row["label"]) for row in own]
+    if not labels:
         return np.zeros((0, 0), np.float32), np.zeros(0, np.int64)
-    return np.stack([v for v, _ in known]), np.array([label for _, label in known], np.int64)
+    return np.concatenate(vectors), np.array(labels, np.int64)
 
 
 def _subsets(
