@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fm_platform.errors import AliasConflictError, LedgerError, RefError
-from fm_platform.lineage import aliases, database
+from fm_platform.lineage import database
 from fm_platform.lineage.ledger import Ledger
 from fm_platform.lineage.refs import resolve
 from tests.lineage.factory import EARLY, make_produced, make_recipe, record
