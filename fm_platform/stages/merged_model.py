@@ -174,8 +174,7 @@ def model_card(
     used = [day for day in days if day.rows]
     last = str(used[-1].partition)
     sources = {expert.name: expert.sources for expert in spec.experts}
-    labels = ws.ledger.latest(spec.name, "label_model", "label_model", last)
-    functions = labels.metrics["functions"] if labels is not None else []
+    functions = _functions(ws, used[-1])
     own = base_card(base.directory)
     return write_card(
         ModelCardInputs(
@@ -208,6 +207,20 @@ def model_card(
             training_method=spec.training.method,
         )
     )  # fmt: skip
+
+
+def _functions(ws: Workspace, cleaned: ArtifactVersion) -> list[dict[str, Any]]:
+    """Return what the label model behind a cleaned day says of the labeling functions.
+
+    It is found by what the day was made from. Another one may be in use by now that gives the same
+    labels: a card that told of that could not be made again from what the model was made from.
+    """
+    origin = cleaned
+    for name in ("weak_labels", "label_model"):
+        read = ws.ledger.inputs([origin.id])[origin.id]
+        origin = ws.ledger.get(next(i.version_id for i in read if i.role == name and i.version_id))
+    found: list[dict[str, Any]] = origin.metrics["functions"]
+    return found
 
 
 def _register(

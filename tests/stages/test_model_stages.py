@@ -6,13 +6,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fm_platform.lineage import ArtifactVersion, RunContext
 from fm_platform.spec.models import Taxonomy
-from fm_platform.stages import tables
+from fm_platform.stages import SilentReporter, tables
 from fm_platform.stages.evaluation import ABSTAIN, _Evaluation
 from fm_platform.stages.evidence import Evidence
+from fm_platform.stages.merged_model import build_merged_model
 from fm_platform.stages.predict import classifier
 from fm_platform.training.predict import predict_probabilities
-from tests.stages.small import Built, build_models
+from fm_platform.workspace import Workspace
+from tests.lineage.factory import make_produced, make_recipe, record
+from tests.stages.small import DAYS, Built, build_days, build_models
 from tests.support.tiny_model import CLASSES, WORDS
 
 
@@ -68,15 +72,19 @@ def test_gold_dev_rows_decide_how_experts_are_merged(built: Built) -> None:
     assert all(sorted(row) == [0, 0, 1] for row in rows["probabilities"].to_pylist())
 
 
-@pytest.mark.parametrize("name", ["start", "mail", "merged"])
-def test_a_damaged_model_is_built_again_bit_for_bit(built: Built, name: str) -> None:
-    ws, loaded, first = built
-    version = first[name].version
+def damage(ws: Workspace, version: ArtifactVersion) -> None:
     alone = ws.models.unnamed(frozenset({version.content_hash}))  # no other model heals them
     weights = ws.models.objects.path(max(alone, key=ws.models.objects.size))
     data = bytearray(weights.read_bytes())
     data[-3] ^= 1
     weights.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("name", ["start", "mail", "merged"])
+def test_a_damaged_model_is_built_again_bit_for_bit(built: Built, name: str) -> None:
+    ws, loaded, first = built
+    version = first[name].version
+    damage(ws, version)
 
     again = build_models(ws, loaded)[name]
 
@@ -84,6 +92,27 @@ def test_a_damaged_model_is_built_again_bit_for_bit(built: Built, name: str) -> 
     assert "damaged" in again.reason or "sha256" in again.reason
     assert again.version.content_hash == version.content_hash
     ws.models.verify(version.content_hash)
+
+
+def test_a_label_model_that_came_later_is_not_on_the_card(built: Built) -> None:
+    ws, loaded, first = built
+    version, day = first["merged"].version, DAYS[-1]
+    used = ws.ledger.latest("small", "label_model", "label_model", day)
+    assert used is not None
+    told = {"functions": [{**row, "coverage": 0.123} for row in used.metrics["functions"]]}
+    slot = {"project": "small", "kind": "label_model", "name": "label_model", "partition": day}
+    record(ws.ledger, make_recipe(**slot), make_produced("other", metrics=told))
+    try:
+        now = ws.ledger.latest("small", "label_model", "label_model", day)
+        assert now is not None
+        assert now.metrics == told
+        damage(ws, version)
+        again = build_merged_model(ws, loaded, RunContext(), SilentReporter())
+        assert not again.reused
+        assert again.version.content_hash == version.content_hash
+        assert "bad\\_words" in (ws.model_path(again.version) / "README.md").read_text("utf-8")
+    finally:
+        build_days(ws, loaded)
 
 
 def test_an_evaluation_names_what_it_refuses_and_what_it_leaves_out(built: Built) -> None:
@@ -204,7 +233,7 @@ def test_what_is_timed_is_in_no_content(built: Built, monkeypatch: pytest.Monkey
     from dataclasses import replace
 
     from fm_platform.evaluation import latency
-    from fm_platform.lineage import ArtifactVersion, RunContext
+    from fm_platform.lineage import RunContext
     from fm_platform.spec.models import Gate
     from fm_platform.stages import SilentReporter
     from fm_platform.stages.common import StageResult
