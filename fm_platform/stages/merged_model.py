@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fm_platform.display import as_markdown
+from fm_platform.errors import MissingArtifactError
 from fm_platform.lineage import ArtifactVersion, Produced, Recipe, RunContext
 from fm_platform.lineage.ledger import Lease
+from fm_platform.lineage.refs import version_name
 from fm_platform.lineage.training_recipes import merged_recipe
 from fm_platform.spec.load import LoadedProject
 from fm_platform.stages import tables
@@ -214,13 +216,22 @@ def _functions(ws: Workspace, cleaned: ArtifactVersion) -> list[dict[str, Any]]:
 
     It is found by what the day was made from. Another one may be in use by now that gives the same
     labels: a card that told of that could not be made again from what the model was made from.
+
+    Raises:
+        MissingArtifactError: If the ledger does not know it.
     """
     origin = cleaned
     for name in ("weak_labels", "label_model"):
-        read = ws.ledger.inputs([origin.id])[origin.id]
-        origin = ws.ledger.get(next(i.version_id for i in read if i.role == name and i.version_id))
-    found: list[dict[str, Any]] = origin.metrics["functions"]
-    return found
+        read = ws.ledger.inputs([origin.id]).get(origin.id, ())
+        found = [item.version_id for item in read if item.role == name and item.version_id]
+        if not found:
+            raise MissingArtifactError(
+                f"the ledger does not say which {name} {version_name(origin)} was made from",
+                next_step="fm ledger rebuild --check",
+            )
+        origin = ws.ledger.get(found[0])
+    told: list[dict[str, Any]] = origin.metrics["functions"]
+    return told
 
 
 def _register(
