@@ -245,12 +245,12 @@ def fsck(
     It also brings back models moved aside before that are whole again.
     """
     from fm_platform.store import fsck as checks
-    from fm_platform.upkeep.plan import removed_files
+    from fm_platform.upkeep.plan import needed_files
     from fm_platform.workspace import Workspace
 
     ws = Workspace.open() if repair else Workspace.to_read()
     found = [
-        *checks.check_tables(ws.tables, deep=True, removed=removed_files(ws)),
+        *checks.check_tables(ws.tables, deep=True, needed=needed_files(ws)),
         *checks.check_models(ws.models),
         *checks.check_columns(ws.columns),
         *checks.check_states(ws.states),

@@ -48,7 +48,7 @@ def check_tables(
     *,
     deep: bool = False,
     grace_s: float = 3600.0,
-    removed: Collection[str] = (),
+    needed: Collection[str] | None = None,
 ) -> list[Finding]:
     """Return what is wrong with the tables.
 
@@ -57,13 +57,15 @@ def check_tables(
         deep: Also hash every data file of every version; else only presence and size.
         grace_s: A file that no version names is a leftover only once it is this many seconds
             old; a younger one may belong to a write in progress.
-        removed: Files, as `table/path`, that retention removed: nobody misses them.
+        needed: Files, as `table/path`, that somebody counts on, beside those of each table's newest
+            version; others are not missed: retention removed them, or their rows were written
+            again elsewhere. None: all files of all versions.
     """
     findings = []
     for table in store.tables():
         log = _check_log(store.storage, table)
         findings += log or _check_last_checkpoint(store.storage, table)
-        findings += _check_files(store.storage, table, deep, grace_s, removed)
+        findings += _check_files(store.storage, table, deep, grace_s, needed)
     return findings
 
 
@@ -234,28 +236,38 @@ def _check_last_checkpoint(storage: Storage, table: str) -> list[Finding]:
 
 
 def _check_files(
-    storage: Storage, table: str, deep: bool, grace_s: float, removed: Collection[str]
+    storage: Storage, table: str, deep: bool, grace_s: float, needed: Collection[str] | None
 ) -> list[Finding]:
     named: set[str] = set()
+    live: set[str] = set()
+    missing: list[tuple[str, Finding]] = []
     findings = []
     for version in delta_log.commit_versions(storage, table):
         try:
             actions = delta_log.read_actions(storage, table, version)
         except CorruptArtifactError:
             continue  # `_check_log` tells
-        named |= {action["add"]["path"] for action in actions if "add" in action}
+        live -= {action["remove"]["path"] for action in actions if "remove" in action}
+        added = {action["add"]["path"] for action in actions if "add" in action}
+        named |= added
+        live |= added
         stored = delta_log.stored_commit(actions, version)
         for file in stored.ref.files if stored else ():
             path, where = f"{table}/{file.path}", f"{table} version {version}"
             size = storage.size(path)
-            if size is None and path in removed:
-                continue
             if size is None:
                 detail = f"{path} is not there; building the partition again makes a new one"
-                findings.append(Finding("missing_file", where, detail, (), storage.base))
+                missing.append(
+                    (file.path, Finding("missing_file", where, detail, (), storage.base))
+                )
             elif size != file.bytes or (deep and _sha256(storage, path) != file.sha256):
                 detail = f"{path} does not match its hash; repair moves it aside"
                 findings.append(Finding("damaged_file", where, detail, (path,), storage.base))
+    findings += [
+        finding
+        for path, finding in missing
+        if needed is None or path in live or f"{table}/{path}" in needed
+    ]
     findings += [
         Finding("leftover_file", table, "no version names it; repair moves it aside", (p,),
                 storage.base)

@@ -147,10 +147,12 @@ def blobs_of(versions: Iterable[ArtifactVersion]) -> Blobs:
     return Blobs(frozenset(files), *map(frozenset, sets))
 
 
-def removed_files(ws: Workspace) -> frozenset[str]:
-    """Return the files, as `table/path`, that retention removed."""
-    gone = ws.ledger.get_many(list(ws.ledger.removed()), with_inputs=False)
-    return frozenset(f"{table}/{path}" for table, path in blobs_of(gone).files)
+def needed_files(ws: Workspace) -> frozenset[str]:
+    """Return the files, as `table/path`, of all versions but those that retention removed."""
+    gone = ws.ledger.removed()
+    versions = [v for name in projects(ws.ledger) for v in ws.ledger.versions(name)]
+    blobs = blobs_of(version for version in versions if version.id not in gone)
+    return frozenset(f"{table}/{path}" for table, path in blobs.files)
 
 
 def _short(reason: str) -> str:

@@ -17,7 +17,7 @@ from fm_platform.stages.reproduce import make_plan, reproduce
 from fm_platform.store.fsck import check_columns, check_models, check_tables
 from fm_platform.universe.branches import create, on_branch
 from fm_platform.upkeep.gc import collect
-from fm_platform.upkeep.plan import removed_files
+from fm_platform.upkeep.plan import needed_files
 from fm_platform.upkeep.rebuild import check
 from fm_platform.workspace import Workspace
 from tests.histories import History, scripted
@@ -84,7 +84,7 @@ def test_most_bytes_go_and_what_is_kept_is_reproduced(
         below = ledger.get_many(upstream(ledger, [version_id], without=COMPARED))
         assert all(is_there(ws, version) for version in below if version.kind not in CACHES)
         comes_back(ws, history, ledger.get(version_id), tmp_path / f"again{number}")
-    assert check_tables(ws.tables, deep=True, grace_s=0, removed=removed_files(ws)) == []
+    assert check_tables(ws.tables, deep=True, grace_s=0, needed=needed_files(ws)) == []
     assert check_models(ws.models) + check_columns(ws.columns) == []
     found = check(ws)
     assert (found.differences, found.missing, found.unrecorded) == ((), (), ())

@@ -117,6 +117,24 @@ def test_damaged_missing_and_leftover_files_are_named(store: TableStore) -> None
     assert len(list((folder.parent / "_damaged").rglob("*.parquet"))) == 2
 
 
+def test_a_file_is_missed_where_somebody_counts_on_it(store: TableStore) -> None:
+    old, live = write(store, "d1", 1), write(store, "d2", 1)
+    write(store, "d1", 2, seed=1)  # the rows of d1 are kept elsewhere now
+    folder = Path(store.storage.uri("t"))
+    for ref in (old, live):
+        (folder / ref.files[0].path).unlink()
+
+    def missed(needed: set[str] | None) -> set[str]:
+        found = check_tables(store, needed=needed)
+        assert {finding.kind for finding in found} <= {"missing_file"}
+        return {finding.detail.split()[0] for finding in found}
+
+    one, two = (f"t/{ref.files[0].path}" for ref in (old, live))
+    assert missed(None) == {one, two}
+    assert missed({one}) == {one, two}
+    assert missed(set()) == {two}
+
+
 def test_a_young_file_is_not_a_leftover(store: TableStore) -> None:
     write(store, "d1", 1)
     (Path(store.storage.uri("t")) / "day=d1" / "in-progress.parquet").write_bytes(b"x")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fm_platform.errors import LedgerBusyError, MissingArtifactError
@@ -18,7 +18,7 @@ from fm_platform.lineage.keep import keep_set, recorded_window
 from fm_platform.lineage.records import ArtifactVersion, Produced, RunContext
 from fm_platform.store.fsck import check_columns, check_models, check_tables
 from fm_platform.upkeep.gc import collect
-from fm_platform.upkeep.plan import make_plan, removed_files
+from fm_platform.upkeep.plan import make_plan, needed_files
 from fm_platform.upkeep.rebuild import check
 from fm_platform.workspace import Workspace
 from tests.upkeep.worlds import AT, add, disk_bytes, is_there, open_world, recipe_of
@@ -78,7 +78,7 @@ def test_what_nothing_needs_goes_and_the_rest_verifies(ws: Workspace) -> None:
     assert set(ws.ledger.removed()) == gone
     assert not (ws.home.reports / old.content_hash[:16]).exists()
     assert {f.kind for f in check_tables(ws.tables, grace_s=0)} == {"missing_file"}
-    assert check_tables(ws.tables, deep=True, grace_s=0, removed=removed_files(ws)) == []
+    assert check_tables(ws.tables, deep=True, grace_s=0, needed=needed_files(ws)) == []
     assert check_models(ws.models) + check_columns(ws.columns) == []
     assert collect(ws, actor="me").plan.remove == ()
 
@@ -377,6 +377,10 @@ def apply(ws: Workspace, made: list[ArtifactVersion], step: tuple[object, ...]) 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps)
+@example([
+    ("build", "cleaned", 1, 2, set()), ("build", "cleaned", 1, 0, set()), ("collect",),
+    ("build", "cleaned", 1, 2, set()),  # what was removed is built again
+])  # fmt: skip
 def test_nothing_reachable_is_ever_lost(history: list[tuple[object, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr("fm_platform.lineage.journal._PACK_BYTES", 1)
@@ -398,13 +402,17 @@ def test_nothing_reachable_is_ever_lost(history: list[tuple[object, ...]]) -> No
             v for v in done.plan.remove if is_there(ws, v) and v.content_hash not in kept_content
         ]
         assert spared == []
-        assert check_tables(ws.tables, deep=True, grace_s=0, removed=removed_files(ws)) == []
+        assert check_tables(ws.tables, deep=True, grace_s=0, needed=needed_files(ws)) == []
         assert check(ws).differences == ()
 
 
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps)
+@example([
+    ("build", "cleaned", 1, 2, set()), ("build", "cleaned", 1, 0, set()), ("collect",),
+    ("build", "cleaned", 1, 2, set()),  # what was removed is built again
+])  # fmt: skip
 def test_nothing_reachable_is_ever_lost_in_many_histories(
     history: list[tuple[object, ...]],
 ) -> None:
