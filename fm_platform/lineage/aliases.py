@@ -47,7 +47,7 @@ class Aliases(Database):
     def aliases(self, project: str, *, at: datetime | None = None) -> dict[str, int]:
         """Return alias -> id of the version it names now, or named at a time.
 
-        A challenger that has become champion wants nobody's place: it is no challenger any more.
+        A challenger that became champion is no challenger any more, whoever is champion by then.
         """
         a = schema.aliases.c
         scope = self.scope(project)
@@ -59,16 +59,21 @@ class Aliases(Database):
             .subquery()
         )
         query = (
-            sa.select(a.alias, a.version_id)
+            sa.select(a.alias, a.version_id, a.set_at)
             .join(newest, (newest.c.alias == a.alias) & (newest.c.number == a.number))
             .where(a.project == scope, a.version_id.is_not(None))
             .order_by(a.alias)
         )
         with self._read() as connection:
-            found = {row.alias: row.version_id for row in connection.execute(query)}
-        if found.get("challenger") == found.get("champion"):
-            found.pop("challenger", None)
-        return found
+            found = {row.alias: row for row in connection.execute(query)}
+            if (new := found.get("challenger")) is not None:
+                became = sa.select(a.id).where(
+                    *moved, a.alias == "champion", a.version_id == new.version_id,
+                    a.set_at >= new.set_at,
+                )  # fmt: skip
+                if connection.execute(became.limit(1)).first() is not None:
+                    found.pop("challenger")
+        return {alias: row.version_id for alias, row in found.items()}
 
     def set_alias(
         self,

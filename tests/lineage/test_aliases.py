@@ -117,6 +117,9 @@ def test_a_challenger_that_is_promoted_is_none_any_more(ledger: Ledger) -> None:
     ledger.set_alias("shop", "challenger", one, expected=two, reason="merged", actor="run")
     assert ledger.aliases("shop") == {"champion": two, "challenger": one}
     assert resolve(ledger, "shop", "challenger").id == one
+    ledger.set_alias("shop", "champion", one, expected=two, reason="better", actor="run")
+    ledger.set_alias("shop", "champion", two, expected=one, reason="rollback", actor="me")
+    assert ledger.aliases("shop") == {"champion": two}  # it had its try
 
 
 def test_decisions_keep_their_numbers(ledger: Ledger) -> None:

@@ -365,7 +365,7 @@ def apply(ws: Workspace, made: list[ArtifactVersion], step: tuple[object, ...]) 
     elif made:
         version = made[int(step[-1]) % len(made)]  # type: ignore[call-overload]
         if step[0] == "alias":
-            named = ws.ledger.aliases("shop").get(str(step[1]))
+            named = ws.ledger.alias_id("shop", str(step[1]))
             ws.ledger.set_alias(
                 "shop", str(step[1]), version.id, expected=named, reason="", actor="me"
             )
