@@ -127,7 +127,8 @@ def _training(ws: Workspace, project: LoadedProject, seen: Seen, most: int) -> T
             continue
         ids = rows["row_id"].to_pylist()
         found.append(rows)
-        vectors.append(seen.matrix(raw, ids))
+        told = seen.of_rows(raw, set(ids))
+        vectors.append(np.stack([told[row] for row in ids]))
         votes |= _agreeing(ws, weak, rows, list(project.spec.taxonomy.classes))
     if not found:
         raise MissingArtifactError(f"{name} has no training rows", next_step=f"fm run {name}")
@@ -153,25 +154,22 @@ def _agreeing(
 def _dev(ws: Workspace, project: LoadedProject, seen: Seen) -> tuple[Matrix, npt.NDArray[np.int64]]:
     """Return vectors and classes of the dev gold rows of the window whose day is in use."""
     spec = project.spec
-    classes = list(spec.taxonomy.classes)
     last = ws.ledger.last_partition(spec.name, "weak_labels", "weak_labels")
     gold = dev_gold(ws, spec, str(last)) if last else tables.GOLD.empty_table()
-    vectors: list[Matrix] = []
-    labels: list[int] = []
+    vectors: dict[str, Matrix] = {}
     for day in sorted(set(gold["day"].to_pylist())):
         raw = ws.ledger.latest(spec.name, "raw", "raw", day)
-        if raw is None:
-            continue
-        known = set(tables.read(ws, raw, "raw", ["row_id"])["row_id"].to_pylist())
-        own = gold.filter(pc.equal(gold["day"], day)).to_pylist()
-        own = [row for row in own if row["row_id"] in known]
-        if not own:
-            continue
-        vectors.append(seen.matrix(raw, [row["row_id"] for row in own]))
-        labels += [classes.index(row["label"]) for row in own]
-    if not labels:
+        if raw is not None:
+            ids = set(gold.filter(pc.equal(gold["day"], day))["row_id"].to_pylist())
+            vectors |= seen.of_rows(raw, ids)
+    known = [
+        (vectors[row], spec.taxonomy.classes.index(label))
+        for row, label in zip(gold["row_id"].to_pylist(), gold["label"].to_pylist(), strict=True)
+        if row in vectors
+    ]
+    if not known:
         return np.zeros((0, 0), np.float32), np.zeros(0, np.int64)
-    return np.concatenate(vectors), np.array(labels, np.int64)
+    return np.stack([v for v, _ in known]), np.array([label for _, label in known], np.int64)
 
 
 def _subsets(

@@ -50,28 +50,31 @@ class Seen:
         return f"on the hidden states of {version_name(self.model)}"
 
     @cached_property
-    def _encoder(self) -> BaseModel:
+    def _encoder(self) -> BaseModel | None:
         if self.model is None:
-            return self._of_base.base
+            return None
         folder = self._ws.model_path(self.model)
         return BaseModel(version_name(self.model), folder, self.model.content_hash)
 
-    def matrix(self, raw: ArtifactVersion, row_ids: list[str]) -> Matrix:
-        """Return vectors [rows, width] of some rows of a day, in the order of `row_ids` (not none).
+    def of_rows(self, raw: ArtifactVersion, wanted: set[str]) -> dict[str, Matrix]:
+        """Return row id -> vector [width] for some rows of a day; unknown ones are left out.
 
         Raises:
             BaseModelError: If the model cannot be loaded.
         """
         from fm_platform.training.embed import embed
 
-        if self.model is None:
-            return self._of_base.matrix(raw, row_ids)
+        if self._encoder is None:
+            return self._of_base.of_rows(raw, wanted)
         rows = tables.read(self._ws, raw, "raw", ["row_id", "text"])
-        places = pc.index_in(pa.array(row_ids), value_set=rows["row_id"].combine_chunks())
+        rows = rows.filter(
+            pc.is_in(rows["row_id"], value_set=pa.array(sorted(wanted), pa.string()))
+        )
         day = str(raw.partition)
-        return embed(
+        vectors = embed(
             self._encoder,
-            rows["text"].take(places).to_pylist(),
+            rows["text"].to_pylist(),
             max_tokens=self._project.spec.training.max_tokens,
             on_progress=lambda done, total: self._log.progress(f"hidden states {day}", done, total),
         )
+        return dict(zip(rows["row_id"].to_pylist(), vectors, strict=True))

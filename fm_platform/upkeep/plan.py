@@ -96,7 +96,7 @@ def make_plan(ws: Workspace, *, in_use_since: datetime | None = None) -> Plan:
         in_use_since: Keep also what was in use at any moment since then.
     """
     keep = keep_set(ws.ledger, in_use_since=in_use_since)
-    versions = [v for name in projects(ws.ledger) for v in ws.ledger.versions(name)]
+    versions = _recorded(ws)
     kept = [version for version in versions if version.id in keep.reasons]
     others = [version for version in versions if version.id not in keep.reasons]
     gone = ws.ledger.removed()
@@ -150,9 +150,13 @@ def blobs_of(versions: Iterable[ArtifactVersion]) -> Blobs:
 def needed_files(ws: Workspace) -> frozenset[str]:
     """Return the files, as `table/path`, of all versions but those that retention removed."""
     gone = ws.ledger.removed()
-    versions = [v for name in projects(ws.ledger) for v in ws.ledger.versions(name)]
-    blobs = blobs_of(version for version in versions if version.id not in gone)
+    blobs = blobs_of(version for version in _recorded(ws) if version.id not in gone)
     return frozenset(f"{table}/{path}" for table, path in blobs.files)
+
+
+def _recorded(ws: Workspace) -> list[ArtifactVersion]:
+    """Return all versions of all projects."""
+    return [v for name in projects(ws.ledger) for v in ws.ledger.versions(name)]
 
 
 def _short(reason: str) -> str:
